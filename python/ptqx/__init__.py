@@ -1,0 +1,1 @@
+"""Integer inference of CNNs inside PyTorch."""

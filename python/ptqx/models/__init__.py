@@ -1,0 +1,28 @@
+"""Float CNNs, by function or by name, and the checkpoints that fit them."""
+
+from .checkpoint import head_name, load_pretrained, load_weights, replace_head
+from .cnn import cnn
+from .lenet import lenet5
+from .registry import build, names, options, register
+from .resnet import resnet20, resnet32, resnet56
+from .vgg import vgg11_bn, vgg13_bn, vgg16_bn, vgg19_bn
+
+__all__ = [
+    "build",
+    "cnn",
+    "head_name",
+    "lenet5",
+    "load_pretrained",
+    "load_weights",
+    "names",
+    "options",
+    "register",
+    "replace_head",
+    "resnet20",
+    "resnet32",
+    "resnet56",
+    "vgg11_bn",
+    "vgg13_bn",
+    "vgg16_bn",
+    "vgg19_bn",
+]

@@ -1,0 +1,77 @@
+"""Models by name: ours through `@register`, any other from torchvision."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from torch import nn
+
+from ..errors import PtqxError, unknown_name
+from ..torchvision_shim import import_torchvision
+from .checkpoint import load_weights
+
+Builder = Callable[..., nn.Module]
+B = TypeVar("B", bound=Builder)
+
+_BUILDERS: dict[str, Builder] = {}
+
+
+def register(builder: B) -> B:
+    """Decorator: make a builder available to `build` under its function name."""
+    _BUILDERS[builder.__name__] = builder
+    return builder
+
+
+def names() -> list[str]:
+    """Names of ptqx's own models."""
+    return sorted(_BUILDERS)
+
+
+def build(
+    name: str, num_classes: int, *, weights: str | os.PathLike[str] | None = None, **arguments: Any
+) -> nn.Module:
+    """Build a model by name: one of `names()`, else the torchvision model of that name.
+
+    Args:
+        num_classes: size of the last layer, at least 2.
+        weights: a checkpoint file (`load_weights`); None leaves the random initialization.
+        arguments: the builder's other keyword arguments, such as `in_channels` or `shortcut`.
+
+    Raises:
+        PtqxError: an unknown name (the nearest are listed), an option the builder lacks, torchvision missing,
+            or a checkpoint that does not fit.
+
+    >>> sum(p.numel() for p in build("vgg11_bn", 100).parameters())
+    9802596
+    """
+    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 2:
+        raise PtqxError(f"num_classes must be an int of at least 2, got {num_classes!r}")
+    if name in _BUILDERS:
+        return _BUILDERS[name](num_classes=num_classes, weights=weights, **_accepted(name, arguments))
+    torchvision = import_torchvision(f"model {name!r} (not one of ptqx's own: {', '.join(names())})")
+    known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known:
+        raise unknown_name("model", name, [*names(), *known])
+    try:
+        model = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **arguments)
+    except TypeError as error:
+        raise PtqxError(f"model {name!r} does not accept these options: {error}") from error
+    return model if weights is None else load_weights(model, weights)
+
+
+def options(name: str) -> set[str]:
+    """Keyword arguments of one of ptqx's own builders beside `num_classes` and `weights`; none for others."""
+    if name not in _BUILDERS:
+        return set()
+    return set(inspect.signature(_BUILDERS[name]).parameters) - {"num_classes", "weights"}
+
+
+def _accepted(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    known = options(name)
+    for option in arguments:
+        if option not in known:
+            raise unknown_name(f"option of model {name}", option, known)
+    return arguments

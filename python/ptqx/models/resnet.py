@@ -1,0 +1,145 @@
+"""ResNet for 32x32 images: 6n+2 layers, 16-32-64 channels (He et al., arXiv:1512.03385, section 4.2).
+
+Names are those of the CIFAR model zoos: `conv1`, `bn1`, `layer1.0.conv1`, …, `layer2.0.downsample.0/1`, `fc`.
+Checkpoints that say `linear` for the head or `shortcut` for the downsampling load too.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import unknown_name
+from .checkpoint import load_weights
+from .registry import register
+
+
+class SubsampleAndPad(nn.Module):
+    """Shortcut A: every second pixel, new channels zero, half of them on either side. No parameters."""
+
+    def __init__(self, new_channels: int) -> None:
+        super().__init__()
+        self.before = new_channels // 2
+        self.after = new_channels - self.before
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.before, self.after))
+
+
+def _downsample(shortcut: str, in_channels: int, out_channels: int) -> nn.Module:
+    if shortcut == "A":
+        return SubsampleAndPad(out_channels - in_channels)
+    if shortcut == "B":
+        conv = nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=2, bias=False)
+        return nn.Sequential(conv, nn.BatchNorm2d(out_channels))
+    raise unknown_name("shortcut", shortcut, ("A", "B"))
+
+
+class BasicBlock(nn.Module):
+    """relu(bn2(conv2(relu(bn1(conv1(x))))) + shortcut(x))"""
+
+    def __init__(self, in_channels: int, out_channels: int, shortcut: str) -> None:
+        super().__init__()
+        stride = 1 if in_channels == out_channels else 2
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.downsample = None if stride == 1 else _downsample(shortcut, in_channels, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        identity = x if self.downsample is None else self.downsample(x)
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        return self.relu(out + identity)
+
+
+class ResNet(nn.Module):
+    """Input (N, in_channels, H, W) float32, 32x32 as published; output logits (N, num_classes)."""
+
+    def __init__(self, blocks: int, num_classes: int, in_channels: int = 3, shortcut: str = "B") -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        self.relu = nn.ReLU(inplace=True)
+        self.layer1 = _stage(16, 16, blocks, shortcut)
+        self.layer2 = _stage(16, 32, blocks, shortcut)
+        self.layer3 = _stage(32, 64, blocks, shortcut)
+        self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
+        self.fc = nn.Linear(64, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        self.register_load_state_dict_pre_hook(_rename_keys)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        x = torch.flatten(self.avgpool(x), 1)
+        return self.fc(x)
+
+    @staticmethod
+    def canonical_key(key: str) -> str:
+        """Our name for a key of another zoo."""
+        return key.replace(".shortcut.", ".downsample.").replace("linear.", "fc.")
+
+
+def _stage(in_channels: int, out_channels: int, blocks: int, shortcut: str) -> nn.Sequential:
+    channels = [in_channels] + [out_channels] * blocks
+    return nn.Sequential(*(BasicBlock(c, out_channels, shortcut) for c in channels[:-1]))
+
+
+def _rename_keys(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    for key in [key for key in state_dict if key.startswith(prefix)]:
+        state_dict[prefix + ResNet.canonical_key(key[len(prefix) :])] = state_dict.pop(key)
+
+
+def _resnet(
+    blocks: int, num_classes: int, weights: str | os.PathLike[str] | None, in_channels: int, shortcut: str
+) -> ResNet:
+    model = ResNet(blocks, num_classes, in_channels, shortcut)
+    if weights is not None:
+        load_weights(model, weights)
+    return model
+
+
+@register
+def resnet20(
+    num_classes: int = 10,
+    weights: str | os.PathLike[str] | None = None,
+    in_channels: int = 3,
+    shortcut: str = "B",
+) -> ResNet:
+    """ResNet-20; `shortcut` "B" (1x1 convolution) or "A" (subsample and pad, as in the paper).
+
+    >>> sum(p.numel() for p in resnet20(shortcut="A").parameters())
+    269722
+    """
+    return _resnet(3, num_classes, weights, in_channels, shortcut)
+
+
+@register
+def resnet32(
+    num_classes: int = 10,
+    weights: str | os.PathLike[str] | None = None,
+    in_channels: int = 3,
+    shortcut: str = "B",
+) -> ResNet:
+    """ResNet-32; see `resnet20`."""
+    return _resnet(5, num_classes, weights, in_channels, shortcut)
+
+
+@register
+def resnet56(
+    num_classes: int = 10,
+    weights: str | os.PathLike[str] | None = None,
+    in_channels: int = 3,
+    shortcut: str = "B",
+) -> ResNet:
+    """ResNet-56; see `resnet20`."""
+    return _resnet(9, num_classes, weights, in_channels, shortcut)

@@ -1,0 +1,117 @@
+"""VGG with batch normalization for 32x32 images (Simonyan and Zisserman, arXiv:1409.1556).
+
+Names are torchvision's (`features.N`, `classifier.N`). Five max-pools leave one pixel of 512 channels,
+so the head is 512-512-512-num_classes and the checkpoints published for CIFAR load unchanged.
+"""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import PtqxError
+from .checkpoint import load_weights
+from .registry import register
+
+POOL = 0
+LAYERS: dict[str, list[int]] = {
+    "vgg11_bn": [64, POOL, 128, POOL, 256, 256, POOL, 512, 512, POOL, 512, 512, POOL],
+    "vgg13_bn": [64, 64, POOL, 128, 128, POOL, 256, 256, POOL, 512, 512, POOL, 512, 512, POOL],
+    "vgg16_bn": [64, 64, POOL, 128, 128, POOL] + [256] * 3 + [POOL] + ([512] * 3 + [POOL]) * 2,
+    "vgg19_bn": [64, 64, POOL, 128, 128, POOL] + [256] * 4 + [POOL] + ([512] * 4 + [POOL]) * 2,
+}
+
+
+class VGG(nn.Module):
+    """Input (N, in_channels, 32, 32) float32, output logits (N, num_classes)."""
+
+    def __init__(
+        self, channels: list[int], num_classes: int, in_channels: int = 3, dropout: float = 0.5
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for out_channels in channels:
+            if out_channels == POOL:
+                layers.append(nn.MaxPool2d(kernel_size=2, stride=2))
+                continue
+            conv = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1)
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+            layers += [conv, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
+            in_channels = out_channels
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Sequential(
+            nn.Linear(512, 512),
+            nn.ReLU(inplace=True),
+            nn.Dropout(dropout),
+            nn.Linear(512, 512),
+            nn.ReLU(inplace=True),
+            nn.Dropout(dropout),
+            nn.Linear(512, num_classes),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.features(x)
+        x = torch.flatten(x, 1)
+        return self.classifier(x)
+
+
+def _vgg(
+    name: str, num_classes: int, weights: str | os.PathLike[str] | None, in_channels: int, dropout: float
+) -> VGG:
+    if not 0 <= dropout < 1:
+        raise PtqxError(f"dropout must be in [0, 1), got {dropout!r}")
+    model = VGG(LAYERS[name], num_classes, in_channels, dropout)
+    if weights is not None:
+        load_weights(model, weights)
+    return model
+
+
+@register
+def vgg11_bn(
+    num_classes: int = 100,
+    weights: str | os.PathLike[str] | None = None,
+    in_channels: int = 3,
+    dropout: float = 0.5,
+) -> VGG:
+    """VGG-11 (configuration A): 8 convolutions, 9.80 M parameters for 100 classes.
+
+    >>> tuple(vgg11_bn(num_classes=10).eval()(torch.zeros(1, 3, 32, 32)).shape)
+    (1, 10)
+    """
+    return _vgg("vgg11_bn", num_classes, weights, in_channels, dropout)
+
+
+@register
+def vgg13_bn(
+    num_classes: int = 100,
+    weights: str | os.PathLike[str] | None = None,
+    in_channels: int = 3,
+    dropout: float = 0.5,
+) -> VGG:
+    """VGG-13 (configuration B): 10 convolutions."""
+    return _vgg("vgg13_bn", num_classes, weights, in_channels, dropout)
+
+
+@register
+def vgg16_bn(
+    num_classes: int = 100,
+    weights: str | os.PathLike[str] | None = None,
+    in_channels: int = 3,
+    dropout: float = 0.5,
+) -> VGG:
+    """VGG-16 (configuration D): 13 convolutions."""
+    return _vgg("vgg16_bn", num_classes, weights, in_channels, dropout)
+
+
+@register
+def vgg19_bn(
+    num_classes: int = 100,
+    weights: str | os.PathLike[str] | None = None,
+    in_channels: int = 3,
+    dropout: float = 0.5,
+) -> VGG:
+    """VGG-19 (configuration E): 16 convolutions."""
+    return _vgg("vgg19_bn", num_classes, weights, in_channels, dropout)

@@ -1,0 +1,19 @@
+"""Training and evaluation of float and simulated models."""
+
+from .artifact import round_to_half, save_model
+from .config import TrainConfig
+from .evaluation import Evaluation, evaluate
+from .loop import Interrupted, TrainResult, fit
+from .optimizer import decay_groups
+
+__all__ = [
+    "Evaluation",
+    "Interrupted",
+    "TrainConfig",
+    "TrainResult",
+    "decay_groups",
+    "evaluate",
+    "fit",
+    "round_to_half",
+    "save_model",
+]

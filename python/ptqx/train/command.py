@@ -1,0 +1,131 @@
+"""`ptqx train`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from .. import data as datasets
+from .. import models
+from ..errors import PtqxError
+from ..files import write_text
+from . import distributed
+from .artifact import round_to_half, save_model
+from .config import TrainConfig
+from .evaluation import evaluate
+from .loop import Interrupted, default_device, fit
+
+DEFAULT = TrainConfig()
+MODEL_FILE = "model.safetensors"
+
+
+def train(
+    model: Annotated[str, typer.Option(help="One of ptqx's models, or torchvision's.")] = "cnn",
+    dataset: Annotated[str, typer.Option(help=", ".join(datasets.names()))] = "digits",
+    data_root: Annotated[Path, typer.Option(help="Folder of the data sets.")] = Path("data"),
+    download: Annotated[bool, typer.Option("--download/--no-download", help="Fetch what is missing.")] = True,
+    out: Annotated[Path | None, typer.Option(help="Results [default: runs/MODEL_DATASET].")] = None,
+    epochs: Annotated[int, typer.Option(help="Passes over the training set.")] = DEFAULT.epochs,
+    batch_size: Annotated[
+        int, typer.Option(help="Images per step, over all processes.")
+    ] = DEFAULT.batch_size,
+    optimizer: Annotated[str, typer.Option(help="sgd (Nesterov) or adamw.")] = DEFAULT.optimizer,
+    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = DEFAULT.lr,
+    schedule: Annotated[str, typer.Option(help="cosine, one-cycle or constant.")] = DEFAULT.schedule,
+    momentum: Annotated[float, typer.Option(help="Of sgd.")] = DEFAULT.momentum,
+    warmup_epochs: Annotated[
+        float | None, typer.Option(help="Rise to the peak [default: epochs / 8].")
+    ] = None,
+    weight_decay: Annotated[float, typer.Option(help="On matrices and filters only.")] = DEFAULT.weight_decay,
+    label_smoothing: Annotated[float, typer.Option(help="In [0, 1).")] = DEFAULT.label_smoothing,
+    clip_norm: Annotated[float, typer.Option(help="Gradient norm limit; 0 is off.")] = DEFAULT.clip_norm,
+    ema: Annotated[float, typer.Option(help="Decay of the weights' moving average; 0 is off.")] = 0.0,
+    amp: Annotated[str, typer.Option(help="bfloat16 autocast: auto, bf16 or off.")] = DEFAULT.amp,
+    channels_last: Annotated[bool, typer.Option(help="Memory layout of the images.")] = True,
+    compile: Annotated[bool, typer.Option(help="Run the model through torch.compile.")] = False,
+    augment: Annotated[bool, typer.Option(help="Random crops and flips.")] = True,
+    val_split: Annotated[float, typer.Option(help="Share of the training set to hold out.")] = 0.0,
+    init: Annotated[
+        Path | None, typer.Option(help="Fine-tune this checkpoint; a new head if needed.")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Continue the run that --out holds.")] = True,
+    half: Annotated[bool, typer.Option("--half", help="Store the result in float16.")] = False,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves torch's choice.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = DEFAULT.seed,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also log for TensorBoard.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the result here.")] = None,
+) -> None:
+    """Train a CNN; OUT gets model.safetensors, log.csv, config.json and the checkpoint to resume from.
+
+    Under torchrun the batch is shared among the processes.
+    """
+    values = locals()
+    config = TrainConfig(**{field.name: values[field.name] for field in fields(TrainConfig)})
+    if threads < 0:
+        raise PtqxError(f"threads must not be negative, got {threads}")
+    if threads:
+        torch.set_num_threads(threads)
+    given_init = None if init is None else str(init)
+    summary: dict[str, Any] = {"model": model, "dataset": dataset, "init": given_init, "epochs": epochs}
+    out = out or Path("runs") / f"{model}_{dataset}"
+    with distributed.process_group(default_device()):
+        with distributed.first_rank_first():
+            train_set = datasets.load(dataset, data_root, "train", download)
+            test_set = datasets.load(dataset, data_root, "test", download)
+        torch.manual_seed(seed)
+        options = _input_options(model, train_set)
+        network = models.build(model, train_set.num_classes, **options)
+        if init is not None:
+            kept = models.load_pretrained(network, init)
+            _say(f"{init}: {'head kept' if kept else 'head replaced'}")
+        try:
+            result = fit(
+                network,
+                train_set,
+                test_set,
+                config,
+                out=out,
+                resume=resume,
+                identity=summary,
+                tensorboard=tensorboard,
+            )
+        except Interrupted as interruption:
+            _say(str(interruption))
+            raise typer.Exit(128 + interruption.signal_number) from None
+        if distributed.rank() != 0:
+            return
+    evaluation = evaluate(round_to_half(network), test_set) if half else result.evaluation
+    summary |= {"num_classes": train_set.num_classes, **options}
+    summary |= {"top1": evaluation.top1, "loss": evaluation.loss}
+    path = out / MODEL_FILE
+    pixels = {"mean": ",".join(map(str, train_set.mean)), "std": ",".join(map(str, train_set.std))}
+    save_model(path, network, summary | pixels, half)
+    _say(f"{path}: top-1 {evaluation.top1:.2f} % on {len(test_set)} test images after {epochs} epochs")
+    if json_file is not None:
+        report = {
+            "format": "fp16" if half else "fp32",
+            "kind": "float",
+            "execution": "float",
+            **summary,
+            "size_bytes": path.stat().st_size,
+            "file": str(path),
+            "history": result.history,
+        }
+        write_text(json_file, json.dumps(report, indent=2) + "\n")
+
+
+def _input_options(model: str, data: datasets.ImageDataset) -> dict[str, Any]:
+    """The builder's options that follow from the images."""
+    channels, height, _ = data.image_shape
+    known = models.options(model)
+    return {key: value for key, value in (("in_channels", channels), ("image_size", height)) if key in known}
+
+
+def _say(line: str) -> None:
+    if distributed.rank() == 0:
+        typer.echo(line)

@@ -1,0 +1,39 @@
+"""The digits and a way to run the command in its own process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+import torch
+from ptqx.data import ImageDataset, load
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """These models are too small to share among threads that wait for each other on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def digits() -> tuple[ImageDataset, ImageDataset]:
+    return load("digits"), load("digits", split="test")
+
+
+@pytest.fixture(scope="session")
+def train_command() -> list[str]:
+    return [sys.executable, "-m", "ptqx.train"]
+
+
+@pytest.fixture(scope="session")
+def run_train(train_command: list[str]):  # type: ignore[no-untyped-def]
+    def run(*options: object, **settings: object) -> subprocess.CompletedProcess[str]:
+        command = [*train_command, *map(str, options)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=300, **settings)  # type: ignore[call-overload]
+
+    return run
