@@ -1,0 +1,46 @@
+# ptqx_dependency(<name>): makes the library's target, from the first of
+#   1. what find_package finds,
+#   2. Debian's or Ubuntu's package, when root may install it,
+#   3. the project's own release, checked by its hash.
+include(FetchContent)
+
+set(PTQX_nlohmann_json_DEBIAN nlohmann-json3-dev)
+set(PTQX_nlohmann_json_URL https://github.com/nlohmann/json/releases/download/v3.11.3/json.tar.xz)
+set(PTQX_nlohmann_json_HASH SHA256=d6c65aca6b1ed68e7a182f4757257b107ae403032760ed6ef121c9d55e81757d)
+set(PTQX_GTest_DEBIAN libgtest-dev)
+set(PTQX_GTest_URL https://github.com/google/googletest/archive/refs/tags/v1.14.0.tar.gz)
+set(PTQX_GTest_HASH SHA256=8ad598c73ad796e0d8280b082cebd82a630d73e73cd3c70057938a6501bba5d7)
+set(PTQX_benchmark_DEBIAN libbenchmark-dev)
+set(PTQX_benchmark_URL https://github.com/google/benchmark/archive/refs/tags/v1.8.3.tar.gz)
+set(PTQX_benchmark_HASH SHA256=6bc180a57d23d4d9515519f92b0c83d61b05b5bab188961f36ac7b06b0d9e9ce)
+
+set(BENCHMARK_ENABLE_TESTING OFF CACHE INTERNAL "")
+set(INSTALL_GTEST OFF CACHE INTERNAL "")
+set(JSON_Install OFF CACHE INTERNAL "")
+
+function(ptqx_apt_install package)
+  execute_process(COMMAND id -u OUTPUT_VARIABLE user OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+  find_program(APT_GET apt-get)
+  if(NOT user STREQUAL "0" OR NOT APT_GET)
+    return()
+  endif()
+  message(STATUS "installing ${package} with apt-get")
+  execute_process(COMMAND ${APT_GET} install -y -qq ${package} RESULT_VARIABLE failed OUTPUT_QUIET ERROR_QUIET)
+  if(failed)
+    execute_process(COMMAND ${APT_GET} update -qq OUTPUT_QUIET ERROR_QUIET)
+    execute_process(COMMAND ${APT_GET} install -y -qq ${package} OUTPUT_QUIET ERROR_QUIET)
+  endif()
+endfunction()
+
+macro(ptqx_dependency name)
+  find_package(${name} QUIET)
+  if(NOT ${name}_FOUND)
+    ptqx_apt_install(${PTQX_${name}_DEBIAN})
+    find_package(${name} QUIET)
+  endif()
+  if(NOT ${name}_FOUND)
+    message(STATUS "fetching ${name} from ${PTQX_${name}_URL}")
+    FetchContent_Declare(${name} URL ${PTQX_${name}_URL} URL_HASH ${PTQX_${name}_HASH} DOWNLOAD_EXTRACT_TIMESTAMP OFF)
+    FetchContent_MakeAvailable(${name})
+  endif()
+endmacro()

@@ -1,0 +1,27 @@
+# One program a folder of tests/cpp; each file is picked up by its name.
+ptqx_dependency(GTest)
+include(GoogleTest)
+
+function(ptqx_test_program name)
+  file(GLOB sources CONFIGURE_DEPENDS tests/cpp/${name}/*.cpp)
+  if(NOT sources)
+    return()
+  endif()
+  ptqx_isa_flags(${sources})
+  add_executable(${name}_test ${sources})
+  target_include_directories(${name}_test PRIVATE csrc tests/cpp)
+  target_link_libraries(${name}_test PRIVATE ${ARGN} ptqx_flags GTest::gtest GTest::gtest_main)
+  gtest_discover_tests(${name}_test TEST_PREFIX ${name}. DISCOVERY_MODE PRE_TEST)
+endfunction()
+
+ptqx_test_program(kernels ptqx_kernels)
+ptqx_test_program(engine ptqx_engine nlohmann_json::nlohmann_json)
+if(PTQX_TORCH)
+  ptqx_test_program(ops ptqx_torch)
+  if(TARGET ops_test)
+    # Only the dispatcher is used, so nothing would hold the library without this.
+    target_link_options(ops_test PRIVATE -Wl,--no-as-needed)
+    target_link_libraries(ops_test PRIVATE ptqx_ops)
+    set_target_properties(ops_test PROPERTIES BUILD_RPATH "${PTQX_TORCH_LIBRARY_DIR}")
+  endif()
+endif()
