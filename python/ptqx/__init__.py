@@ -1,1 +1,82 @@
-"""Integer inference of CNNs inside PyTorch."""
+"""Quantized convolutional networks on CPUs, inside PyTorch.
+
+The library of operators is loaded at import; everything else on first use, so that `import ptqx`
+costs little over `import torch`.
+
+>>> import ptqx, torch
+>>> model = ptqx.models.cnn(in_channels=1, num_classes=10).eval()
+>>> batches = [torch.randn(32, 1, 8, 8) for _ in range(4)]
+>>> qmodel = ptqx.quantize(model, batches, "int8")
+>>> engine = ptqx.compile(qmodel, batches[0])
+>>> bool((engine(batches[0]) == qmodel(batches[0])).all())
+True
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from . import ops
+from .errors import PtqxError
+
+if TYPE_CHECKING:
+    from . import data, files, graph, models, quant, study, train
+    from .graph import (
+        Engine,
+        IntegerModel,
+        SimulatedModel,
+        calibrate,
+        capture,
+        compile,
+        convert,
+        coverage,
+        load,
+        prepare,
+        quantize,
+        save,
+    )
+    from .quant import Recipe, Scheme
+    from .study import compare
+
+    __version__: str
+
+_HOMES = {
+    "graph": (
+        *("Engine", "IntegerModel", "SimulatedModel", "calibrate", "capture", "compile", "convert"),
+        *("coverage", "load", "prepare", "quantize", "save"),
+    ),
+    "quant": ("Recipe", "Scheme"),
+    "study": ("compare",),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+_MODULES = ("data", "files", "graph", "models", "quant", "study", "train")
+
+__all__ = ["PtqxError", "__version__", "cmake_prefix_path", "ops", *_MODULES, *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
+    if name in _HOME:
+        return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    if name == "__version__":
+        from . import _C
+
+        return _C.build_info()["version"]
+    if name == "cmake_prefix_path":
+        return _cmake_prefix_path()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def _cmake_prefix_path() -> str:
+    """Where CMake's find_package(ptqx) finds the C++ libraries; pass it as CMAKE_PREFIX_PATH."""
+    from pathlib import Path
+
+    from . import _C
+
+    return str(Path(_C.__file__).resolve().parent / "lib" / "cmake")

@@ -1,0 +1,180 @@
+#include <algorithm>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+#include "engine/conv2d_impl.h"
+
+namespace ptqx::engine {
+namespace {
+
+using kernels::kDepthwiseChannels;
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+void require(bool ok, const char* argument, const std::string& expected, int64_t got) {
+  if (ok) return;
+  throw std::invalid_argument(std::string("conv2d: ") + argument + ": expected " + expected + ", got " +
+                              std::to_string(got));
+}
+
+void check(const Conv2dShape& s, const int8_t* weight, int64_t group_size) {
+  require(s.in_channels > 0, "in_channels", "at least 1", s.in_channels);
+  require(s.out_channels > 0, "out_channels", "at least 1", s.out_channels);
+  require(s.kernel_h > 0, "kernel_h", "at least 1", s.kernel_h);
+  require(s.kernel_w > 0, "kernel_w", "at least 1", s.kernel_w);
+  require(s.stride_h > 0, "stride_h", "at least 1", s.stride_h);
+  require(s.stride_w > 0, "stride_w", "at least 1", s.stride_w);
+  require(s.dilation_h > 0, "dilation_h", "at least 1", s.dilation_h);
+  require(s.dilation_w > 0, "dilation_w", "at least 1", s.dilation_w);
+  require(s.pad_top >= 0, "pad_top", "at least 0", s.pad_top);
+  require(s.pad_left >= 0, "pad_left", "at least 0", s.pad_left);
+  require(s.pad_bottom >= 0, "pad_bottom", "at least 0", s.pad_bottom);
+  require(s.pad_right >= 0, "pad_right", "at least 0", s.pad_right);
+  require(s.groups > 0 && s.in_channels % s.groups == 0 && s.out_channels % s.groups == 0, "groups",
+          "a divisor of in_channels = " + std::to_string(s.in_channels) +
+              " and out_channels = " + std::to_string(s.out_channels),
+          s.groups);
+  require(group_size >= 0 && group_size % 4 == 0, "group_size", "0 or a positive multiple of 4", group_size);
+  require(group_size == 0 || s.groups == 1, "groups", "1 with group_size > 0", s.groups);
+  if (weight == nullptr) throw std::invalid_argument("conv2d: weight: expected a pointer, got null");
+}
+
+/// Whether the kernel's scratch holds the input columns of one output pixel at least.
+bool depthwise_fits(const Conv2dShape& s) {
+  const int64_t column_bytes = ceil_div(s.kernel_h, 4) * kDepthwiseChannels * 4;
+  const int64_t most_columns = kernels::kDepthwiseWorkBytes / column_bytes;
+  return s.dilation_w <= most_columns && s.dilation_w * (s.kernel_w - 1) + 1 <= most_columns;
+}
+
+}  // namespace
+
+AlignedBytes::AlignedBytes(size_t size)
+    : size_(size), data_(static_cast<int8_t*>(::operator new(std::max<size_t>(size, 1), kAlignment))) {
+  std::memset(data_, 0, size);
+}
+
+int64_t PackedConv2d::Impl::slice_end(int64_t slice) const {
+  return slice + 1 == slices ? in_group : slice_begin(slice + 1);
+}
+
+PackedConv2d::Impl::Impl(const Conv2dShape& s, const int8_t* weight, const int32_t* weight_zero_point,
+                         int64_t wanted_group_size)
+    : shape(s) {
+  check(s, weight, wanted_group_size);
+  in_group = s.in_channels / s.groups;
+  out_group = s.out_channels / s.groups;
+  group_size = wanted_group_size < in_group ? wanted_group_size : 0;
+  slices = group_size > 0 ? ceil_div(in_group, group_size) : 1;
+  depthwise =
+      in_group == 1 && out_group == 1 && s.groups > 1 && weight_zero_point == nullptr && depthwise_fits(s);
+  tail = &kernels::best_row(kernels::conv_tail_rows());
+  if (depthwise) {
+    depthwise_row = &kernels::best_row(kernels::depthwise_u8s8_rows());
+    pack_depthwise(weight);
+  } else {
+    gemm = &kernels::best_row(kernels::gemm_u8s8_rows());
+    pack_dense(weight);
+  }
+  sum_taps(weight, weight_zero_point);
+  if (weight_zero_point != nullptr) {
+    zero_points.assign(static_cast<size_t>(padded), 0);
+    for (int64_t oc = 0; oc < s.out_channels; ++oc) {
+      zero_points[static_cast<size_t>(padded_channel(oc))] = weight_zero_point[oc];
+    }
+    pack_ones();
+  }
+}
+
+int64_t PackedConv2d::Impl::padded_channel(int64_t oc) const {
+  return depthwise ? oc : oc / out_group * panels * nr + oc % out_group;
+}
+
+void PackedConv2d::Impl::pack_dense(const int8_t* weight) {
+  dwords = ceil_div(in_group, 4);
+  nr = kernels::gemm_panel_width(gemm->isa, out_group);
+  panels = ceil_div(out_group, nr);
+  padded = shape.groups * panels * nr;
+  panel_bytes = taps() * dwords * nr * 4;
+  weights = AlignedBytes(static_cast<size_t>(shape.groups * panels * panel_bytes));
+  for (int64_t oc = 0; oc < shape.out_channels; ++oc) {
+    const int64_t channel = padded_channel(oc);
+    int8_t* column = weights.data() + channel / nr * panel_bytes + channel % nr * 4;
+    const int8_t* w = weight + oc * in_group * taps();
+    for (int64_t tap = 0; tap < taps(); ++tap) {
+      for (int64_t c = 0; c < in_group; ++c) {
+        column[(tap * dwords + c / 4) * nr * 4 + c % 4] = w[c * taps() + tap];
+      }
+    }
+  }
+}
+
+void PackedConv2d::Impl::pack_depthwise(const int8_t* weight) {
+  dwords = 1;
+  nr = kDepthwiseChannels;
+  panels = ceil_div(shape.out_channels, nr);
+  padded = panels * nr;
+  const int64_t quads = ceil_div(shape.kernel_h, 4);
+  panel_bytes = shape.kernel_w * quads * nr * 4;
+  weights = AlignedBytes(static_cast<size_t>(panels * panel_bytes));
+  for (int64_t c = 0; c < shape.out_channels; ++c) {
+    int8_t* column = weights.data() + c / nr * panel_bytes + c % nr * 4;
+    for (int64_t r = 0; r < shape.kernel_h; ++r) {
+      for (int64_t t = 0; t < shape.kernel_w; ++t) {
+        column[(t * quads + r / 4) * nr * 4 + r % 4] = weight[c * taps() + r * shape.kernel_w + t];
+      }
+    }
+  }
+}
+
+void PackedConv2d::Impl::pack_ones() {
+  constexpr int64_t kWidth = 16;
+  ones = AlignedBytes(static_cast<size_t>(taps() * dwords * kWidth * 4));
+  for (int64_t tap = 0; tap < taps(); ++tap) {
+    for (int64_t c = 0; c < in_group; ++c) {
+      int8_t* w = ones.data() + (tap * dwords + c / 4) * kWidth * 4 + c % 4;
+      for (int64_t j = 0; j < kWidth; ++j) w[j * 4] = 1;
+    }
+  }
+}
+
+void PackedConv2d::Impl::sum_taps(const int8_t* weight, const int32_t* weight_zero_point) {
+  tap_sums.assign(static_cast<size_t>(slices * taps() * padded), 0);
+  for (int64_t oc = 0; oc < shape.out_channels; ++oc) {
+    const int8_t* w = weight + oc * in_group * taps();
+    const int32_t zero_point = weight_zero_point != nullptr ? weight_zero_point[oc] : 0;
+    for (int64_t slice = 0; slice < slices; ++slice) {
+      for (int64_t c = slice_begin(slice); c < slice_end(slice); ++c) {
+        for (int64_t tap = 0; tap < taps(); ++tap) {
+          tap_sums[static_cast<size_t>((slice * taps() + tap) * padded + padded_channel(oc))] +=
+              w[c * taps() + tap] - zero_point;
+        }
+      }
+    }
+  }
+}
+
+PackedConv2d::PackedConv2d(const Conv2dShape& shape, const int8_t* weight, const int32_t* weight_zero_point,
+                           int64_t group_size)
+    : impl_(std::make_unique<Impl>(shape, weight, weight_zero_point, group_size)) {}
+PackedConv2d::~PackedConv2d() = default;
+PackedConv2d::PackedConv2d(PackedConv2d&&) noexcept = default;
+PackedConv2d& PackedConv2d::operator=(PackedConv2d&&) noexcept = default;
+
+const Conv2dShape& PackedConv2d::shape() const { return impl_->shape; }
+
+const char* PackedConv2d::kernel_name() const {
+  return impl_->depthwise ? impl_->depthwise_row->name : impl_->gemm->name;
+}
+
+size_t PackedConv2d::bytes() const {
+  return impl_->weights.size() + impl_->ones.size() +
+         (impl_->tap_sums.size() + impl_->zero_points.size()) * sizeof(int32_t);
+}
+
+// The last dword of a pixel's channels.
+size_t PackedConv2d::input_slack() const {
+  return impl_->depthwise ? 0 : static_cast<size_t>(impl_->dwords * 4 - impl_->in_group);
+}
+
+}  // namespace ptqx::engine

@@ -1,0 +1,60 @@
+#pragma once
+
+// Runs a converted network from a .ptqx file, without torch and without Python.
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "engine/executor.h"
+
+namespace ptqx::engine {
+
+/// A file, a buffer or an argument that cannot be used. The message names what, where and the remedy.
+class Error : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// A network ready to run. Immutable: any number of threads may call run() on one engine at a time.
+///
+///     ptqx::engine::Engine engine = ptqx::engine::Engine::open("vgg11.ptqx");
+///     std::vector<float> logits(batch * engine.output_size());
+///     engine.run(images, batch, logits.data(), ptqx::engine::ThreadExecutor(2));
+class Engine {
+ public:
+  /// Reads a .ptqx file (see container.h). Throws Error.
+  static Engine open(const std::string& path);
+  /// The same from memory; `bytes` may be freed afterwards.
+  static Engine from_bytes(std::span<const uint8_t> bytes);
+
+  ~Engine();
+  Engine(Engine&&) noexcept;
+  Engine& operator=(Engine&&) noexcept;
+
+  /// Shapes of one sample, without the batch dimension: {3, 32, 32} and {100}, say.
+  const std::vector<int64_t>& input_shape() const;
+  const std::vector<int64_t>& output_shape() const;
+  int64_t input_size() const;   // product of input_shape()
+  int64_t output_size() const;
+
+  /// `input` [batch] + input_shape() float32, NCHW; `output` [batch] + output_shape() float32, NCHW.
+  /// Any batch size, 0 included. Throws Error if an input value is not finite.
+  void run(const float* input, int64_t batch, float* output, const Executor& executor) const;
+
+  /// One line a step: name, operation, bytes written and multiplications a sample, kernel chosen.
+  std::string describe() const;
+  size_t packed_bytes() const;                 // packed weights, tables, plan
+  size_t arena_bytes(int64_t batch) const;     // activations of one run
+
+ private:
+  struct Impl;
+  explicit Engine(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace ptqx::engine

@@ -1,0 +1,128 @@
+#include "engine/plan.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "engine/engine.h"
+
+namespace ptqx::engine {
+
+Placement Plan::placement(int64_t samples) const {
+  std::vector<Lifetime> lifetimes;
+  for (const size_t bytes : buffer_bytes) {
+    lifetimes.push_back({bytes * static_cast<size_t>(samples) + slack, static_cast<int>(steps.size()), -1});
+  }
+  for (size_t i = 0; i < steps.size(); ++i) {
+    for (const auto* buffers : {&steps[i].reads, &steps[i].writes}) {
+      for (const int index : *buffers) {
+        Lifetime& lifetime = lifetimes[static_cast<size_t>(index)];
+        lifetime.first_step = std::min(lifetime.first_step, static_cast<int>(i));
+        lifetime.last_step = std::max(lifetime.last_step, static_cast<int>(i));
+      }
+    }
+  }
+  lifetimes[kInputBuffer].bytes = lifetimes[kOutputBuffer].bytes = 0;
+  return place(lifetimes);
+}
+
+size_t Plan::scratch_bytes(int64_t samples, int threads) const {
+  size_t bytes = 0;
+  for (const Step& step : steps) {
+    if (step.scratch_bytes) bytes = std::max(bytes, step.scratch_bytes(samples, threads));
+  }
+  return bytes;
+}
+
+PlanBuilder::PlanBuilder(const Program& program)
+    : program_(program),
+      consumers_(program.nodes.size()),
+      buffers_(program.nodes.size(), -1),
+      in_memory_order_(program.nodes.size(), false) {
+  for (const Node& node : program.nodes) {
+    for (const int input : node.inputs) consumers_[static_cast<size_t>(input)].push_back(index_of(node));
+  }
+  plan_.input = program.nodes.front().output;
+  plan_.output = program.nodes[static_cast<size_t>(program.output)].output;
+  plan_.buffer_bytes = {plan_.input.bytes(), plan_.output.bytes()};
+  buffer(0) = kInputBuffer;
+}
+
+int PlanBuilder::new_buffer(size_t bytes_per_sample) {
+  plan_.buffer_bytes.push_back(bytes_per_sample);
+  return static_cast<int>(plan_.buffer_bytes.size()) - 1;
+}
+
+bool PlanBuilder::input_is_planar(const Node& node) const {
+  return node.inputs[0] == 0 && !plan_.input.order_free();
+}
+
+int PlanBuilder::input_buffer(const Node& node, size_t index) {
+  if (node.inputs[index] != 0 || plan_.input.order_free()) return buffer(node.inputs[index]);
+  if (interleaved_input_ < 0) {
+    interleaved_input_ = new_buffer(plan_.input.bytes());
+    add(transpose_step(program_.nodes[0].name, plan_.input, kInputBuffer, interleaved_input_, false));
+  }
+  return interleaved_input_;
+}
+
+int PlanBuilder::output_buffer(const Node& node) {
+  const int index = index_of(node);
+  const bool direct =
+      index == program_.output && node.output.order_free() && consumers_[static_cast<size_t>(index)].empty();
+  return buffer(index) = direct ? kOutputBuffer : new_buffer(node.output.bytes());
+}
+
+bool PlanBuilder::plan_as_view(const Node& node) {
+  const int index = index_of(node);
+  const auto takes_any_order = [&](int consumer) {
+    const Node& user = program_.nodes[static_cast<size_t>(consumer)];
+    const auto* layer = std::get_if<Conv2d>(&user.operation);
+    const bool is_residual = user.inputs.size() > 1 && user.inputs[1] == index;
+    return layer != nullptr && layer->linear && layer->group_size == 0 && !is_residual;
+  };
+  const auto& consumers = consumers_[static_cast<size_t>(index)];
+  // The graph's own input is planar already.
+  const bool keeps_order = input(node).order_free() || node.inputs[0] == 0;
+  const bool reordered =
+      index != program_.output && std::all_of(consumers.begin(), consumers.end(), takes_any_order);
+  if (!keeps_order && !reordered) return false;
+  buffer(index) = buffer(node.inputs[0]);
+  in_memory_order_[static_cast<size_t>(index)] = !keeps_order;
+  return true;
+}
+
+const Value* PlanBuilder::features_from(const Node& node) const {
+  if (!in_memory_order_[static_cast<size_t>(node.inputs[0])]) return nullptr;
+  return &input(source(node, 0));
+}
+
+void PlanBuilder::require_slack(size_t bytes) { plan_.slack = std::max(plan_.slack, bytes); }
+
+Plan PlanBuilder::finish() {
+  const Node& output = program_.nodes[static_cast<size_t>(program_.output)];
+  const int from = buffer(program_.output);
+  if (from != kOutputBuffer) {
+    // The caller's input, or a view of it, is planar already: a plain copy.
+    const Value value = from == kInputBuffer ? Value{.c = plan_.input.size()} : output.output;
+    add(transpose_step(output.name, value, from, kOutputBuffer, true));
+  }
+  return std::move(plan_);
+}
+
+Plan make_plan(Program program) {
+  std::vector<bool> needed(program.nodes.size(), false);
+  needed[static_cast<size_t>(program.output)] = true;
+  for (size_t i = program.nodes.size(); i-- > 0;) {
+    if (!needed[i]) continue;
+    for (const int input : program.nodes[i].inputs) needed[static_cast<size_t>(input)] = true;
+  }
+  PlanBuilder builder(program);
+  for (size_t i = 0; i < program.nodes.size(); ++i) {
+    if (!needed[i]) continue;
+    Node& node = program.nodes[i];
+    std::visit([&](auto& operation) { add_steps(builder, node, operation); }, node.operation);
+  }
+  return builder.finish();
+}
+
+}  // namespace ptqx::engine

@@ -1,0 +1,92 @@
+#pragma once
+
+// From a Program to steps: which buffers there are, which nodes need no step, which kernels run. Made
+// once; nothing in a plan depends on the batch size.
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "engine/arena.h"
+#include "engine/program.h"
+#include "engine/step.h"
+
+namespace ptqx::engine {
+
+struct Plan {
+  Value input, output;
+  std::vector<Step> steps;
+  std::vector<size_t> buffer_bytes;  // a sample
+  size_t slack = 64;                 // bytes that kernels may read after the end of a buffer
+
+  /// Where the buffers of a run over `samples` samples lie; 0 and 1, the caller's, take no room.
+  Placement placement(int64_t samples) const;
+  size_t scratch_bytes(int64_t samples, int threads) const;
+};
+
+/// Weights are packed and then dropped. Throws Error.
+Plan make_plan(Program program);
+
+/// What the steps of a node are made with.
+class PlanBuilder {
+ public:
+  explicit PlanBuilder(const Program& program);
+
+  const Value& input(const Node& node, size_t index = 0) const { return source(node, index).output; }
+  /// The buffer that holds an input, in memory order; made on the way for the graph's own input.
+  int input_buffer(const Node& node, size_t index = 0);
+  /// Is input 0 the graph's own, whose planes lie one after another?
+  bool input_is_planar(const Node& node) const;
+  /// The buffer that `node` is to write.
+  int output_buffer(const Node& node);
+  /// A buffer that lives from the step that writes it to the last that reads it.
+  int new_buffer(size_t bytes_per_sample);
+
+  /// Flatten is no step if its features keep their order, or if linear layers can take them in memory
+  /// order by permuting their weights. Returns whether it was planned so.
+  bool plan_as_view(const Node& node);
+  /// The spatial value whose memory order the features of input 0 have, or null if they are in NCHW order.
+  const Value* features_from(const Node& node) const;
+
+  void require_slack(size_t bytes);
+  void add(Step step) { plan_.steps.push_back(std::move(step)); }
+
+  Plan finish();
+
+ private:
+  const Node& source(const Node& node, size_t index) const {
+    return program_.nodes[static_cast<size_t>(node.inputs[index])];
+  }
+  int& buffer(int node) { return buffers_[static_cast<size_t>(node)]; }
+  int index_of(const Node& node) const { return static_cast<int>(&node - program_.nodes.data()); }
+
+  const Program& program_;
+  std::vector<std::vector<int>> consumers_;  // of each node
+  std::vector<int> buffers_;                 // of each node; -1 before it is known
+  std::vector<bool> in_memory_order_;        // features whose order is that of the flattened value
+  int interleaved_input_ = -1;               // the graph's input as [h][w][c]
+  Plan plan_;
+};
+
+void add_steps(PlanBuilder& plan, const Node& node, const Input& input);
+void add_steps(PlanBuilder& plan, const Node& node, const Quantize& quantize);
+void add_steps(PlanBuilder& plan, const Node& node, const Dequantize& dequantize);
+void add_steps(PlanBuilder& plan, const Node& node, Conv2d& conv);
+void add_steps(PlanBuilder& plan, const Node& node, const MaxPool2d& max_pool);
+void add_steps(PlanBuilder& plan, const Node& node, const AvgPool2d& avg_pool);
+void add_steps(PlanBuilder& plan, const Node& node, const AdaptiveAvgPool2d& adaptive);
+void add_steps(PlanBuilder& plan, const Node& node, const Add& add);
+void add_steps(PlanBuilder& plan, const Node& node, const Mul& mul);
+void add_steps(PlanBuilder& plan, const Node& node, const Activate& activate);
+void add_steps(PlanBuilder& plan, const Node& node, const Lookup& lookup);
+void add_steps(PlanBuilder& plan, const Node& node, const Cat& cat);
+void add_steps(PlanBuilder& plan, const Node& node, const Flatten& flatten);
+void add_steps(PlanBuilder& plan, const Node& node, const Slice& slice);
+void add_steps(PlanBuilder& plan, const Node& node, const ChannelShuffle& shuffle);
+void add_steps(PlanBuilder& plan, const Node& node, const Pad& pad);
+void add_steps(PlanBuilder& plan, const Node& node, const UpsampleNearest2d& upsample);
+
+/// [h][w][c] to [c][h][w] or back, for every sample; elements of 1 or 4 bytes.
+Step transpose_step(const std::string& name, const Value& value, int from, int to, bool to_planar);
+
+}  // namespace ptqx::engine

@@ -1,0 +1,163 @@
+#include "engine/program.h"
+
+#include <algorithm>
+#include <unordered_map>
+
+#include "engine/engine.h"
+#include "engine/node_reader.h"
+#include "engine/text.h"
+
+namespace ptqx::engine {
+namespace {
+
+using nlohmann::json;
+
+constexpr size_t kMaxNodes = 10'000;
+constexpr int64_t kMaxValueBytes = int64_t{1} << 30;  // of one value of one sample
+
+/// One kind of node. A new one is its struct in program.h, its reader, this row, and its step.
+struct Kind {
+  const char* op;
+  size_t min_inputs, max_inputs;
+  Operation (*read)(NodeReader&);
+};
+
+constexpr Kind kKinds[] = {
+    {"quantize", 1, 1, read_quantize},
+    {"dequantize", 1, 1, read_dequantize},
+    {"conv2d", 1, 2, read_conv2d},
+    {"linear", 1, 2, read_linear},
+    {"conv2d_dynamic", 1, 1, read_conv2d_dynamic},
+    {"linear_dynamic", 1, 1, read_linear_dynamic},
+    {"max_pool2d", 1, 1, read_max_pool2d},
+    {"avg_pool2d", 1, 1, read_avg_pool2d},
+    {"adaptive_avg_pool2d", 1, 1, read_adaptive_avg_pool2d},
+    {"add", 2, 2, read_add},
+    {"mul", 2, 2, read_mul},
+    {"activation", 1, 1, read_activation},
+    {"lookup", 1, 1, read_lookup},
+    {"cat", 1, 1024, read_cat},
+    {"flatten", 1, 1, read_flatten},
+    {"slice", 1, 1, read_slice},
+    {"channel_shuffle", 1, 1, read_channel_shuffle},
+    {"pad", 1, 1, read_pad},
+    {"upsample_nearest2d", 1, 1, read_upsample_nearest2d},
+};
+
+const Kind& find_kind(const std::string& name, const std::string& op) {
+  for (const Kind& kind : kKinds) {
+    if (op == kind.op) return kind;
+  }
+  throw Error("node " + quote(name) + ": the engine does not run " + quote(op) + "; use the integer model");
+}
+
+/// Readers compute extents of at most 2^60, and the products are cut off in between: nothing overflows.
+void check_size(const Value& value, const std::string& what) {
+  int64_t size = value.is_float ? static_cast<int64_t>(sizeof(float)) : 1;
+  for (const int64_t extent : {value.c, value.h, value.w}) {
+    if (extent < 1) throw Error(what + " would be empty: every extent must be at least 1");
+    if (extent > kMaxValueBytes || (size *= extent) > kMaxValueBytes) {
+      throw Error(what + " would exceed " + std::to_string(kMaxValueBytes) + " bytes a sample");
+    }
+  }
+}
+
+const std::string& string_at(const json& object, const char* key, const std::string& what) {
+  const auto found = object.find(key);
+  if (found == object.end() || !found->is_string())
+    throw Error(what + " must have the string \"" + key + "\"");
+  return found->get_ref<const std::string&>();
+}
+
+class ProgramReader {
+ public:
+  explicit ProgramReader(const Container& container) : container_(container) {}
+
+  Program read() {
+    const json document = parse_json(container_.graph(), "the graph");
+    if (!document.is_object() || document.value("format", json()) != "ptqx" ||
+        document.value("version", json()) != 1) {
+      throw Error("the graph must have the format \"ptqx\" and the version 1");
+    }
+    read_input(document.value("input", json()));
+    const auto nodes = document.find("nodes");
+    if (nodes == document.end() || !nodes->is_array() || nodes->size() > kMaxNodes) {
+      throw Error("the graph must have at most " + std::to_string(kMaxNodes) + " nodes, in an array");
+    }
+    program_.nodes.reserve(nodes->size() + 1);
+    for (const json& node : *nodes) read_node(node);
+
+    const std::string& output = string_at(document, "output", "the graph");
+    program_.output = find_node(output, "the graph's output");
+    if (!node(program_.output).output.is_float) throw Error("the graph's output must be float32");
+    return std::move(program_);
+  }
+
+ private:
+  const Node& node(int index) const { return program_.nodes[static_cast<size_t>(index)]; }
+
+  int find_node(const std::string& name, const std::string& what) const {
+    const auto found = index_.find(name);
+    if (found == index_.end()) throw Error(what + " names " + quote(name) + ", which is no earlier node");
+    return found->second;
+  }
+
+  void add(Node node) {
+    if (!index_.emplace(node.name, static_cast<int>(program_.nodes.size())).second) {
+      throw Error("the graph has two nodes " + quote(node.name));
+    }
+    program_.nodes.push_back(std::move(node));
+  }
+
+  void read_input(const json& input) {
+    if (!input.is_object()) throw Error("the graph must have an \"input\"");
+    Node node{.name = string_at(input, "name", "the graph's input"), .op = "input"};
+    const json shape = input.value("shape", json());
+    const bool whole = shape.is_array() && std::all_of(shape.begin(), shape.end(), [](const json& extent) {
+                         return extent.is_number_unsigned() && extent <= kMaxValueBytes;
+                       });
+    if (!whole || (shape.size() != 1 && shape.size() != 3)) {
+      throw Error("the graph's input must have the shape [channels, height, width] or [features]");
+    }
+    node.output.spatial = shape.size() == 3;
+    node.output.c = shape[0].get<int64_t>();
+    if (node.output.spatial) {
+      node.output.h = shape[1].get<int64_t>();
+      node.output.w = shape[2].get<int64_t>();
+    }
+    check_size(node.output, "the graph's input");
+    add(std::move(node));
+  }
+
+  void read_node(const json& entry) {
+    const std::string what = "node " + std::to_string(program_.nodes.size() - 1);
+    if (!entry.is_object()) throw Error(what + " must be an object");
+    Node node{.name = string_at(entry, "name", what), .op = string_at(entry, "op", what)};
+    const Kind& kind = find_kind(node.name, node.op);
+    const std::string title = "node " + quote(node.name) + " (" + node.op + ")";
+    const json inputs = entry.value("inputs", json());
+    if (!inputs.is_array() || inputs.size() < kind.min_inputs || inputs.size() > kind.max_inputs) {
+      throw Error(title + ": inputs must be " + std::to_string(kind.min_inputs) + " to " +
+                  std::to_string(kind.max_inputs) + " names");
+    }
+    for (const json& input : inputs) {
+      if (!input.is_string()) throw Error(title + ": inputs must be names");
+      node.inputs.push_back(find_node(input.get_ref<const std::string&>(), title));
+    }
+    NodeReader reader(entry, container_, program_.nodes, node);
+    node.operation = kind.read(reader);
+    reader.finish();
+    check_size(node.output, title + ": the output");
+    add(std::move(node));
+  }
+
+  const Container& container_;
+  Program program_;
+  std::unordered_map<std::string, int> index_;
+};
+
+}  // namespace
+
+Program read_program(const Container& container) { return ProgramReader(container).read(); }
+
+}  // namespace ptqx::engine

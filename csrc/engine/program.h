@@ -1,0 +1,123 @@
+#pragma once
+
+// The graph of a .ptqx file, parsed and proven: whoever holds a Program need not check anything again.
+// Shapes fit, attributes are in range, codes are inside their bits, and no accumulator can overflow.
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "engine/container.h"
+#include "engine/conv2d.h"
+#include "kernels/types.h"
+
+namespace ptqx::engine {
+
+/// What a node gives, for one sample: [c, h, w] if spatial, else [c] with h = w = 1. The codes or
+/// numbers of a spatial value lie in memory as [h][w][c].
+struct Value {
+  bool spatial = false;
+  int64_t c = 1, h = 1, w = 1;
+  bool is_float = true;
+  float scale = 1.0F;                            // 1 for float32
+  int32_t zero_point = 0, qmin = 0, qmax = 255;  // of codes, which are all within [qmin, qmax]
+
+  int64_t pixels() const { return h * w; }
+  int64_t size() const { return c * h * w; }
+  size_t bytes() const { return static_cast<size_t>(size()) * (is_float ? sizeof(float) : 1); }
+  bool same_shape(const Value& other) const {
+    return spatial == other.spatial && c == other.c && h == other.h && w == other.w;
+  }
+  /// Does NCHW order equal the order in memory?
+  bool order_free() const { return c == 1 || pixels() == 1; }
+};
+
+/// An activation and the slopes that its args point to once they have come to rest.
+struct ActivationSpec {
+  kernels::ActivationArgs args;
+  std::vector<float> slopes;  // of kPrelu, one per channel
+};
+
+struct Input {};
+struct Quantize {};
+struct Dequantize {};
+/// conv2d, linear (a 1x1 kernel on [c]), conv2d_dynamic and linear_dynamic. A second input is the
+/// residual.
+struct Conv2d {
+  Conv2dShape shape;
+  std::vector<int8_t> weight = {};              // OIHW
+  std::vector<int32_t> weight_zero_point = {};  // empty or [out]
+  int64_t group_size = 0;
+  std::vector<float> multiplier = {};  // [out], or [groups of input channels][out] if group_size > 0
+  std::vector<int32_t> bias = {};      // empty or [out], in units of the accumulator
+  std::vector<float> bias_f32 = {};    // empty or [out], in units of the output's scale
+  float residual_multiplier = 0.0F;
+  ActivationSpec activation = {};
+  bool linear = false;
+  bool dynamic = false;
+};
+struct Pool2d {
+  int64_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w;
+};
+struct MaxPool2d {
+  Pool2d pool;
+  int64_t dilation_h, dilation_w;
+};
+struct AvgPool2d {
+  Pool2d pool;
+  bool count_include_pad;
+  int64_t divisor;  // 0: the number of elements counted
+};
+struct AdaptiveAvgPool2d {};
+struct Add {
+  ActivationSpec activation;
+};
+/// Inputs of one shape, or the second is [c, 1, 1].
+struct Mul {
+  ActivationSpec activation;
+};
+struct Activate {
+  ActivationSpec activation;
+};
+struct Lookup {
+  std::array<uint8_t, 256> table;
+};
+struct Cat {};
+struct Flatten {};
+struct Slice {
+  int64_t start;
+};
+struct ChannelShuffle {
+  int64_t groups;
+};
+struct Pad {
+  int64_t top, left;
+};
+struct UpsampleNearest2d {
+  int64_t factor_h, factor_w;
+};
+
+using Operation =
+    std::variant<Input, Quantize, Dequantize, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, Add, Mul,
+                 Activate, Lookup, Cat, Flatten, Slice, ChannelShuffle, Pad, UpsampleNearest2d>;
+
+struct Node {
+  std::string name;
+  std::string op;                // as the file says it
+  std::vector<int> inputs = {};  // indices of earlier nodes
+  Operation operation = {};
+  Value output = {};
+};
+
+/// Node 0 is the graph's input.
+struct Program {
+  std::vector<Node> nodes;
+  int output = 0;
+};
+
+/// Parses and proves the graph of `container`. Throws Error.
+Program read_program(const Container& container);
+
+}  // namespace ptqx::engine

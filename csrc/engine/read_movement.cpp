@@ -1,0 +1,85 @@
+// Nodes that move codes and keep the scale: cat, flatten, slice, channel_shuffle, pad, upsample_nearest2d.
+
+#include "engine/node_reader.h"
+
+namespace ptqx::engine {
+
+Operation read_cat(NodeReader& reader) {
+  reader.integer_or("dim", 1, 1, 1);
+  Value& y = reader.output();
+  y.spatial = reader.input().spatial;
+  y.h = reader.input().h;
+  y.w = reader.input().w;
+  y.c = 0;
+  for (size_t i = 0; i < reader.inputs(); ++i) {
+    reader.require_moved_codes(i);
+    const Value& x = reader.input(i);
+    reader.require(x.spatial == y.spatial && x.h == y.h && x.w == y.w,
+                   "the inputs must have one height and width");
+    y.c += x.c;
+  }
+  return Cat{};
+}
+
+Operation read_flatten(NodeReader& reader) {
+  reader.require_moved_codes();
+  reader.integer_or("start_dim", 1, 1, 1);
+  reader.output().c = reader.input().size();
+  return Flatten{};
+}
+
+Operation read_slice(NodeReader& reader) {
+  reader.require_moved_codes();
+  reader.integer_or("dim", 1, 1, 1);
+  const Value& x = reader.input();
+  const int64_t start = reader.integer("start", 0, x.c - 1);
+  const int64_t end = reader.integer("end", start + 1, x.c);
+  Value& y = reader.output();
+  y.spatial = x.spatial;
+  y.c = end - start;
+  y.h = x.h;
+  y.w = x.w;
+  return Slice{start};
+}
+
+Operation read_channel_shuffle(NodeReader& reader) {
+  reader.require_moved_codes();
+  reader.require_spatial();
+  const Value& x = reader.input();
+  const int64_t groups = reader.integer("groups", 1, x.c);
+  reader.require(x.c % groups == 0, "groups must divide the channels");
+  Value& y = reader.output();
+  y.spatial = true;
+  y.c = x.c;
+  y.h = x.h;
+  y.w = x.w;
+  return ChannelShuffle{groups};
+}
+
+Operation read_pad(NodeReader& reader) {
+  reader.require_moved_codes();
+  reader.require_spatial();
+  const auto padding = reader.integers("padding", 4, 0, kMaxExtent - 1);
+  const Value& x = reader.input();
+  Value& y = reader.output();
+  y.spatial = true;
+  y.c = x.c;
+  y.h = x.h + padding[0] + padding[2];
+  y.w = x.w + padding[1] + padding[3];
+  return Pad{padding[0], padding[1]};
+}
+
+Operation read_upsample_nearest2d(NodeReader& reader) {
+  reader.require_moved_codes();
+  reader.require_spatial();
+  const auto factor = reader.integers("scale_factor", 2, 1, kMaxExtent);
+  const Value& x = reader.input();
+  Value& y = reader.output();
+  y.spatial = true;
+  y.c = x.c;
+  y.h = x.h * factor[0];
+  y.w = x.w * factor[1];
+  return UpsampleNearest2d{factor[0], factor[1]};
+}
+
+}  // namespace ptqx::engine

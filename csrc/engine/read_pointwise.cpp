@@ -1,0 +1,85 @@
+// quantize, dequantize, add, mul, activation, lookup.
+
+#include <cmath>
+#include <cstring>
+
+#include "engine/node_reader.h"
+
+namespace ptqx::engine {
+namespace {
+
+void set_shape(Value& to, const Value& from) {
+  to.spatial = from.spatial;
+  to.c = from.c;
+  to.h = from.h;
+  to.w = from.w;
+}
+
+ActivationSpec pointwise_activation(NodeReader& reader) {
+  ActivationSpec activation = reader.activation();
+  reader.require(activation.args.kind != kernels::Activation::kPrelu,
+                 "activation prelu is only for conv2d and linear");
+  return activation;
+}
+
+}  // namespace
+
+Operation read_quantize(NodeReader& reader) {
+  reader.require(reader.input().is_float && !reader.output().is_float, "takes float32 and gives uint8");
+  set_shape(reader.output(), reader.input());
+  return Quantize{};
+}
+
+Operation read_dequantize(NodeReader& reader) {
+  reader.require(!reader.input().is_float && reader.output().is_float, "takes uint8 and gives float32");
+  set_shape(reader.output(), reader.input());
+  return Dequantize{};
+}
+
+Operation read_add(NodeReader& reader) {
+  reader.require_one_dtype();
+  reader.require(reader.input(0).same_shape(reader.input(1)), "the inputs must have one shape");
+  set_shape(reader.output(), reader.input());
+  for (size_t i = 0; i < 2; ++i) {
+    reader.require(std::isfinite(reader.input(i).scale / reader.output().scale),
+                   "input scale / output scale overflows float32");
+  }
+  return Add{pointwise_activation(reader)};
+}
+
+Operation read_mul(NodeReader& reader) {
+  reader.require_one_dtype();
+  const Value& a = reader.input(0);
+  const Value& b = reader.input(1);
+  const bool per_channel = a.spatial && b.spatial && a.c == b.c && (a.pixels() == 1 || b.pixels() == 1);
+  reader.require(a.same_shape(b) || per_channel,
+                 "the inputs must have one shape, or one of them [channels, 1, 1]");
+  set_shape(reader.output(), a.pixels() >= b.pixels() ? a : b);
+  reader.require(std::isfinite(a.scale * b.scale / reader.output().scale),
+                 "input scales / output scale overflow float32");
+  return Mul{pointwise_activation(reader)};
+}
+
+Operation read_activation(NodeReader& reader) {
+  reader.require(reader.input().is_float && reader.output().is_float, "takes float32 and gives float32");
+  set_shape(reader.output(), reader.input());
+  return Activate{reader.activation()};
+}
+
+Operation read_lookup(NodeReader& reader) {
+  reader.require_codes(0);
+  reader.require(!reader.output().is_float, "takes uint8 and gives uint8");
+  const Value& x = reader.input();
+  const Value& y = reader.output();
+  set_shape(reader.output(), x);
+  Lookup lookup;
+  std::memcpy(lookup.table.data(), reader.tensor("table", DType::kU8, {256}).data.data(),
+              lookup.table.size());
+  for (int32_t code = x.qmin; code <= x.qmax; ++code) {
+    const int32_t to = lookup.table[static_cast<size_t>(code)];
+    reader.require(y.qmin <= to && to <= y.qmax, "table holds a code outside the output's qmin..qmax");
+  }
+  return lookup;
+}
+
+}  // namespace ptqx::engine

@@ -1,0 +1,171 @@
+// conv2d, linear and their dynamic forms.
+
+#include <atomic>
+#include <cmath>
+#include <memory>
+
+#include "engine/engine.h"
+#include "engine/plan.h"
+#include "engine/text.h"
+#include "kernels/arith.h"
+#include "kernels/quantize.h"
+#include "kernels/reduce.h"
+
+namespace ptqx::engine {
+namespace {
+
+/// Packed weights and the arrays that the tail points to. Shared by a step's functions, never moved.
+struct Layer {
+  PackedConv2d weight;
+  std::vector<float> multiplier, bias_f32, slopes;
+  std::vector<int32_t> bias;
+  Conv2dCall call = {};  // all but the addresses and the batch of a run
+
+  size_t bytes() const {
+    return weight.bytes() +
+           sizeof(float) * (multiplier.size() + bias_f32.size() + slopes.size() + bias.size());
+  }
+};
+
+template <class T>
+const T* data_or_null(const std::vector<T>& values) {
+  return values.empty() ? nullptr : values.data();
+}
+
+/// Columns of a linear layer from NCHW order to the memory order of the value that was flattened.
+std::vector<int8_t> permute_columns(const std::vector<int8_t>& weight, const Value& features) {
+  std::vector<int8_t> permuted(weight.size());
+  const auto c = static_cast<size_t>(features.c);
+  const auto pixels = static_cast<size_t>(features.pixels());
+  for (size_t row = 0; row < weight.size(); row += c * pixels) {
+    for (size_t pixel = 0; pixel < pixels; ++pixel) {
+      for (size_t channel = 0; channel < c; ++channel) {
+        permuted[row + pixel * c + channel] = weight[row + channel * pixels + pixel];
+      }
+    }
+  }
+  return permuted;
+}
+
+std::shared_ptr<Layer> make_layer(const PlanBuilder& plan, const Node& node, Conv2d& conv) {
+  if (const Value* features = plan.features_from(node)) conv.weight = permute_columns(conv.weight, *features);
+  const Value& x = plan.input(node);
+  const Value& y = node.output;
+  auto layer = std::make_shared<Layer>(Layer{
+      .weight =
+          PackedConv2d(conv.shape, conv.weight.data(), data_or_null(conv.weight_zero_point), conv.group_size),
+      .multiplier = std::move(conv.multiplier),
+      .bias_f32 = std::move(conv.bias_f32),
+      .slopes = std::move(conv.activation.slopes),
+      .bias = std::move(conv.bias)});
+  conv.weight = {};  // the canonical weights are not needed again
+  Conv2dCall& call = layer->call;
+  call.h = x.h;
+  call.w = x.w;
+  call.input_zero_point = x.zero_point;
+  call.tail.output = y.is_float ? kernels::Output::kF32 : kernels::Output::kU8;
+  call.tail.bias = data_or_null(layer->bias);
+  call.tail.multiplier = layer->multiplier.data();
+  call.tail.bias_f32 = data_or_null(layer->bias_f32);
+  call.tail.activation = conv.activation.args;
+  call.tail.activation.slopes = data_or_null(layer->slopes);
+  call.tail.output_zero_point = y.zero_point;
+  call.tail.qmin = y.qmin;
+  call.tail.qmax = y.qmax;
+  return layer;
+}
+
+int64_t macs(const Conv2dShape& shape, const Value& y) {
+  return y.size() * (shape.in_channels / shape.groups) * shape.kernel_h * shape.kernel_w;
+}
+
+/// Where the codes of a dynamic layer's input and their qparams go.
+struct DynamicBuffers {
+  int codes, scale, zero_point;
+};
+
+/// Per sample: range, scale and zero_point, then codes (ONNX DynamicQuantizeLinear).
+DynamicBuffers add_dynamic_quantize(PlanBuilder& plan, const Node& node) {
+  const int from = plan.input_buffer(node);
+  const int64_t size = plan.input(node).size();
+  const DynamicBuffers to = {plan.new_buffer(static_cast<size_t>(size)), plan.new_buffer(sizeof(float)),
+                             plan.new_buffer(sizeof(int32_t))};
+  const auto quantize_sample = [=](const Run& run, int64_t sample) {
+    const float* x = run.at<const float>(from) + sample * size;
+    const kernels::MinMax range = kernels::min_max(x, size);
+    const kernels::QParams qparams = kernels::dynamic_qparams(range.min, range.max, 0, 255);
+    run.at<float>(to.scale)[sample] = qparams.scale;
+    run.at<int32_t>(to.zero_point)[sample] = qparams.zero_point;
+    kernels::quantize_u8(x, {1, 1, size}, &qparams.scale, &qparams.zero_point, 0, 255,
+                         run.at<uint8_t>(to.codes) + sample * size);
+    return range.nonfinite;
+  };
+  plan.add({.name = node.name,
+            .op = "dynamic_quantize",
+            .reads = {from},
+            .writes = {to.codes, to.scale, to.zero_point},
+            .run = [=, name = node.name](const Run& run) {
+              std::atomic<int64_t> nonfinite = 0;
+              run.executor.parallel_for(run.samples, [&](int64_t begin, int64_t end) {
+                for (int64_t sample = begin; sample < end; ++sample)
+                  nonfinite += quantize_sample(run, sample);
+              });
+              if (nonfinite > 0) {
+                throw Error("node " + quote(name) + ": " + std::to_string(nonfinite) +
+                            " input values are not finite");
+              }
+            }});
+  return to;
+}
+
+}  // namespace
+
+void add_steps(PlanBuilder& plan, const Node& node, Conv2d& conv) try {
+  const std::shared_ptr<const Layer> layer = [&] {
+    std::shared_ptr<Layer> made = make_layer(plan, node, conv);
+    if (node.inputs.size() > 1) {
+      made->call.tail.residual_multiplier = conv.residual_multiplier;
+      made->call.tail.residual_zero_point = plan.input(node, 1).zero_point;
+    }
+    return made;
+  }();
+  plan.require_slack(layer->weight.input_slack());
+
+  const bool dynamic = conv.dynamic;
+  const DynamicBuffers dynamic_input = dynamic ? add_dynamic_quantize(plan, node) : DynamicBuffers{};
+  Step step{.name = node.name, .op = node.op, .reads = {}, .writes = {}, .run = {}};
+  const int x = dynamic ? dynamic_input.codes : plan.input_buffer(node);
+  const int residual = node.inputs.size() > 1 ? plan.input_buffer(node, 1) : -1;
+  const int y = plan.output_buffer(node);
+  step.reads = {x};
+  if (residual >= 0) step.reads.push_back(residual);
+  if (dynamic) step.reads.insert(step.reads.end(), {dynamic_input.scale, dynamic_input.zero_point});
+  step.writes = {y};
+  step.kernel = layer->weight.kernel_name();
+  step.macs = macs(conv.shape, node.output);
+  step.bytes = layer->bytes();
+
+  const auto call_for = [=](const Run& run) {
+    Conv2dCall call = layer->call;
+    call.n = run.samples;
+    call.input = run.at<const uint8_t>(x);
+    call.output = run.at<uint8_t>(y);
+    if (residual >= 0) call.tail.residual = run.at<const uint8_t>(residual);
+    if (dynamic) {
+      call.sample_scale = run.at<const float>(dynamic_input.scale);
+      call.input_zero_points = run.at<const int32_t>(dynamic_input.zero_point);
+    }
+    return call;
+  };
+  step.run = [=](const Run& run) { conv2d(layer->weight, call_for(run), run.executor, run.scratch); };
+  step.scratch_bytes = [=](int64_t samples, int threads) {
+    Conv2dCall call = layer->call;
+    call.n = samples;
+    return conv2d_scratch_bytes(layer->weight, call, threads);
+  };
+  plan.add(std::move(step));
+} catch (const std::invalid_argument& error) {
+  throw Error("node " + quote(node.name) + " (" + node.op + "): " + error.what());
+}
+
+}  // namespace ptqx::engine

@@ -1,0 +1,183 @@
+// Nodes that move elements of 1 or 4 bytes: cat, flatten, slice, channel_shuffle, pad, upsample_nearest2d.
+// Most are a copy of runs of channels, pixel by pixel.
+
+#include <cstring>
+
+#include "engine/plan.h"
+
+namespace ptqx::engine {
+namespace {
+
+int64_t element_bytes(const Value& value) { return value.is_float ? 4 : 1; }
+
+/// A step over the output's rows: body(run, sample, row).
+template <class Body>
+Step row_step(const Node& node, std::vector<int> reads, int to, Body body) {
+  const Value& y = node.output;
+  return {.name = node.name,
+          .op = node.op,
+          .reads = std::move(reads),
+          .writes = {to},
+          .run = [h = y.h, row_bytes = y.w * y.c * element_bytes(y), body](const Run& run) {
+            for_rows(run, h, row_bytes, [&](int64_t sample, int64_t begin, int64_t end) {
+              for (int64_t row = begin; row < end; ++row) body(run, sample, row);
+            });
+          }};
+}
+
+/// Copies `bytes` from each pixel of a row to each pixel of another.
+void copy_pixels(const uint8_t* from, int64_t from_stride, uint8_t* to, int64_t to_stride, int64_t pixels,
+                 int64_t bytes) {
+  for (int64_t pixel = 0; pixel < pixels; ++pixel) {
+    std::memcpy(to + pixel * to_stride, from + pixel * from_stride, static_cast<size_t>(bytes));
+  }
+}
+
+/// [rows][columns] to [columns][rows], in tiles that stay in the cache.
+template <class T>
+void transpose(const T* from, int64_t rows, int64_t columns, T* to) {
+  constexpr int64_t kTile = 32;
+  for (int64_t i0 = 0; i0 < rows; i0 += kTile) {
+    for (int64_t j0 = 0; j0 < columns; j0 += kTile) {
+      for (int64_t i = i0; i < std::min(i0 + kTile, rows); ++i) {
+        for (int64_t j = j0; j < std::min(j0 + kTile, columns); ++j) to[j * rows + i] = from[i * columns + j];
+      }
+    }
+  }
+}
+
+}  // namespace
+
+Step transpose_step(const std::string& name, const Value& value, int from, int to, bool to_planar) {
+  const int64_t rows = to_planar ? value.pixels() : value.c;
+  const int64_t columns = to_planar ? value.c : value.pixels();
+  return {.name = name,
+          .op = "transpose",
+          .reads = {from},
+          .writes = {to},
+          .run = [=, is_float = value.is_float](const Run& run) {
+            const int64_t size = rows * columns;
+            for_rows(run, 1, size * (is_float ? 4 : 1), [&](int64_t sample, int64_t, int64_t) {
+              if (is_float) {
+                transpose(run.at<const float>(from) + sample * size, rows, columns,
+                          run.at<float>(to) + sample * size);
+              } else {
+                transpose(run.at<const uint8_t>(from) + sample * size, rows, columns,
+                          run.at<uint8_t>(to) + sample * size);
+              }
+            });
+          }};
+}
+
+void add_steps(PlanBuilder& plan, const Node& node, const Flatten&) {
+  if (plan.plan_as_view(node)) return;
+  const int from = plan.input_buffer(node);
+  plan.add(transpose_step(node.name, plan.input(node), from, plan.output_buffer(node), true));
+}
+
+void add_steps(PlanBuilder& plan, const Node& node, const Cat&) {
+  struct Part {
+    int buffer;
+    int64_t bytes;   // a pixel
+    int64_t offset;  // in the output's pixel
+  };
+  std::vector<Part> parts;
+  std::vector<int> reads;
+  int64_t offset = 0;
+  for (size_t i = 0; i < node.inputs.size(); ++i) {
+    const int64_t bytes = plan.input(node, i).c * element_bytes(node.output);
+    parts.push_back({plan.input_buffer(node, i), bytes, offset});
+    reads.push_back(parts.back().buffer);
+    offset += bytes;
+  }
+  const int to = plan.output_buffer(node);
+  plan.add(row_step(node, reads, to,
+                    [=, h = node.output.h, w = node.output.w](const Run& run, int64_t sample, int64_t row) {
+                      const int64_t pixel = (sample * h + row) * w;
+                      for (const Part& part : parts) {
+                        copy_pixels(run.at<const uint8_t>(part.buffer) + pixel * part.bytes, part.bytes,
+                                    run.at<uint8_t>(to) + pixel * offset + part.offset, offset, w,
+                                    part.bytes);
+                      }
+                    }));
+}
+
+void add_steps(PlanBuilder& plan, const Node& node, const Slice& slice) {
+  const Value& y = node.output;
+  const int from = plan.input_buffer(node);
+  const int to = plan.output_buffer(node);
+  const int64_t from_stride = plan.input(node).c * element_bytes(y);
+  const int64_t bytes = y.c * element_bytes(y);
+  const int64_t skipped = slice.start * element_bytes(y);
+  plan.add(row_step(node, {from}, to, [=, h = y.h, w = y.w](const Run& run, int64_t sample, int64_t row) {
+    const int64_t pixel = (sample * h + row) * w;
+    copy_pixels(run.at<const uint8_t>(from) + pixel * from_stride + skipped, from_stride,
+                run.at<uint8_t>(to) + pixel * bytes, bytes, w, bytes);
+  }));
+}
+
+void add_steps(PlanBuilder& plan, const Node& node, const ChannelShuffle& shuffle) {
+  const Value& y = node.output;
+  const int from = plan.input_buffer(node);
+  const int to = plan.output_buffer(node);
+  plan.add(
+      row_step(node, {from}, to, [=, groups = shuffle.groups](const Run& run, int64_t sample, int64_t row) {
+        const int64_t begin = (sample * y.h + row) * y.w;
+        for (int64_t pixel = begin; pixel < begin + y.w; ++pixel) {
+          // [groups][c / groups] to [c / groups][groups]
+          if (y.is_float) {
+            transpose(run.at<const float>(from) + pixel * y.c, groups, y.c / groups,
+                      run.at<float>(to) + pixel * y.c);
+          } else {
+            transpose(run.at<const uint8_t>(from) + pixel * y.c, groups, y.c / groups,
+                      run.at<uint8_t>(to) + pixel * y.c);
+          }
+        }
+      }));
+}
+
+void add_steps(PlanBuilder& plan, const Node& node, const Pad& pad) {
+  const Value& x = plan.input(node);
+  const Value& y = node.output;
+  const int from = plan.input_buffer(node);
+  const int to = plan.output_buffer(node);
+  const int64_t x_row = x.w * x.c * element_bytes(x);
+  const int64_t y_row = y.w * y.c * element_bytes(y);
+  const int64_t left = pad.left * y.c * element_bytes(y);
+  // Codes are padded with what stands for 0.0; so is float32, whose bytes are then 0 too.
+  const int zero = y.is_float ? 0 : y.zero_point;
+  plan.add(row_step(node, {from}, to,
+                    [=, top = pad.top, x_h = x.h, y_h = y.h](const Run& run, int64_t sample, int64_t row) {
+                      uint8_t* out = run.at<uint8_t>(to) + (sample * y_h + row) * y_row;
+                      const int64_t x_index = row - top;
+                      if (x_index < 0 || x_index >= x_h) {
+                        std::memset(out, zero, static_cast<size_t>(y_row));
+                        return;
+                      }
+                      std::memset(out, zero, static_cast<size_t>(left));
+                      std::memcpy(out + left, run.at<const uint8_t>(from) + (sample * x_h + x_index) * x_row,
+                                  static_cast<size_t>(x_row));
+                      std::memset(out + left + x_row, zero, static_cast<size_t>(y_row - left - x_row));
+                    }));
+}
+
+void add_steps(PlanBuilder& plan, const Node& node, const UpsampleNearest2d& upsample) {
+  const Value& x = plan.input(node);
+  const Value& y = node.output;
+  const int from = plan.input_buffer(node);
+  const int to = plan.output_buffer(node);
+  const int64_t pixel_bytes = y.c * element_bytes(y);
+  plan.add(row_step(
+      node, {from}, to, [=, x_h = x.h, x_w = x.w, y_h = y.h](const Run& run, int64_t sample, int64_t row) {
+        const uint8_t* in =
+            run.at<const uint8_t>(from) + (sample * x_h + row / upsample.factor_h) * x_w * pixel_bytes;
+        uint8_t* out = run.at<uint8_t>(to) + (sample * y_h + row) * x_w * upsample.factor_w * pixel_bytes;
+        for (int64_t column = 0; column < x_w; ++column, in += pixel_bytes) {
+          for (int64_t repeat = 0; repeat < upsample.factor_w; ++repeat, out += pixel_bytes) {
+            std::memcpy(out, in, static_cast<size_t>(pixel_bytes));
+          }
+        }
+      }));
+}
+
+}  // namespace ptqx::engine

@@ -1,0 +1,193 @@
+// quantize, dequantize, add, mul, activation, lookup.
+
+#include "kernels/pointwise.h"
+
+#include <atomic>
+#include <memory>
+
+#include "engine/engine.h"
+#include "engine/plan.h"
+#include "engine/text.h"
+#include "kernels/arith.h"
+#include "kernels/quantize.h"
+#include "kernels/reduce.h"
+
+namespace ptqx::engine {
+namespace {
+
+kernels::PointwiseTail pointwise_tail(const ActivationSpec& activation, const Value& y) {
+  return {.activation = activation.args, .output_zero_point = y.zero_point, .qmin = y.qmin, .qmax = y.qmax};
+}
+
+/// A step over all elements alike: body(run, begin, end).
+template <class Body>
+void add_flat_step(PlanBuilder& plan, const Node& node, std::vector<int> reads, int to, Body body) {
+  plan.add({.name = node.name,
+            .op = node.op,
+            .reads = std::move(reads),
+            .writes = {to},
+            .run = [size = node.output.size(), bytes = node.output.is_float ? 8 : 2, body](const Run& run) {
+              for_elements(run, run.samples * size, bytes,
+                           [&](int64_t begin, int64_t end) { body(run, begin, end); });
+            }});
+}
+
+/// What reads [c, 1, 1] against [c, h, w]: body(run, sample, first pixel, pixels).
+template <class Body>
+void add_channel_step(PlanBuilder& plan, const Node& node, std::vector<int> reads, int to, Body body) {
+  plan.add({.name = node.name,
+            .op = node.op,
+            .reads = std::move(reads),
+            .writes = {to},
+            .run = [y = node.output, body](const Run& run) {
+              for_rows(
+                  run, y.pixels(), y.c * (y.is_float ? 8 : 2),
+                  [&](int64_t sample, int64_t begin, int64_t end) { body(run, sample, begin, end - begin); });
+            }});
+}
+
+}  // namespace
+
+void add_steps(PlanBuilder&, const Node&, const Input&) {}
+
+void add_steps(PlanBuilder& plan, const Node& node, const Quantize&) {
+  const Value& y = node.output;
+  const bool planar = plan.input_is_planar(node);
+  const int from = planar ? kInputBuffer : plan.input_buffer(node);
+  const int to = plan.output_buffer(node);
+  // The caller's input has been checked as a whole.
+  const bool check = from != kInputBuffer;
+  const auto quantize_sample = [=](const Run& run, int64_t sample) -> int64_t {
+    const float* x = run.at<const float>(from) + sample * y.size();
+    uint8_t* codes = run.at<uint8_t>(to) + sample * y.size();
+    if (planar) {
+      kernels::quantize_u8_nchw_to_nhwc(x, y.c, y.pixels(), y.scale, y.zero_point, y.qmin, y.qmax, codes);
+    } else {
+      kernels::quantize_u8(x, {1, 1, y.size()}, &y.scale, &y.zero_point, y.qmin, y.qmax, codes);
+    }
+    return check ? kernels::min_max(x, y.size()).nonfinite : 0;
+  };
+  plan.add({.name = node.name,
+            .op = node.op,
+            .reads = {from},
+            .writes = {to},
+            .run = [=, name = node.name, bytes = y.size() * 5](const Run& run) {
+              std::atomic<int64_t> nonfinite = 0;
+              for_rows(run, 1, bytes, [&](int64_t sample, int64_t, int64_t) {
+                if (const int64_t count = quantize_sample(run, sample); count > 0) nonfinite += count;
+              });
+              if (nonfinite > 0) {
+                throw Error("node " + quote(name) + ": " + std::to_string(nonfinite) +
+                            " input values are not finite");
+              }
+            }});
+}
+
+void add_steps(PlanBuilder& plan, const Node& node, const Dequantize&) {
+  const int from = plan.input_buffer(node);
+  const int to = plan.output_buffer(node);
+  add_flat_step(plan, node, {from}, to,
+                [=, x = plan.input(node)](const Run& run, int64_t begin, int64_t end) {
+                  kernels::dequantize_u8(run.at<const uint8_t>(from) + begin, {1, 1, end - begin}, &x.scale,
+                                         &x.zero_point, run.at<float>(to) + begin);
+                });
+}
+
+void add_steps(PlanBuilder& plan, const Node& node, const Add& add) {
+  const int a = plan.input_buffer(node, 0);
+  const int b = plan.input_buffer(node, 1);
+  const int to = plan.output_buffer(node);
+  const Value& y = node.output;
+  if (y.is_float) {
+    add_flat_step(plan, node, {a, b}, to,
+                  [=, args = add.activation.args](const Run& run, int64_t begin, int64_t end) {
+                    for (int64_t i = begin; i < end; ++i) {
+                      const float sum = run.at<const float>(a)[i] + run.at<const float>(b)[i];
+                      run.at<float>(to)[i] = kernels::activate(sum, args, 0);
+                    }
+                  });
+    return;
+  }
+  const kernels::QParams qa = {plan.input(node, 0).scale / y.scale, plan.input(node, 0).zero_point};
+  const kernels::QParams qb = {plan.input(node, 1).scale / y.scale, plan.input(node, 1).zero_point};
+  add_flat_step(plan, node, {a, b}, to,
+                [=, tail = pointwise_tail(add.activation, y)](const Run& run, int64_t begin, int64_t end) {
+                  kernels::add_u8(run.at<const uint8_t>(a) + begin, qa.zero_point, qa.scale,
+                                  run.at<const uint8_t>(b) + begin, qb.zero_point, qb.scale, end - begin,
+                                  tail, run.at<uint8_t>(to) + begin);
+                });
+}
+
+void add_steps(PlanBuilder& plan, const Node& node, const Mul& mul) {
+  const Value& y = node.output;
+  // Multiplication commutes bit by bit, so that a [c, 1, 1] operand can always be the second.
+  const size_t first = plan.input(node, 0).same_shape(y) ? 0 : 1;
+  const bool per_channel = !plan.input(node, 1 - first).same_shape(y);
+  const int a = plan.input_buffer(node, first);
+  const int b = plan.input_buffer(node, 1 - first);
+  const int to = plan.output_buffer(node);
+  const int32_t a_zero_point = plan.input(node, first).zero_point;
+  const int32_t b_zero_point = plan.input(node, 1 - first).zero_point;
+  const float multiplier =
+      kernels::requantize_multiplier(plan.input(node, 0).scale, plan.input(node, 1).scale, y.scale);
+  const kernels::PointwiseTail tail = pointwise_tail(mul.activation, y);
+  const int64_t c = y.c;
+  const int64_t size = y.size();
+
+  if (!y.is_float && !per_channel) {
+    add_flat_step(plan, node, {a, b}, to, [=](const Run& run, int64_t begin, int64_t end) {
+      kernels::mul_u8(run.at<const uint8_t>(a) + begin, a_zero_point, run.at<const uint8_t>(b) + begin,
+                      b_zero_point, multiplier, end - begin, tail, run.at<uint8_t>(to) + begin);
+    });
+  } else if (!y.is_float) {
+    add_channel_step(plan, node, {a, b}, to,
+                     [=](const Run& run, int64_t sample, int64_t pixel, int64_t pixels) {
+                       const int64_t offset = sample * size + pixel * c;
+                       kernels::mul_u8_channels(run.at<const uint8_t>(a) + offset, a_zero_point,
+                                                run.at<const uint8_t>(b) + sample * c, b_zero_point,
+                                                multiplier, pixels, c, tail, run.at<uint8_t>(to) + offset);
+                     });
+  } else {
+    // Without broadcasting, b advances with the pixels.
+    const int64_t b_size = per_channel ? c : size;
+    const int64_t b_stride = per_channel ? 0 : c;
+    add_channel_step(plan, node, {a, b}, to,
+                     [=](const Run& run, int64_t sample, int64_t pixel, int64_t pixels) {
+                       for (int64_t p = pixel; p < pixel + pixels; ++p) {
+                         const float* x = run.at<const float>(a) + sample * size + p * c;
+                         const float* factor = run.at<const float>(b) + sample * b_size + p * b_stride;
+                         float* product = run.at<float>(to) + sample * size + p * c;
+                         for (int64_t i = 0; i < c; ++i)
+                           product[i] = kernels::activate(x[i] * factor[i], tail.activation, i);
+                       }
+                     });
+  }
+}
+
+void add_steps(PlanBuilder& plan, const Node& node, const Activate& activate) {
+  const int from = plan.input_buffer(node);
+  const int to = plan.output_buffer(node);
+  const auto spec = std::make_shared<ActivationSpec>(activate.activation);
+  spec->args.slopes = spec->slopes.data();
+  add_channel_step(plan, node, {from}, to,
+                   [=, c = node.output.c, size = node.output.size()](const Run& run, int64_t sample,
+                                                                     int64_t pixel, int64_t pixels) {
+                     const int64_t offset = sample * size + pixel * c;
+                     for (int64_t i = 0; i < pixels * c; ++i) {
+                       run.at<float>(to)[offset + i] =
+                           kernels::activate(run.at<const float>(from)[offset + i], spec->args, i % c);
+                     }
+                   });
+}
+
+void add_steps(PlanBuilder& plan, const Node& node, const Lookup& lookup) {
+  const int from = plan.input_buffer(node);
+  const int to = plan.output_buffer(node);
+  add_flat_step(plan, node, {from}, to,
+                [=, table = lookup.table](const Run& run, int64_t begin, int64_t end) {
+                  kernels::lookup_u8(run.at<const uint8_t>(from) + begin, end - begin, table.data(),
+                                     run.at<uint8_t>(to) + begin);
+                });
+}
+
+}  // namespace ptqx::engine

@@ -1,0 +1,14 @@
+#include "kernels/gemm_ymm_vnni.h"
+
+namespace ptqx::kernels {
+namespace {
+
+struct DotAvxVnni {
+  static __m256i dot(__m256i acc, __m256i x, __m256i w) { return _mm256_dpbusd_avx_epi32(acc, x, w); }
+};
+
+}  // namespace
+
+void gemm_u8s8_avxvnni(const GemmArgs& args) { GemmYmmVnni<DotAvxVnni>::run(args); }
+
+}  // namespace ptqx::kernels

@@ -1,0 +1,65 @@
+#include "kernels/pack.h"
+
+namespace ptqx::kernels {
+
+PackFn pack_int4_scalar, pack_int4_avx2, pack_int4_avx512vnni;
+
+std::span<const Row<PackFn>> pack_int4_rows() {
+  static constexpr Row<PackFn> kRows[] = {
+      {"pack_int4_scalar", Isa::kScalar, pack_int4_scalar},
+      {"pack_int4_avx2", Isa::kAvx2, pack_int4_avx2},
+      {"pack_int4_avx512vnni", Isa::kAvx512Vnni, pack_int4_avx512vnni},
+  };
+  return kRows;
+}
+
+void pack_int4(const int8_t* x, int64_t n, uint8_t* packed) {
+  best_row(pack_int4_rows()).function(x, n, packed);
+}
+
+UnpackFn unpack_int4_scalar, unpack_int4_avx2, unpack_int4_avx512vnni;
+
+std::span<const Row<UnpackFn>> unpack_int4_rows() {
+  static constexpr Row<UnpackFn> kRows[] = {
+      {"unpack_int4_scalar", Isa::kScalar, unpack_int4_scalar},
+      {"unpack_int4_avx2", Isa::kAvx2, unpack_int4_avx2},
+      {"unpack_int4_avx512vnni", Isa::kAvx512Vnni, unpack_int4_avx512vnni},
+  };
+  return kRows;
+}
+
+void unpack_int4(const uint8_t* packed, int64_t n, int8_t* y) {
+  best_row(unpack_int4_rows()).function(packed, n, y);
+}
+
+PackFn pack_int2_scalar, pack_int2_avx2, pack_int2_avx512vnni;
+
+std::span<const Row<PackFn>> pack_int2_rows() {
+  static constexpr Row<PackFn> kRows[] = {
+      {"pack_int2_scalar", Isa::kScalar, pack_int2_scalar},
+      {"pack_int2_avx2", Isa::kAvx2, pack_int2_avx2},
+      {"pack_int2_avx512vnni", Isa::kAvx512Vnni, pack_int2_avx512vnni},
+  };
+  return kRows;
+}
+
+void pack_int2(const int8_t* x, int64_t n, uint8_t* packed) {
+  best_row(pack_int2_rows()).function(x, n, packed);
+}
+
+UnpackFn unpack_int2_scalar, unpack_int2_avx2, unpack_int2_avx512vnni;
+
+std::span<const Row<UnpackFn>> unpack_int2_rows() {
+  static constexpr Row<UnpackFn> kRows[] = {
+      {"unpack_int2_scalar", Isa::kScalar, unpack_int2_scalar},
+      {"unpack_int2_avx2", Isa::kAvx2, unpack_int2_avx2},
+      {"unpack_int2_avx512vnni", Isa::kAvx512Vnni, unpack_int2_avx512vnni},
+  };
+  return kRows;
+}
+
+void unpack_int2(const uint8_t* packed, int64_t n, int8_t* y) {
+  best_row(unpack_int2_rows()).function(packed, n, y);
+}
+
+}  // namespace ptqx::kernels

@@ -1,0 +1,31 @@
+#pragma once
+
+// Codes of 4 and 2 bits, several a byte. Values outside -8..7 and -2..1 are the caller's to refuse;
+// only their low bits are kept.
+
+#include <cstdint>
+#include <span>
+
+#include "kernels/dispatch.h"
+
+namespace ptqx::kernels {
+
+/// x has n codes and `packed` ceil(n / codes per byte) bytes.
+using PackFn = void(const int8_t* x, int64_t n, uint8_t* packed);
+using UnpackFn = void(const uint8_t* packed, int64_t n, int8_t* y);
+
+/// Two codes a byte, the element with the even index in the low nibble; an odd n leaves the last
+/// high nibble 0.
+PackFn pack_int4;
+UnpackFn unpack_int4;
+
+/// Four codes a byte, lowest index in the lowest bits; unused bits of the last byte are 0.
+PackFn pack_int2;
+UnpackFn unpack_int2;
+
+std::span<const Row<PackFn>> pack_int4_rows();
+std::span<const Row<UnpackFn>> unpack_int4_rows();
+std::span<const Row<PackFn>> pack_int2_rows();
+std::span<const Row<UnpackFn>> unpack_int2_rows();
+
+}  // namespace ptqx::kernels

@@ -1,0 +1,193 @@
+// conv2d_s32, conv2d, conv2d_f32: integer convolution, with int32, requantized or real results.
+
+#include <ATen/core/Tensor.h>
+
+#include "ops/checks.h"
+#include "ops/layer.h"
+#include "ops/layout.h"
+#include "ops/registration.h"
+
+namespace ptqx::ops {
+namespace {
+
+// ---- shapes ----
+
+/// [N, C, H, W] and [O, C / groups, kh, kw] -> [N, O, OH, OW].
+Tensor empty_conv2d(const Tensor& input, const Tensor& weight, const OptionalTensor& weight_zero_point,
+                    at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups,
+                    at::ScalarType dtype) {
+  check_codes(input, "input");
+  check_dim(input, "input", 4);
+  check_layer_weight(weight, weight_zero_point, 4);
+  check_ints(stride, "stride", 2, 1);
+  check_ints(padding, "padding", 4, 0);
+  check_ints(dilation, "dilation", 2, 1);
+  TORCH_CHECK_VALUE(groups >= 1 && weight.sym_size(0) % groups == 0, "groups must divide the ", weight.sym_size(0),
+                    " output channels of weight, got ", groups);
+  TORCH_CHECK_VALUE(input.sym_size(1) == weight.sym_size(1) * groups, "input must have ", weight.sym_size(1) * groups,
+                    " channels for weight ", weight.sym_sizes(), " and ", groups, " groups, got shape ",
+                    input.sym_sizes());
+  const auto extent = [&](int64_t d) {
+    const auto i = static_cast<size_t>(d);
+    const c10::SymInt padded = input.sym_size(2 + d) + (padding[i] + padding[i + 2]);
+    const c10::SymInt window = (weight.sym_size(2 + d) - 1) * dilation[i] + 1;
+    TORCH_CHECK_VALUE(padded >= window, "input must be at least as large as the window of ", window,
+                      " once padded, got shape ", input.sym_sizes(), " and padding ", padding);
+    return (padded - window) / stride[i] + 1;
+  };
+  return empty_spatial({input.sym_size(0), weight.sym_size(0), extent(0), extent(1)}, input, dtype);
+}
+
+Tensor conv2d_s32_meta(const Tensor& input, const Tensor& weight, const OptionalTensor& input_zero_point,
+                       const OptionalTensor& weight_zero_point, at::IntArrayRef stride, at::IntArrayRef padding,
+                       at::IntArrayRef dilation, int64_t groups) {
+  Tensor output = empty_conv2d(input, weight, weight_zero_point, stride, padding, dilation, groups, at::kInt);
+  if (input_zero_point) check_one_zero_point(*input_zero_point, "input_zero_point");
+  return output;
+}
+
+Tensor conv2d_meta(const Tensor& input, const Tensor& input_scale, const Tensor& input_zero_point,
+                   const Tensor& weight, const Tensor& weight_scale, const OptionalTensor& weight_zero_point,
+                   const OptionalTensor& bias, const Tensor& output_scale, const Tensor& output_zero_point,
+                   int64_t qmin, int64_t qmax, at::IntArrayRef stride, at::IntArrayRef padding,
+                   at::IntArrayRef dilation, int64_t groups, c10::string_view /*activation*/,
+                   at::ArrayRef<double> /*activation_args*/, const OptionalTensor& /*slopes*/,
+                   const OptionalTensor& residual, const OptionalTensor& residual_scale,
+                   const OptionalTensor& residual_zero_point, int64_t group_size) {
+  check_range(qmin, qmax);
+  Tensor output =
+      empty_conv2d(input, weight, weight_zero_point, stride, padding, dilation, groups, code_type(qmin));
+  check_layer_scales(input, input_scale, input_zero_point, weight, weight_scale, bias, group_size, false);
+  check_per_tensor(output_scale, output_zero_point, "output_");
+  TORCH_CHECK_VALUE(group_size == 0 || groups == 1, "groups must be 1 with group_size, got ", groups);
+  check_residual(output, residual, residual_scale, residual_zero_point);
+  return output;
+}
+
+Tensor conv2d_f32_meta(const Tensor& input, const Tensor& input_scale, const Tensor& input_zero_point,
+                       const Tensor& weight, const Tensor& weight_scale, const OptionalTensor& weight_zero_point,
+                       const OptionalTensor& bias, at::IntArrayRef stride, at::IntArrayRef padding,
+                       at::IntArrayRef dilation, int64_t groups, c10::string_view /*activation*/,
+                       at::ArrayRef<double> /*activation_args*/, const OptionalTensor& /*slopes*/,
+                       int64_t group_size) {
+  Tensor output = empty_conv2d(input, weight, weight_zero_point, stride, padding, dilation, groups, at::kFloat);
+  check_layer_scales(input, input_scale, input_zero_point, weight, weight_scale, bias, group_size, true);
+  TORCH_CHECK_VALUE(group_size == 0 || groups == 1, "groups must be 1 with group_size, got ", groups);
+  return output;
+}
+
+// ---- CPU ----
+
+LayerShape layer_shape(const Tensor& input, const Tensor& weight, at::IntArrayRef stride, at::IntArrayRef padding,
+                       at::IntArrayRef dilation, int64_t groups) {
+  return {.conv = {.in_channels = input.size(1),
+                   .out_channels = weight.size(0),
+                   .kernel_h = weight.size(2),
+                   .kernel_w = weight.size(3),
+                   .stride_h = stride[0],
+                   .stride_w = stride[1],
+                   .pad_top = padding[0],
+                   .pad_left = padding[1],
+                   .pad_bottom = padding[2],
+                   .pad_right = padding[3],
+                   .dilation_h = dilation[0],
+                   .dilation_w = dilation[1],
+                   .groups = groups},
+          .n = input.size(0),
+          .h = input.size(2),
+          .w = input.size(3)};
+}
+
+Tensor conv2d_s32_cpu(const Tensor& input, const Tensor& weight, const OptionalTensor& input_zero_point,
+                      const OptionalTensor& weight_zero_point, at::IntArrayRef stride, at::IntArrayRef padding,
+                      at::IntArrayRef dilation, int64_t groups) {
+  Tensor output =
+      conv2d_s32_meta(input, weight, input_zero_point, weight_zero_point, stride, padding, dilation, groups);
+  Layer layer(layer_shape(input, weight, stride, padding, dilation, groups), input, weight, weight_zero_point, 0);
+  layer.set_input_zero_point(input_zero_point);
+  layer.run_s32(output);
+  return output;
+}
+
+Tensor conv2d_cpu(const Tensor& input, const Tensor& input_scale, const Tensor& input_zero_point,
+                  const Tensor& weight, const Tensor& weight_scale, const OptionalTensor& weight_zero_point,
+                  const OptionalTensor& bias, const Tensor& output_scale, const Tensor& output_zero_point,
+                  int64_t qmin, int64_t qmax, at::IntArrayRef stride, at::IntArrayRef padding,
+                  at::IntArrayRef dilation, int64_t groups, c10::string_view activation,
+                  at::ArrayRef<double> activation_args, const OptionalTensor& slopes, const OptionalTensor& residual,
+                  const OptionalTensor& residual_scale, const OptionalTensor& residual_zero_point,
+                  int64_t group_size) {
+  Tensor output = conv2d_meta(input, input_scale, input_zero_point, weight, weight_scale, weight_zero_point, bias,
+                              output_scale, output_zero_point, qmin, qmax, stride, padding, dilation, groups,
+                              activation, activation_args, slopes, residual, residual_scale, residual_zero_point,
+                              group_size);
+  const kernels::QParams to = per_tensor_qparams(output_scale, output_zero_point, "output_", output.scalar_type());
+  Layer layer(layer_shape(input, weight, stride, padding, dilation, groups), input, weight, weight_zero_point,
+              group_size);
+  layer.set_input_zero_point(input_zero_point);
+  layer.set_scales(input_scale, weight_scale, to.scale);
+  layer.set_bias(bias, to.scale);
+  layer.set_activation(activation, activation_args, slopes);
+  if (residual) layer.set_residual(*residual, *residual_scale, *residual_zero_point, to.scale);
+  layer.run_codes(output, to.zero_point, qmin, qmax);
+  return output;
+}
+
+Tensor conv2d_f32_cpu(const Tensor& input, const Tensor& input_scale, const Tensor& input_zero_point,
+                      const Tensor& weight, const Tensor& weight_scale, const OptionalTensor& weight_zero_point,
+                      const OptionalTensor& bias, at::IntArrayRef stride, at::IntArrayRef padding,
+                      at::IntArrayRef dilation, int64_t groups, c10::string_view activation,
+                      at::ArrayRef<double> activation_args, const OptionalTensor& slopes, int64_t group_size) {
+  Tensor output = conv2d_f32_meta(input, input_scale, input_zero_point, weight, weight_scale, weight_zero_point, bias,
+                                  stride, padding, dilation, groups, activation, activation_args, slopes, group_size);
+  Layer layer(layer_shape(input, weight, stride, padding, dilation, groups), input, weight, weight_zero_point,
+              group_size);
+  layer.set_input_zero_point(input_zero_point);
+  layer.set_scales(input_scale, weight_scale, 1.0F);
+  layer.set_bias(bias, 1.0F);
+  layer.set_activation(activation, activation_args, slopes);
+  layer.run_f32(output);
+  return output;
+}
+
+}  // namespace
+
+// input and weight are uint8 or int8 codes; padding is [top, left, bottom, right]. A layer whose
+// accumulators might leave int32 is refused.
+TORCH_LIBRARY_FRAGMENT(ptqx, m) {
+  // ONNX ConvInteger
+  m.def("conv2d_s32(Tensor input, Tensor weight, Tensor? input_zero_point=None, Tensor? weight_zero_point=None, "
+        "int[2] stride=1, int[4] padding=0, int[2] dilation=1, int groups=1) -> Tensor",
+        kAnyStrides);
+  // ONNX QLinearConv with a fused end. bias: int32 in units of input_scale * weight_scale, or float32 in real
+  // units (the only one with group_size). activation_args are in units of output_scale.
+  m.def("conv2d(Tensor input, Tensor input_scale, Tensor input_zero_point, Tensor weight, Tensor weight_scale, "
+        "Tensor? weight_zero_point, Tensor? bias, Tensor output_scale, Tensor output_zero_point, int qmin, int qmax, "
+        "int[2] stride=1, int[4] padding=0, int[2] dilation=1, int groups=1, str activation=\"none\", "
+        "float[] activation_args=[], Tensor? slopes=None, Tensor? residual=None, Tensor? residual_scale=None, "
+        "Tensor? residual_zero_point=None, int group_size=0) -> Tensor",
+        kAnyStrides);
+  // Real results. input_scale and input_zero_point may have one entry per sample.
+  m.def("conv2d_f32(Tensor input, Tensor input_scale, Tensor input_zero_point, Tensor weight, Tensor weight_scale, "
+        "Tensor? weight_zero_point, Tensor? bias, int[2] stride=1, int[4] padding=0, int[2] dilation=1, "
+        "int groups=1, str activation=\"none\", float[] activation_args=[], Tensor? slopes=None, int group_size=0) "
+        "-> Tensor",
+        kAnyStrides);
+}
+TORCH_LIBRARY_IMPL(ptqx, Meta, m) {
+  m.impl("conv2d_s32", conv2d_s32_meta);
+  m.impl("conv2d", conv2d_meta);
+  m.impl("conv2d_f32", conv2d_f32_meta);
+}
+TORCH_LIBRARY_IMPL(ptqx, CPU, m) {
+  m.impl("conv2d_s32", conv2d_s32_cpu);
+  m.impl("conv2d", conv2d_cpu);
+  m.impl("conv2d_f32", conv2d_f32_cpu);
+}
+TORCH_LIBRARY_IMPL(ptqx, Autograd, m) {
+  m.impl("conv2d_s32", no_derivative());
+  m.impl("conv2d", no_derivative());
+  m.impl("conv2d_f32", no_derivative());
+}
+
+}  // namespace ptqx::ops

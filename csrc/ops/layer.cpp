@@ -1,0 +1,266 @@
+#include "ops/layer.h"
+
+#include <ATen/ops/empty.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <limits>
+#include <stdexcept>
+
+#include "kernels/arith.h"
+#include "ops/checks.h"
+#include "ops/executor.h"
+#include "ops/layout.h"
+
+namespace ptqx::ops {
+namespace {
+
+template <class T>
+std::vector<T> values_of(const Tensor& tensor) {
+  const Tensor dense = tensor.contiguous();
+  const T* values = dense.const_data_ptr<T>();
+  return {values, values + dense.numel()};
+}
+
+/// One value for all, or one each.
+template <class T>
+std::vector<T> expanded(const Tensor& tensor, int64_t count) {
+  std::vector<T> values = values_of<T>(tensor);
+  if (values.size() == 1) values.resize(static_cast<size_t>(count), values[0]);
+  return values;
+}
+
+}  // namespace
+
+// ---- checks that Meta can make ----
+
+void check_layer_weight(const Tensor& weight, const OptionalTensor& weight_zero_point, int64_t weight_dim) {
+  check_codes(weight, "weight");
+  check_dim(weight, "weight", weight_dim);
+  for (int64_t d = 0; d < weight_dim; ++d) {
+    TORCH_CHECK_VALUE(weight.sym_size(d) >= 1, "weight must not be empty, got shape ", weight.sym_sizes());
+  }
+  if (!weight_zero_point) return;
+  check_dtype(*weight_zero_point, "weight_zero_point", {at::kInt});
+  TORCH_CHECK_VALUE(weight_zero_point->sym_numel() == 1 || weight_zero_point->sym_numel() == weight.sym_size(0),
+                    "weight_zero_point must have 1 or ", weight.sym_size(0), " elements, got shape ",
+                    weight_zero_point->sym_sizes());
+}
+
+void check_layer_scales(const Tensor& input, const Tensor& input_scale, const Tensor& input_zero_point,
+                        const Tensor& weight, const Tensor& weight_scale, const OptionalTensor& bias,
+                        int64_t group_size, bool per_sample) {
+  if (per_sample) {
+    check_dtype(input_scale, "input_scale", {at::kFloat});
+    check_dtype(input_zero_point, "input_zero_point", {at::kInt});
+    TORCH_CHECK_VALUE(input_scale.sym_numel() == input_zero_point.sym_numel() &&
+                          (input_scale.sym_numel() == 1 || input_scale.sym_numel() == input.sym_size(0)),
+                      "input_scale and input_zero_point must both have 1 or ", input.sym_size(0),
+                      " elements, got shapes ", input_scale.sym_sizes(), " and ", input_zero_point.sym_sizes());
+    TORCH_CHECK_VALUE(group_size == 0 || input_scale.sym_numel() == 1,
+                      "input_scale must have one element with group_size, got shape ", input_scale.sym_sizes());
+  } else {
+    check_per_tensor(input_scale, input_zero_point, "input_");
+  }
+
+  check_dtype(weight_scale, "weight_scale", {at::kFloat});
+  const c10::SymInt out = weight.sym_size(0);
+  if (group_size == 0) {
+    TORCH_CHECK_VALUE(weight_scale.sym_numel() == 1 || weight_scale.sym_numel() == out,
+                      "weight_scale must have 1 or ", out, " elements, got shape ", weight_scale.sym_sizes());
+  } else {
+    TORCH_CHECK_VALUE(group_size > 0 && group_size % 4 == 0, "group_size must be 0 or a positive multiple of 4, got ",
+                      group_size);
+    const c10::SymInt groups = (weight.sym_size(1) + (group_size - 1)) / group_size;
+    TORCH_CHECK_VALUE(weight_scale.dim() == 2 && weight_scale.sym_size(0) == out && weight_scale.sym_size(1) == groups,
+                      "weight_scale must have shape [", out, ", ", groups, "] with group_size ", group_size, ", got ",
+                      weight_scale.sym_sizes());
+  }
+
+  if (!bias) return;
+  check_dtype(*bias, "bias", {at::kInt, at::kFloat});
+  TORCH_CHECK_VALUE(bias->dim() == 1 && bias->sym_size(0) == out, "bias must have shape [", out, "], got ",
+                    bias->sym_sizes());
+  TORCH_CHECK_VALUE(group_size == 0 || bias->scalar_type() == at::kFloat,
+                    "bias must be float32 with group_size, because there is one accumulator per group, got ",
+                    bias->scalar_type());
+}
+
+void check_residual(const Tensor& output, const OptionalTensor& residual, const OptionalTensor& residual_scale,
+                    const OptionalTensor& residual_zero_point) {
+  TORCH_CHECK_VALUE(residual.has_value() == residual_scale.has_value() &&
+                        residual.has_value() == residual_zero_point.has_value(),
+                    "residual, residual_scale and residual_zero_point must be given together");
+  if (!residual) return;
+  check_codes(*residual, "residual");
+  check_per_tensor(*residual_scale, *residual_zero_point, "residual_");
+  TORCH_CHECK_VALUE(residual->sym_sizes() == output.sym_sizes(), "residual must have the output's shape ",
+                    output.sym_sizes(), ", got ", residual->sym_sizes());
+}
+
+// ---- operands ----
+
+Layer::Layer(const LayerShape& shape, const Tensor& input, const Tensor& weight,
+             const OptionalTensor& weight_zero_point, int64_t group_size)
+    : shape_(shape),
+      group_size_(group_size),
+      input_shift_(zero_point_shift(input.scalar_type())),
+      input_(dense_codes(input)),
+      weight_(weight.contiguous()) {
+  const int64_t out = shape.conv.out_channels;
+  const bool is_unsigned = weight.scalar_type() == at::kByte;
+  if (is_unsigned) {  // w - 128 with zero point z - 128
+    Tensor flipped = at::empty(weight.sizes(), weight.options().dtype(at::kChar));
+    const uint8_t* from = weight_.const_data_ptr<uint8_t>();
+    int8_t* to = flipped.mutable_data_ptr<int8_t>();
+    for (int64_t i = 0; i < weight.numel(); ++i) to[i] = static_cast<int8_t>(from[i] ^ 0x80);
+    weight_ = flipped;
+  }
+  if (weight_zero_point) {
+    check_zero_point_values(*weight_zero_point, "weight_zero_point", weight.scalar_type());
+    weight_zero_points_ = expanded<int32_t>(*weight_zero_point, out);
+  } else if (is_unsigned) {
+    weight_zero_points_.assign(static_cast<size_t>(out), 0);
+  }
+  if (is_unsigned) {
+    for (int32_t& zero_point : weight_zero_points_) zero_point -= 128;
+  }
+  const bool symmetric =
+      std::all_of(weight_zero_points_.begin(), weight_zero_points_.end(), [](int32_t z) { return z == 0; });
+  if (symmetric) weight_zero_points_.clear();
+  input_zero_points_ = {input_shift_};
+}
+
+void Layer::set_input_zero_point(const OptionalTensor& zero_point) {
+  if (!zero_point) return;
+  check_zero_point_values(*zero_point, "input_zero_point", input_shift_ == 0 ? at::kByte : at::kChar);
+  input_zero_points_ = values_of<int32_t>(*zero_point);
+  for (int32_t& z : input_zero_points_) z += input_shift_;
+}
+
+void Layer::set_scales(const Tensor& input_scale, const Tensor& weight_scale, float output_scale) {
+  check_scale_values(input_scale, "input_scale");
+  check_scale_values(weight_scale, "weight_scale");
+  const int64_t out = shape_.conv.out_channels;
+  if (input_scale.numel() != 1) {
+    sample_scale_ = values_of<float>(input_scale);
+    multiplier_ = expanded<float>(weight_scale, out);
+  } else {
+    const float input = values_of<float>(input_scale)[0];
+    // [out, groups] becomes [groups][out]; the values do not change places otherwise.
+    multiplier_ = group_size_ > 0 ? values_of<float>(weight_scale.t()) : expanded<float>(weight_scale, out);
+    for (float& m : multiplier_) m = kernels::requantize_multiplier(input, m, output_scale);
+  }
+  tail_.multiplier = multiplier_.data();
+}
+
+void Layer::set_bias(const OptionalTensor& bias, float output_scale) {
+  if (!bias) return;
+  if (bias->scalar_type() == at::kInt) {
+    bias_ = bias->contiguous();
+    tail_.bias = bias_.const_data_ptr<int32_t>();
+    return;
+  }
+  bias_f32_ = values_of<float>(*bias);
+  for (float& b : bias_f32_) {
+    TORCH_CHECK_VALUE(std::isfinite(b), "bias must be finite, got ", b);
+    b /= output_scale;
+  }
+  tail_.bias_f32 = bias_f32_.data();
+}
+
+void Layer::set_activation(c10::string_view name, at::ArrayRef<double> args, const OptionalTensor& slopes) {
+  tail_.activation = parse_activation(name, args, slopes, shape_.conv.out_channels, slopes_);
+}
+
+void Layer::set_residual(const Tensor& residual, const Tensor& scale, const Tensor& zero_point, float output_scale) {
+  const kernels::QParams qparams = per_tensor_qparams(scale, zero_point, "residual_", residual.scalar_type());
+  residual_ = dense_codes(residual);
+  tail_.residual = residual_.const_data_ptr<uint8_t>();
+  tail_.residual_multiplier = qparams.scale / output_scale;
+  tail_.residual_zero_point = qparams.zero_point + zero_point_shift(residual.scalar_type());
+}
+
+// ---- run ----
+
+void Layer::check_accumulators() const {
+  constexpr int64_t kLimit = std::numeric_limits<int32_t>::max();
+  int64_t largest_input = 0;
+  for (const int64_t z : input_zero_points_) largest_input = std::max({largest_input, z, 255 - z});
+  const auto bias = [&](int64_t channel) {
+    return tail_.bias == nullptr ? int64_t{0} : std::abs(int64_t{tail_.bias[channel]});
+  };
+  const int64_t out = shape_.conv.out_channels;
+  const int64_t taps = weight_.numel() / out;
+  int64_t largest_bias = 0;
+  for (int64_t o = 0; o < out; ++o) largest_bias = std::max(largest_bias, bias(o));
+  if (taps * 255 * largest_input + largest_bias <= kLimit) return;  // nearly always
+
+  const int8_t* weight = weight_.const_data_ptr<int8_t>();
+  for (int64_t o = 0; o < out; ++o) {
+    const int64_t zero_point = weight_zero_points_.empty() ? 0 : weight_zero_points_[static_cast<size_t>(o)];
+    int64_t sum = 0;
+    for (int64_t k = 0; k < taps; ++k) sum += std::abs(weight[o * taps + k] - zero_point);
+    TORCH_CHECK_VALUE(sum * largest_input + bias(o) <= kLimit, "weight must keep the accumulators of output channel ",
+                      o, " within int32, got a bound of ", sum * largest_input + bias(o),
+                      "; use smaller weights, a smaller bias or a larger scale");
+  }
+}
+
+void Layer::run_s32(const Tensor& output) {
+  tail_.output = kernels::Output::kS32;
+  run(output);
+}
+
+void Layer::run_f32(const Tensor& output) {
+  tail_.output = kernels::Output::kF32;
+  run(output);
+}
+
+void Layer::run_codes(const Tensor& output, int32_t output_zero_point, int64_t qmin, int64_t qmax) {
+  const int32_t shift = zero_point_shift(output.scalar_type());
+  tail_.output = kernels::Output::kU8;
+  tail_.output_zero_point = output_zero_point + shift;
+  tail_.qmin = static_cast<int32_t>(qmin) + shift;
+  tail_.qmax = static_cast<int32_t>(qmax) + shift;
+  run(output);
+  finish_codes(output);
+}
+
+void Layer::run(const Tensor& output) {
+  if (output.numel() == 0) return;
+  check_accumulators();
+  try {
+    const engine::PackedConv2d packed(shape_.conv, weight_.const_data_ptr<int8_t>(),
+                                      weight_zero_points_.empty() ? nullptr : weight_zero_points_.data(), group_size_);
+    // Kernels may read a little beyond the end of the input.
+    const auto slack = static_cast<int64_t>(packed.input_slack());
+    const auto end = static_cast<size_t>(input_.storage_offset() + input_.numel() + slack);
+    if (input_.storage().nbytes() < end) {
+      Tensor roomy = at::empty({input_.numel() + slack}, input_.options());
+      std::copy_n(input_.const_data_ptr<uint8_t>(), input_.numel(), roomy.mutable_data_ptr<uint8_t>());
+      input_ = roomy;
+    }
+
+    const bool per_sample = input_zero_points_.size() > 1;
+    const engine::Conv2dCall call{
+        .input = input_.const_data_ptr<uint8_t>(),
+        .n = shape_.n,
+        .h = shape_.h,
+        .w = shape_.w,
+        .input_zero_point = input_zero_points_[0],
+        .input_zero_points = per_sample ? input_zero_points_.data() : nullptr,
+        .tail = tail_,
+        .sample_scale = sample_scale_.empty() ? nullptr : sample_scale_.data(),
+        .output = output.mutable_data_ptr(),
+    };
+    const TorchExecutor executor;
+    const size_t bytes = engine::conv2d_scratch_bytes(packed, call, executor.threads());
+    const Tensor scratch = at::empty({static_cast<int64_t>(bytes)}, input_.options());
+    engine::conv2d(packed, call, executor, scratch.mutable_data_ptr());
+  } catch (const std::invalid_argument& error) {
+    TORCH_CHECK_VALUE(false, error.what());
+  }
+}
+
+}  // namespace ptqx::ops

@@ -1,0 +1,96 @@
+#include "ops/runtime.h"
+
+#include <stdexcept>
+
+#include "engine/engine.h"
+#include "kernels/conv_tail.h"
+#include "kernels/depthwise.h"
+#include "kernels/dispatch.h"
+#include "kernels/fake_quantize.h"
+#include "kernels/gemm.h"
+#include "kernels/pack.h"
+#include "kernels/pointwise.h"
+#include "kernels/pool.h"
+#include "kernels/quantize.h"
+#include "kernels/reduce.h"
+
+namespace ptqx::ops {
+namespace {
+
+constexpr kernels::Isa kIsas[] = {kernels::Isa::kScalar, kernels::Isa::kAvx2, kernels::Isa::kAvxVnni,
+                                  kernels::Isa::kAvx512Vnni};
+
+template <class Fn>
+void add_rows(std::vector<KernelRow>& all, const char* family, std::span<const kernels::Row<Fn>> rows) {
+  const kernels::Row<Fn>& best = kernels::best_row(rows);
+  for (const kernels::Row<Fn>& row : rows) {
+    all.push_back({family, row.name, kernels::isa_name(row.isa), &row == &best});
+  }
+}
+
+}  // namespace
+
+std::string isa_ceiling() { return kernels::isa_name(kernels::isa_ceiling()); }
+
+void set_isa_ceiling(const std::string& name) {
+  std::string known;
+  for (const kernels::Isa isa : kIsas) {
+    if (name == kernels::isa_name(isa)) return kernels::set_isa_ceiling(isa);
+    known += std::string(known.empty() ? "" : ", ") + kernels::isa_name(isa);
+  }
+  throw std::invalid_argument("unknown instruction set '" + name + "'; known: " + known);
+}
+
+std::vector<std::string> isas_known() {
+  std::vector<std::string> names;
+  for (const kernels::Isa isa : kIsas) names.emplace_back(kernels::isa_name(isa));
+  return names;
+}
+
+std::vector<std::string> isas_supported() {
+  std::vector<std::string> names;
+  for (const kernels::Isa isa : kIsas) {
+    if (kernels::isa_supported(isa)) names.emplace_back(kernels::isa_name(isa));
+  }
+  return names;
+}
+
+std::vector<KernelRow> kernel_rows() {
+  std::vector<KernelRow> all;
+  add_rows(all, "gemm_u8s8", kernels::gemm_u8s8_rows());
+  add_rows(all, "depthwise_u8s8", kernels::depthwise_u8s8_rows());
+  add_rows(all, "conv_tail", kernels::conv_tail_rows());
+  add_rows(all, "quantize_u8", kernels::quantize_u8_rows());
+  add_rows(all, "quantize_u8_nchw_to_nhwc", kernels::quantize_u8_nchw_to_nhwc_rows());
+  add_rows(all, "quantize_s8", kernels::quantize_s8_rows());
+  add_rows(all, "dequantize_u8", kernels::dequantize_u8_rows());
+  add_rows(all, "dequantize_s8", kernels::dequantize_s8_rows());
+  add_rows(all, "dequantize_s32", kernels::dequantize_s32_rows());
+  add_rows(all, "fake_quantize", kernels::fake_quantize_rows());
+  add_rows(all, "fake_quantize_backward", kernels::fake_quantize_backward_rows());
+  add_rows(all, "min_max", kernels::min_max_rows());
+  add_rows(all, "moments", kernels::moments_rows());
+  add_rows(all, "histogram", kernels::histogram_rows());
+  add_rows(all, "max_pool2d_u8", kernels::max_pool2d_u8_rows());
+  add_rows(all, "avg_pool2d_u8", kernels::avg_pool2d_u8_rows());
+  add_rows(all, "adaptive_avg_pool2d_u8", kernels::adaptive_avg_pool2d_u8_rows());
+  add_rows(all, "add_u8", kernels::add_u8_rows());
+  add_rows(all, "mul_u8", kernels::mul_u8_rows());
+  add_rows(all, "lookup_u8", kernels::lookup_u8_rows());
+  add_rows(all, "flip_sign_u8", kernels::flip_sign_u8_rows());
+  add_rows(all, "pack_int4", kernels::pack_int4_rows());
+  add_rows(all, "unpack_int4", kernels::unpack_int4_rows());
+  add_rows(all, "pack_int2", kernels::pack_int2_rows());
+  add_rows(all, "unpack_int2", kernels::unpack_int2_rows());
+  return all;
+}
+
+std::string engine_describe(std::span<const uint8_t> program) {
+  try {
+    return engine::Engine::from_bytes(program).describe();
+  } catch (const engine::Error& error) {
+    throw std::invalid_argument(error.what());
+  }
+}
+
+}  // namespace ptqx::ops

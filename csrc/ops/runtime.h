@@ -1,0 +1,30 @@
+#pragma once
+
+// What the library can tell about itself: for the Python module, which has no copy of the kernels.
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#define PTQX_EXPORT __attribute__((visibility("default")))
+
+namespace ptqx::ops {
+
+PTQX_EXPORT std::string isa_ceiling();
+/// Throws std::invalid_argument for an unknown or unsupported name.
+PTQX_EXPORT void set_isa_ceiling(const std::string& name);
+PTQX_EXPORT std::vector<std::string> isas_known();
+PTQX_EXPORT std::vector<std::string> isas_supported();
+
+/// One row of one family of kernels; `chosen` under the present ceiling.
+struct KernelRow {
+  std::string family, name, isa;
+  bool chosen;
+};
+PTQX_EXPORT std::vector<KernelRow> kernel_rows();
+
+/// Engine::describe of a .ptqx file's bytes. Throws std::invalid_argument.
+PTQX_EXPORT std::string engine_describe(std::span<const uint8_t> program);
+
+}  // namespace ptqx::ops

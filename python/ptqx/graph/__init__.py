@@ -1,0 +1,38 @@
+"""From a float module to an integer one: capture, prepare, calibrate, convert, compile; save and load."""
+
+from __future__ import annotations
+
+from .calibrate import calibrate
+from .capture import capture
+from .convert import ConversionReport, convert
+from .coverage import Coverage, CoverageRow, coverage
+from .document import IntegerGraph, IntegerNode
+from .engine import Engine, compile
+from .integer import IntegerModel
+from .io import load, save
+from .ir import Graph, Node
+from .prepare import prepare
+from .quantize import quantize
+from .simulated import SimulatedModel
+
+__all__ = [
+    "ConversionReport",
+    "Coverage",
+    "CoverageRow",
+    "Engine",
+    "Graph",
+    "IntegerGraph",
+    "IntegerModel",
+    "IntegerNode",
+    "Node",
+    "SimulatedModel",
+    "calibrate",
+    "capture",
+    "compile",
+    "convert",
+    "coverage",
+    "load",
+    "prepare",
+    "quantize",
+    "save",
+]

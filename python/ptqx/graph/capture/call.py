@@ -1,0 +1,155 @@
+"""One call in the traced code as a handler sees it, and the table of handlers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from ..ir import Graph, Node
+
+REQUIRED = object()
+
+
+class Unsupported(Exception):
+    """Raised by a handler: this call stays float, and why."""
+
+
+@dataclass(frozen=True)
+class Ref:
+    """The result of a node, among the arguments of a call."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Attr:
+    """A parameter or buffer of the model, by its dotted path."""
+
+    path: str
+    value: Tensor
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where an input or a parameter goes among the arguments of a float call."""
+
+    kind: str
+    key: str
+
+
+@dataclass(frozen=True)
+class Handler:
+    """Builds the nodes of one kind of call. `parameters`: what follows the input, in PyTorch's order, with defaults."""
+
+    build: Callable[..., Any]
+    parameters: dict[str, Any]
+
+
+HANDLERS: dict[Any, Handler] = {}
+
+
+def captures(*targets: Any, **parameters: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Enter a handler under module types, functions, and names of tensor methods."""
+
+    def enter(build: Callable[..., Any]) -> Callable[..., Any]:
+        for target in targets:
+            HANDLERS[target] = Handler(build, parameters)
+        return build
+
+    return enter
+
+
+@dataclass
+class Call:
+    """One call in the traced code, seen by a handler."""
+
+    graph: Graph
+    values: dict[fx.Node, Any]
+    fx_node: fx.Node
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    module: nn.Module | None = None
+    path: str = ""
+
+    @property
+    def input(self) -> Ref:
+        first = self.args[0] if self.args else self.kwargs.get("input")
+        if not isinstance(first, Ref):
+            raise Unsupported("its first argument is no tensor of the network")
+        return first
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """With the batch dimension, as the example gave it."""
+        value = self.fx_node.meta["value"]
+        return tuple(value.shape) if isinstance(value, Tensor) else ()
+
+    def input_shape(self, ref: Ref | None = None) -> tuple[int, ...]:
+        """Of one sample."""
+        return self.graph.shape((ref or self.input).name)
+
+    def node(
+        self,
+        op: str,
+        inputs: Iterable[Ref] | None = None,
+        params: dict[str, str] | None = None,
+        shape: tuple[int, ...] | None = None,
+        suffix: str = "",
+        **attrs: Any,
+    ) -> Ref:
+        """Add a node and return its result. `shape` of one sample, if it is not the call's own."""
+        sources = [self.input] if inputs is None else list(inputs)
+        name = self.graph.add(
+            Node(
+                self.graph.unique(self.name + suffix),
+                op,
+                [ref.name for ref in sources],
+                attrs,
+                params or {},
+                self.path or None,
+                self.output_shape[1:] if shape is None else shape,
+                source=self.source,
+            )
+        )
+        return Ref(name)
+
+    @property
+    def name(self) -> str:
+        if self.path:
+            return self.path
+        stack = self.fx_node.meta.get("nn_module_stack") or {}
+        owner = next(reversed(stack.values()))[0] if stack else ""
+        target = self.fx_node.target
+        own = target if isinstance(target, str) else getattr(target, "__name__", "function")
+        own = "max_pool2d" if own == "fn" else own.strip("_")
+        return f"{owner}.{own}" if owner else own
+
+    @property
+    def source(self) -> str:
+        trace_text = self.fx_node.stack_trace or ""
+        lines = [line.strip() for line in trace_text.splitlines() if line.strip().startswith('File "')]
+        users = [line for line in lines if os.path.dirname(torch.__file__) not in line]
+        if not users:
+            return ""
+        _, path, rest = users[-1].split('"', 2)
+        return f"{os.path.basename(path)}:{rest.split('line ')[1].split(',')[0]}"
+
+
+def pair(value: Any) -> list[int]:
+    """[h, w] from a number or a pair."""
+    return [int(value)] * 2 if isinstance(value, int) else [int(v) for v in value]
+
+
+def parameter_paths(**roles: Any) -> dict[str, str]:
+    params = {}
+    for role, value in roles.items():
+        if isinstance(value, Attr):
+            params[role] = value.path
+        elif value is not None:
+            raise Unsupported(f"its {role} is computed, not a parameter")
+    return params

@@ -1,0 +1,224 @@
+"""From an unmodified nn.Module to a Graph: every fx node goes through one handler of the capture table."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from ...errors import PtqxError
+from ..ir import INPUT, Graph
+from .call import HANDLERS, REQUIRED, Attr, Call, Handler, Ref, Slot, Unsupported
+from .tracing import TracedModule, propagate, trace
+
+
+class Capturer:
+    """Walks a traced module and builds its Graph."""
+
+    def __init__(self, traced: TracedModule, float_leaves: dict[str, str], input_shape: tuple[int, ...]) -> None:
+        self.traced = traced
+        self.float_leaves = float_leaves
+        self.graph = Graph(INPUT, input_shape)
+        self.values: dict[fx.Node, Any] = {}
+
+    def run(self) -> Graph:
+        inputs = 0
+        for node in self.traced.graph.nodes:
+            if node.op == "placeholder":
+                inputs += not node.args
+                self.values[node] = Ref(INPUT) if inputs == 1 and not node.args else node.meta["value"]
+            elif node.op == "get_attr":
+                self.values[node] = Attr(str(node.target), _attribute(self.traced.root, str(node.target)))
+            elif node.op == "output":
+                self.graph.output = self._output(self._resolve(node.args[0]))
+            elif _holds_tensors(node.meta["value"]) and not _is_constant(node, self.values):
+                self.values[node] = self._call(node)
+            else:
+                self.values[node] = node.meta["value"]
+        if inputs != 1:
+            raise PtqxError(f"the model takes {inputs} inputs; ptqx captures models with one input tensor")
+        self.graph.prune()
+        return self.graph
+
+    def _call(self, node: fx.Node) -> Any:
+        args, kwargs = self._resolve(node.args), self._resolve(dict(node.kwargs))
+        path = str(node.target) if node.op == "call_module" else ""
+        module = self.traced.root.get_submodule(path) if path else None
+        call = Call(self.graph, self.values, node, args, kwargs, module, path)
+        reason = self.float_leaves.get(path) if path else None
+        if reason is None:
+            handler = HANDLERS.get(_key(node, module))
+            if handler is None:
+                reason = f"{_described(node, module)} has no integer form"
+            else:
+                try:
+                    result = handler.build(call, **_arguments(call, handler))
+                    _note_in_place(self.values, node, call, result)
+                    return result
+                except Unsupported as unsupported:
+                    reason = f"{_described(node, module)}: {unsupported}"
+        return self._float(call, reason)
+
+    def _float(self, call: Call, reason: str) -> Ref:
+        """A node that runs as it stands in the float model, on real values."""
+        value = call.fx_node.meta["value"]
+        if not isinstance(value, Tensor):
+            raise PtqxError(f"{call.name}: {reason}, and it gives {type(value).__name__} instead of one tensor")
+        inputs: list[Ref] = []
+        params: dict[str, str] = {}
+
+        def template(argument: Any) -> Any:
+            if isinstance(argument, Ref):
+                inputs.append(argument)
+                return Slot("input", str(len(inputs) - 1))
+            if isinstance(argument, Attr):
+                params[argument.path] = argument.path
+                return Slot("param", argument.path)
+            if isinstance(argument, (tuple, list)):
+                return type(argument)(template(a) for a in argument)
+            return argument
+
+        args = tuple(template(a) for a in call.args)
+        kwargs = {k: template(v) for k, v in call.kwargs.items()}
+        target = None if call.module is not None else call.fx_node.target
+        result = call.node("float", inputs, params, target=target, args=args, kwargs=kwargs)
+        node = self.graph.nodes[result.name]
+        node.reason = reason
+        leaf_source = self.traced.untraceable.get(call.path)
+        node.source = leaf_source[1] if leaf_source else node.source
+        return result
+
+    def _resolve(self, argument: Any) -> Any:
+        if isinstance(argument, fx.Node):
+            return self.values[argument]
+        if isinstance(argument, (tuple, list)):
+            return type(argument)(self._resolve(a) for a in argument)
+        if isinstance(argument, dict):
+            return {k: self._resolve(v) for k, v in argument.items()}
+        if isinstance(argument, slice):
+            return slice(*(self._resolve(a) for a in (argument.start, argument.stop, argument.step)))
+        return argument
+
+    def _output(self, value: Any) -> str:
+        if isinstance(value, (tuple, list)) and len(value) == 1:
+            value = value[0]
+        if not isinstance(value, Ref):
+            kind = f"{len(value)} values" if isinstance(value, (tuple, list, dict)) else type(value).__name__
+            raise PtqxError(f"the model returns {kind}; ptqx captures models that return one tensor")
+        return value.name
+
+
+def capture(model: nn.Module, example_inputs: Any, float_modules: Iterable[str] = ()) -> Graph:
+    """Capture an unmodified model as a Graph of operations.
+
+    The model is traced symbolically in eval() on a copy. A submodule that can't be traced (control flow that depends
+    on values) becomes one float node, with the reason and the line; so do calls without an integer form.
+
+    Args:
+        model: takes one float32 tensor whose first dimension is the batch, returns one tensor.
+        example_inputs: such a tensor, or a tuple with one.
+        float_modules: dotted paths of modules that are to stay float.
+
+    Raises:
+        PtqxError: the root's own forward can't be traced, the example does not fit, or inputs and outputs are
+            not one tensor each.
+
+    >>> print(capture(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()), torch.zeros(1, 1, 4, 4)))
+    input: input [1, 4, 4]
+    0: conv2d(input) [2, 2, 2]
+    1: unary(0) [2, 2, 2]
+    output: 1
+    """
+    example = example_tensor(example_inputs)
+    copied = copy.deepcopy(model).eval()
+    by_choice = {path: "the recipe leaves it float" for path in float_modules}
+    traced = trace(copied, lambda module, path: path in by_choice or _module_key(module) in HANDLERS)
+    propagate(traced, example)
+    leaves = by_choice | {path: f"can't be traced: {reason}" for path, (reason, _) in traced.untraceable.items()}
+    return Capturer(traced, leaves, tuple(example.shape[1:])).run()
+
+
+def example_tensor(example_inputs: Any) -> Tensor:
+    """The one example tensor of `example_inputs`."""
+    if isinstance(example_inputs, (tuple, list)) and len(example_inputs) == 1:
+        example_inputs = example_inputs[0]
+    if not isinstance(example_inputs, Tensor):
+        raise PtqxError(
+            f"example_inputs: expected a tensor or a tuple with one, got {type(example_inputs).__name__}"
+        )
+    if not example_inputs.is_floating_point() or example_inputs.dim() < 2 or example_inputs.shape[0] == 0:
+        raise PtqxError(
+            "example_inputs: expected a floating-point batch of at least one sample, "
+            f"got {example_inputs.dtype} of shape {tuple(example_inputs.shape)}"
+        )
+    return example_inputs.float()
+
+
+def _arguments(call: Call, handler: Handler) -> dict[str, Any]:
+    """Bind the call's arguments, or the module's attributes of the same names, to the handler's parameters."""
+    if call.module is not None:
+        return {name: getattr(call.module, name, default) for name, default in handler.parameters.items()}
+    bound = dict(handler.parameters)
+    bound.update(zip(handler.parameters, call.args[1:], strict=False))
+    bound.update({k: v for k, v in call.kwargs.items() if k in handler.parameters})
+    missing = [name for name, value in bound.items() if value is REQUIRED]
+    if missing:
+        raise Unsupported(f"argument {missing[0]!r} is missing")
+    return bound
+
+
+def _note_in_place(values: dict[fx.Node, Any], node: fx.Node, call: Call, result: Any) -> None:
+    """After an in-place operation everything that reads its input reads the result."""
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    in_place = (
+        getattr(call.module, "inplace", False)
+        or call.kwargs.get("inplace") is True
+        or (node.op != "call_module" and name.endswith("_") and not name.startswith("_"))
+        or name in ("iadd", "imul", "isub", "itruediv")
+    )
+    if in_place and node.args and isinstance(node.args[0], fx.Node):
+        changed = values[node.args[0]]
+        for other, value in values.items():
+            if value == changed:
+                values[other] = result
+
+
+def _key(node: fx.Node, module: nn.Module | None) -> Any:
+    if module is not None:
+        return _module_key(module)
+    if node.target in HANDLERS:
+        return node.target
+    return getattr(node.target, "__name__", None)
+
+
+def _module_key(module: nn.Module) -> Any:
+    return type(module) if type(module) in HANDLERS else type(module).__name__
+
+
+def _described(node: fx.Node, module: nn.Module | None) -> str:
+    return type(module).__name__ if module is not None else str(getattr(node.target, "__name__", node.target))
+
+
+def _is_constant(node: fx.Node, values: dict[fx.Node, Any]) -> bool:
+    """True for calls that read no tensor of the network (assertions, made-up constants)."""
+    return node.op != "call_module" and not any(_refers(values[n]) for n in node.all_input_nodes)
+
+
+def _refers(value: Any) -> bool:
+    if isinstance(value, (tuple, list)):
+        return any(_refers(v) for v in value)
+    return isinstance(value, (Ref, Attr))
+
+
+def _holds_tensors(value: Any) -> bool:
+    if isinstance(value, (tuple, list)) and not isinstance(value, torch.Size):
+        return any(_holds_tensors(v) for v in value)
+    return isinstance(value, Tensor)
+
+
+def _attribute(root: nn.Module, path: str) -> Any:
+    owner, _, name = path.rpartition(".")
+    return getattr(root.get_submodule(owner), name)

@@ -1,0 +1,109 @@
+"""Capture of layers with weights: convolution, linear, batch normalization."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .call import REQUIRED, Call, Ref, Unsupported, captures, pair, parameter_paths
+
+
+@captures(nn.Conv2d, stride=1, padding=0, dilation=1, groups=1, padding_mode="zeros")
+def _conv2d_module(
+    call: Call, stride: Any, padding: Any, dilation: Any, groups: int, padding_mode: str
+) -> Ref:
+    if padding_mode != "zeros":
+        raise Unsupported(f"padding_mode {padding_mode!r}")
+    kernel = pair(call.module.kernel_size)  # type: ignore[union-attr,arg-type]
+    return _conv2d(call, _own_params(call), kernel, stride, padding, dilation, groups)
+
+
+@captures(F.conv2d, torch.conv2d, weight=REQUIRED, bias=None, stride=1, padding=0, dilation=1, groups=1)
+def _conv2d_function(
+    call: Call, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int
+) -> Ref:
+    return _conv2d(
+        call, parameter_paths(weight=weight, bias=bias), list(weight.value.shape[2:]), stride, padding, dilation, groups
+    )
+
+
+def _conv2d(
+    call: Call, params: dict[str, str], kernel: list[int], stride: Any, padding: Any, dilation: Any, groups: int
+) -> Ref:
+    if len(call.input_shape()) != 3:
+        raise Unsupported(f"input of {len(call.input_shape()) + 1} dimensions, expected [N, C, H, W]")
+    return call.node(
+        "conv2d",
+        params=params,
+        kernel_size=kernel,
+        stride=pair(stride),
+        padding=_four_sides(padding, kernel, pair(dilation)),
+        dilation=pair(dilation),
+        groups=int(groups),
+    )
+
+
+def _four_sides(padding: Any, kernel: list[int], dilation: list[int]) -> list[int]:
+    """[top, left, bottom, right]; "same" puts the odd one at the bottom and right, as PyTorch does."""
+    if padding == "valid":
+        return [0, 0, 0, 0]
+    if padding == "same":
+        total = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+        before = [t // 2 for t in total]
+        return before + [t - b for t, b in zip(total, before, strict=True)]
+    return pair(padding) * 2
+
+
+@captures(nn.Linear)
+def _linear_module(call: Call) -> Ref:
+    return call.node("linear", params=_own_params(call))
+
+
+@captures(F.linear, weight=REQUIRED, bias=None)
+def _linear_function(call: Call, weight: Any, bias: Any) -> Ref:
+    return call.node("linear", params=parameter_paths(weight=weight, bias=bias))
+
+
+@captures(nn.BatchNorm2d, nn.BatchNorm1d, eps=1e-5, running_mean=None, running_var=None, affine=True)
+def _batch_norm_module(call: Call, eps: float, running_mean: Any, running_var: Any, affine: bool) -> Ref:
+    if running_mean is None:
+        raise Unsupported("no running statistics")
+    roles = ["running_mean", "running_var"] + (["weight", "bias"] if affine else [])
+    params = {f"bn_{role}": f"{call.path}.{role}" for role in roles}
+    return call.node("batch_norm", params=params, bn_eps=eps)
+
+
+@captures(
+    F.batch_norm,
+    running_mean=REQUIRED,
+    running_var=REQUIRED,
+    weight=None,
+    bias=None,
+    training=False,
+    momentum=0.1,
+    eps=1e-5,
+)
+def _batch_norm_function(
+    call: Call,
+    running_mean: Any,
+    running_var: Any,
+    weight: Any,
+    bias: Any,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> Ref:
+    if training or running_mean is None:
+        raise Unsupported("it uses the statistics of the batch in eval()")
+    params = parameter_paths(bn_running_mean=running_mean, bn_running_var=running_var, bn_weight=weight, bn_bias=bias)
+    return call.node("batch_norm", params=params, bn_eps=eps)
+
+
+def _own_params(call: Call) -> dict[str, str]:
+    own = dict(call.module.named_parameters(recurse=False))  # type: ignore[union-attr]
+    if call.module is not None and hasattr(call.module, "parametrizations"):
+        raise Unsupported("a parametrized weight; remove the parametrization first")
+    return {role: f"{call.path}.{role}" for role in ("weight", "bias") if role in own}

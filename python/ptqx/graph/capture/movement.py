@@ -1,0 +1,185 @@
+"""Capture of what moves values without changing them: shapes, slices, padding, shuffles, nearest upsampling."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .call import REQUIRED, Call, Ref, Unsupported, captures
+
+
+@captures(
+    nn.Flatten, torch.flatten, "flatten", torch.reshape, "reshape", "view",
+    torch.squeeze, "squeeze", torch.unsqueeze, "unsqueeze",
+)  # fmt: skip
+def _reshape(call: Call) -> Ref:
+    before, after = call.input_shape(), call.output_shape
+    shuffle = _channel_shuffle(call)
+    if shuffle is not None:
+        return shuffle
+    if after[0] != _batch(call):
+        raise Unsupported("the batch dimension does not stay the first")
+    if before == after[1:]:
+        return call.input
+    if len(after) == 2:
+        return call.node("flatten", start_dim=1)
+    if len(before) == 1 and after[1:] == (before[0], 1, 1):
+        return call.node("reshape", shape=list(after[1:]))
+    raise Unsupported(f"from shape {list(before)} to {list(after[1:])}")
+
+
+def _batch(call: Call) -> int:
+    source = call.fx_node.all_input_nodes[0].meta["value"]
+    return int(source.shape[0])
+
+
+def _channel_shuffle(call: Call) -> Ref | None:
+    """view(N, g, C/g, H, W), transpose(1, 2), view(N, C, H, W): the last view sees it."""
+    chain, node = [], call.fx_node
+    while node.op in ("call_method", "call_function") and len(chain) < 4:
+        chain.append(node)
+        node = node.all_input_nodes[0] if node.all_input_nodes else node
+    moved = [n for n in chain if n.target != "contiguous"]
+    if len(moved) < 3:
+        return None
+    last, transpose, first = moved[:3]
+    shape = list(first.meta["value"].shape) if hasattr(first.meta["value"], "shape") else []
+    if transpose.target not in ("transpose", torch.transpose) or len(shape) != 5:
+        return None
+    source = first.all_input_nodes[0]
+    dims = sorted(a for a in transpose.args[1:] if isinstance(a, int))
+    if dims != [1, 2] or list(source.meta["value"].shape) != list(last.meta["value"].shape):
+        return None
+    return call.node("channel_shuffle", [call.values[source]], groups=shape[1])
+
+
+@captures(nn.ChannelShuffle, F.channel_shuffle, torch.channel_shuffle, groups=REQUIRED)
+def _channel_shuffle_function(call: Call, groups: int) -> Ref:
+    return call.node("channel_shuffle", groups=int(groups))
+
+
+@captures(torch.chunk, "chunk", chunks=REQUIRED, dim=0)
+def _chunk(call: Call, chunks: int, dim: int) -> list[Ref]:
+    return _slices(call, dim)
+
+
+@captures(torch.split, "split", split_size_or_sections=REQUIRED, dim=0)
+def _split(call: Call, split_size_or_sections: Any, dim: int) -> list[Ref]:
+    return _slices(call, dim)
+
+
+def _slices(call: Call, dim: int) -> list[Ref]:
+    parts = call.fx_node.meta["value"]
+    if dim % parts[0].dim() != 1:
+        raise Unsupported(f"dim={dim}; only channels (dim=1) can be split")
+    refs, start = [], 0
+    for index, part in enumerate(parts):
+        end = start + part.shape[1]
+        refs.append(
+            call.node("slice", shape=tuple(part.shape[1:]), suffix=f".{index}", dim=1, start=start, end=end)
+        )
+        start = end
+    return refs
+
+
+@captures(operator.getitem)
+def _getitem(call: Call) -> Any:
+    source, index = call.args
+    if isinstance(source, (list, tuple)):
+        return source[index]
+    return _index(call, index if isinstance(index, tuple) else (index,))
+
+
+def _index(call: Call, index: tuple[Any, ...]) -> Ref:
+    """x[:, a:b, ::s, ::t]: a slice of channels, then every s-th row and t-th column (a 1x1 max-pool)."""
+    if any(not isinstance(i, slice) for i in index) or index[0] != slice(None):
+        raise Unsupported(f"index {index}")
+    result, shape = call.input, list(call.input_shape())
+    channels, *space = [*index[1:], *[slice(None)] * (len(shape) + 1 - len(index))]
+    if channels != slice(None):
+        start, end, step = channels.indices(shape[0])
+        if step != 1:
+            raise Unsupported("a step over channels")
+        shape[0] = end - start
+        result = call.node("slice", [result], shape=tuple(shape), suffix=".channels", dim=1, start=start, end=end)
+    if any(s != slice(None) for s in space):
+        if any(s.start not in (None, 0) or s.stop is not None or (s.step or 1) < 1 for s in space):
+            raise Unsupported("a crop; only steps over rows and columns have an integer form")
+        stride = [s.step or 1 for s in space]
+        result = call.node(
+            "max_pool2d", [result], kernel_size=[1, 1], stride=stride, padding=[0, 0], dilation=[1, 1], ceil_mode=False
+        )
+    return result
+
+
+@captures(F.pad, pad=REQUIRED, mode="constant", value=None)
+def _pad(call: Call, pad: Any, mode: str, value: Any) -> Ref:
+    if mode != "constant" or value not in (None, 0, 0.0):
+        raise Unsupported(f"mode {mode!r} with value {value}; only zeros have an integer form")
+    left, right, top, bottom, before, after, *rest = [*pad, *[0] * (8 - len(pad))]
+    if any(rest) or min(pad) < 0:
+        raise Unsupported(f"padding {list(pad)}")
+    result, (channels, height, width) = call.input, call.input_shape()
+    if any((left, right, top, bottom)):
+        shape = (channels, height + top + bottom, width + left + right)
+        result = call.node("pad", [result], shape=shape, padding=[top, left, bottom, right])
+    return _pad_channels(call, result, before, after) if before or after else result
+
+
+def _pad_channels(call: Call, source: Ref, before: int, after: int) -> Ref:
+    """Concatenate with channels that are zero: channels of the input itself, through the table of x -> 0 * x."""
+    channels, height, width = call.input_shape(source)
+    parts: list[Ref] = [source]
+    for count, in_front in ((before, True), (after, False)):
+        while count:
+            share = min(count, channels)
+            shape = (share, height, width)
+            part = call.node("slice", [source], shape=shape, suffix=".slice", dim=1, start=0, end=share)
+            zero = call.node("unary", [part], shape=shape, suffix=".zero", function="mul_scalar", args=[0.0])
+            parts.insert(0, zero) if in_front else parts.append(zero)
+            count -= share
+    return call.node("cat", parts, suffix=".cat", dim=1)
+
+
+@captures(nn.ZeroPad2d, padding=REQUIRED)
+def _zero_pad2d(call: Call, padding: Any) -> Ref:
+    return _pad(call, list(padding), "constant", None)
+
+
+@captures(
+    nn.Upsample,
+    nn.UpsamplingNearest2d,
+    F.interpolate,
+    size=None,
+    scale_factor=None,
+    mode="nearest",
+    align_corners=None,
+)
+def _interpolate(call: Call, size: Any, scale_factor: Any, mode: str, align_corners: Any) -> Ref:
+    factors = [out / into for out, into in zip(call.output_shape[2:], call.input_shape()[1:], strict=True)]
+    if mode != "nearest" or any(f != math.floor(f) for f in factors):
+        raise Unsupported(f"mode {mode!r} by {factors}; only nearest by whole factors has an integer form")
+    return call.node("upsample_nearest2d", scale_factor=[int(f) for f in factors])
+
+
+@captures(torch.permute, "permute", torch.transpose, "transpose")
+def _permute(call: Call) -> Ref:
+    rank = len(call.input_shape()) + 1
+    given = [a for a in call.args[1:] if a is not None]
+    dims = list(given[0]) if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
+    dims = dims or list(call.kwargs.get("dims", ()))
+    if not all(isinstance(d, int) for d in dims):
+        raise Unsupported("computed dimensions")
+    order = [d % rank for d in dims]
+    if getattr(call.fx_node.target, "__name__", call.fx_node.target) == "transpose":
+        a, b = order
+        order = list(range(rank))
+        order[a], order[b] = b, a
+    if len(order) != rank or order[0] != 0:
+        raise Unsupported("the batch dimension does not stay the first")
+    return call.node("permute", dims=order)

@@ -1,0 +1,119 @@
+"""Capture of functions of one variable, sums, products and concatenation."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..activations import ACTIVATIONS, Activation
+from .call import REQUIRED, Attr, Call, Ref, Unsupported, captures, parameter_paths
+
+
+def _enter_activation(entry: Activation) -> None:
+    @captures(*entry.targets, **dict(entry.arguments))
+    def build(call: Call, **arguments: Any) -> Ref:
+        if any(isinstance(value, (Ref, Attr)) for value in arguments.values()):
+            raise Unsupported("an argument is a tensor")
+        return call.node("unary", function=entry.name, args=list(arguments.values()))
+
+
+for _entry in ACTIVATIONS.values():
+    _enter_activation(_entry)
+
+
+@captures(nn.Threshold, F.threshold, threshold=REQUIRED, value=REQUIRED)
+def _threshold(call: Call, threshold: float, value: float) -> Ref:
+    if threshold != value:
+        raise Unsupported("threshold and value differ")
+    return call.node("unary", function="clip", args=[threshold, None])
+
+
+@captures(nn.PReLU)
+def _prelu_module(call: Call) -> Ref:
+    return call.node("prelu", params={"slopes": f"{call.path}.weight"})
+
+
+@captures(F.prelu, torch.prelu, "prelu", weight=REQUIRED)
+def _prelu_function(call: Call, weight: Any) -> Ref:
+    return call.node("prelu", params=parameter_paths(slopes=weight))
+
+
+@captures(nn.Dropout, nn.Dropout2d, F.dropout, F.dropout2d, "StochasticDepth", "DropPath", "stochastic_depth")
+def _dropout(call: Call) -> Ref:
+    return call.node("dropout", [call.input])
+
+
+@captures(nn.Identity, "contiguous", "clone", "detach", torch.clone, "float")
+def _identity(call: Call) -> Ref:
+    return call.input
+
+
+@captures(torch.add, operator.add, operator.iadd, "add", "add_", alpha=1)
+def _add(call: Call, alpha: Any = 1) -> Ref:
+    return _binary(call, "add", "add_scalar")
+
+
+@captures(torch.mul, operator.mul, operator.imul, "mul", "mul_")
+def _mul(call: Call) -> Ref:
+    return _binary(call, "mul", "mul_scalar")
+
+
+@captures(torch.sub, operator.sub, operator.isub, "sub", "sub_")
+def _sub(call: Call) -> Ref:
+    left, right = _operands(call)
+    if isinstance(right, (int, float)):
+        return call.node("unary", [left], function="add_scalar", args=[-right])
+    if isinstance(left, (int, float)):
+        return call.node("unary", [right], function="subtract_from", args=[left])
+    raise Unsupported("the difference of two tensors")
+
+
+@captures(torch.div, torch.true_divide, operator.truediv, operator.itruediv, "div", "div_")
+def _div(call: Call) -> Ref:
+    left, right = _operands(call)
+    if isinstance(left, Ref) and isinstance(right, (int, float)):
+        return call.node("unary", [left], function="divide_by_scalar", args=[right])
+    raise Unsupported("the quotient of two tensors")
+
+
+@captures(nn.quantized.FloatFunctional)
+def _float_functional(call: Call) -> Ref:
+    raise Unsupported("FloatFunctional belongs to torch.ao.quantization; use + and torch.cat")
+
+
+def _operands(call: Call) -> tuple[Any, Any]:
+    if call.kwargs.get("alpha", 1) != 1 or call.kwargs.get("rounding_mode") is not None:
+        raise Unsupported("alpha or rounding_mode")
+    operands = (*call.args, *(call.kwargs[k] for k in ("input", "other") if k in call.kwargs))
+    if len(operands) != 2 or any(isinstance(o, Attr) for o in operands):
+        raise Unsupported("an operand is a parameter, not a result of the network")
+    return operands[0], operands[1]
+
+
+def _binary(call: Call, op: str, with_scalar: str) -> Ref:
+    left, right = _operands(call)
+    if isinstance(left, (int, float)):
+        left, right = right, left
+    if isinstance(right, (int, float)):
+        return call.node("unary", [left], function=with_scalar, args=[right])
+    a, b = call.input_shape(left), call.input_shape(right)
+    if a == b:
+        return call.node(op, [left, right])
+    if op == "mul" and len(a) == len(b) == 3 and (1, 1) in (a[1:], b[1:]) and a[0] == b[0]:
+        return call.node(op, [left, right] if b[1:] == (1, 1) else [right, left])
+    raise Unsupported(f"operands of shapes {list(a)} and {list(b)}")
+
+
+@captures(torch.cat, torch.concat, torch.concatenate, dim=0)
+def _cat(call: Call, dim: int) -> Ref:
+    tensors = call.args[0] if call.args else call.kwargs["tensors"]
+    if not all(isinstance(t, Ref) for t in tensors):
+        raise Unsupported("a part is not a result of the network")
+    rank = len(call.output_shape)
+    if dim % rank != 1:
+        raise Unsupported(f"dim={dim}; only channels (dim=1) can be concatenated")
+    return call.node("cat", tensors, dim=1) if len(tensors) > 1 else tensors[0]

@@ -1,0 +1,188 @@
+"""convert: from the simulated model to the integer one, compared step by step."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import PtqxError
+from ..quant import check_finite
+from .calibrate import KEPT_SAMPLES, batch_input
+from .document import IntegerGraph, IntegerNode, Output
+from .formulas import Codes
+from .integer import IntegerModel
+from .ir import Node
+from .operators import OPERATORS
+from .operators.base import Lowered
+from .prepare import check_finite_model
+from .simulated import SimulatedModel
+from .weights import integer_layer
+
+logger = logging.getLogger("ptqx")
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """What `convert` found.
+
+    Attributes:
+        samples: how many inputs were compared; 0 if there were none to compare.
+        compared: nodes whose values were equal, all of them.
+        agreement: share of samples for which train()'s fake-quantized arithmetic and the integer model have the same
+            largest output; the two are not the same arithmetic.
+        largest_difference: of their outputs.
+        widened: layer to how many output channels got a larger weight scale, so that their bias fits in int32.
+    """
+
+    samples: int
+    compared: int
+    agreement: float
+    largest_difference: float
+    widened: dict[str, int]
+
+    def __str__(self) -> str:
+        lines = ["not verified: no calibration batch was kept and no `verify` loader given"]
+        if self.samples:
+            lines = [
+                f"{self.compared} of {self.compared} steps equal, bit by bit, to the simulated model in eval() "
+                f"({self.samples} samples)",
+                f"fake-quantized training arithmetic: top-1 agreement {100 * self.agreement:.2f} %, "
+                f"largest difference {self.largest_difference:.3g}",
+            ]
+        lines += [f"{name}: {count} channels with a wider weight scale" for name, count in self.widened.items()]
+        return "\n".join(lines)
+
+
+@torch.no_grad()
+def convert(prep: SimulatedModel, verify: Iterable[Any] | None = None) -> IntegerModel:
+    """Make the integer model of a calibrated (or trained) simulated model, and verify it.
+
+    On a batch, the codes of `prep` in eval() are compared with the integer model's after every step; they must be
+    equal. `prep` is not changed. The findings are in `model.report` and in the log of "ptqx".
+
+    Args:
+        prep: after `ptqx.calibrate`.
+        verify: a loader whose first batch is compared; None takes samples that `calibrate` kept.
+
+    Raises:
+        PtqxError: not calibrated; NaN or infinite weights; a step whose values differ.
+    """
+    if not isinstance(prep, SimulatedModel):
+        raise PtqxError(f"prep: expected a model of ptqx.prepare, got {type(prep).__name__}")
+    check_finite_model(prep)
+    prep = _in_eval(prep)
+    prep.require_calibrated()
+    model = _lowered(prep)
+    model.report = _compared(prep, model, _verification_batch(prep, verify))
+    logger.info("%s", model.report)
+    return model
+
+
+def _in_eval(prep: SimulatedModel) -> SimulatedModel:
+    """The model itself if it is in eval() on the CPU, else a copy that is."""
+    on_cpu = all(t.device.type == "cpu" for t in [*prep.parameters(), *prep.buffers()])
+    if on_cpu and not any(module.training for module in prep.modules()):
+        return prep
+    return copy.deepcopy(prep).cpu().eval()
+
+
+def _lowered(prep: SimulatedModel) -> IntegerModel:
+    nodes: dict[str, IntegerNode] = {}
+    tensors: dict[str, Tensor] = {}
+    modules: dict[str, nn.Module] = {}
+    alias: dict[str, str] = {}
+    for node in prep.graph:
+        inputs = tuple(alias.get(name, name) for name in node.inputs)
+        if node.op == "dropout":
+            alias[node.name] = inputs[0]
+            continue
+        lowered = OPERATORS[node.op].lower(prep, node)
+        output = _output(prep, node, tensors)
+        names = {role: f"{node.name}.{role}" for role in lowered.tensors}
+        tensors.update({names[role]: tensor.contiguous() for role, tensor in lowered.tensors.items()})
+        if node.op == "float":
+            _copy_float_part(prep, node, tensors, modules)
+        nodes[node.name] = IntegerNode(node.name, node.op, inputs, lowered.attrs, names, output, _reason(node, lowered))
+    output_name = alias.get(prep.graph.output, prep.graph.output)
+    graph = IntegerGraph(prep.graph.input, prep.graph.input_shape, output_name, nodes)
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point():
+            check_finite(tensor, name)
+    return IntegerModel(graph, tensors, modules)
+
+
+def _output(prep: SimulatedModel, node: Node, tensors: dict[str, Tensor]) -> Output:
+    qparams = prep.qparams(node)
+    if qparams is None or node.quantizer is None:
+        return Output()
+    owner = prep.graph.quantizers[node.quantizer].owner
+    scale, zero_point = f"{owner}.output_scale", f"{owner}.output_zero_point"
+    tensors[scale] = qparams.scale.reshape(1).clone()
+    tensors[zero_point] = qparams.zero_point.reshape(1).to(torch.int32)
+    return Output("uint8", scale, zero_point, qparams.qmin, qparams.qmax)
+
+
+def _reason(node: Node, lowered: Lowered) -> str:
+    return node.reason if node.op == "float" or node.op.endswith("_float") else ""
+
+
+def _copy_float_part(
+    prep: SimulatedModel, node: Node, tensors: dict[str, Tensor], modules: dict[str, nn.Module]
+) -> None:
+    if node.module is not None:
+        modules[node.module] = copy.deepcopy(prep.get_submodule(node.module)).requires_grad_(False)
+    for path in node.params.values():
+        tensors[path] = prep.tensor(path).detach().clone()
+
+
+def _verification_batch(prep: SimulatedModel, verify: Iterable[Any] | None) -> Tensor | None:
+    if verify is None:
+        return None if prep.verification_batch is None else prep.verification_batch.cpu()
+    batch = next(iter(verify), None)
+    if batch is None:
+        raise PtqxError("verify: the loader is empty; give at least one batch")
+    return batch_input(batch, prep.graph.input_shape)[:KEPT_SAMPLES].cpu()
+
+
+def _compared(prep: SimulatedModel, model: IntegerModel, batch: Tensor | None) -> ConversionReport:
+    widened = _widened_channels(prep)
+    if batch is None:
+        return ConversionReport(0, 0, float("nan"), float("nan"), widened)
+    expected: dict[str, Tensor | Codes] = {}
+    got: dict[str, Tensor] = {}
+    prep.exact(batch, expected)
+    output = model.run(batch, got)
+    for name in model.graph.nodes:
+        _require_equal(name, model.graph.nodes[name].op, expected[name], got[name])
+    trained = prep.fake_quantized(batch)
+    same = trained.flatten(1).argmax(1) == output.flatten(1).argmax(1)
+    difference = float((trained - output).abs().max())
+    return ConversionReport(len(batch), len(model.graph.nodes), float(same.float().mean()), difference, widened)
+
+
+def _require_equal(name: str, op: str, expected: Tensor | Codes, got: Tensor) -> None:
+    values = expected.values if isinstance(expected, Codes) else expected
+    different = values != got.to(values.dtype)
+    if values.shape != got.shape or bool(different.any()):
+        count = int(different.sum()) if values.shape == got.shape else -1
+        raise PtqxError(
+            f"{name} ({op}): {count} of {got.numel()} values of the integer model differ from the simulated one; "
+            "it is the first step that differs, and a defect of ptqx"
+        )
+
+
+def _widened_channels(prep: SimulatedModel) -> dict[str, int]:
+    widened = {}
+    for node in prep.graph:
+        if node.op in ("conv2d", "linear"):
+            codes = integer_layer(prep, node, prep.qparams_of(node.inputs[0])).codes
+            count = int((codes.scale != prep.weight_quantizer(node).scale).sum())
+            if count:
+                widened[node.name] = count
+    return widened

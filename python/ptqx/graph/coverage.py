@@ -1,0 +1,92 @@
+"""coverage: how every step of a converted model runs, and why."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ..errors import PtqxError
+from .document import IntegerNode
+from .integer import IntegerModel
+
+
+@dataclass(frozen=True)
+class CoverageRow:
+    """One step: its operation, "integer" or "float" execution, bits of its weights (None without), multiplications
+    per sample, and why it is float ("" if it is not)."""
+
+    name: str
+    kind: str
+    execution: str
+    bits: int | None
+    macs: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """All steps of a model. Printed, it is a table."""
+
+    rows: tuple[CoverageRow, ...]
+
+    @property
+    def mac_share(self) -> float:
+        """Share of the multiplications of layers that run on integers, 0 to 1."""
+        total = sum(row.macs for row in self.rows)
+        return sum(row.macs for row in self.rows if row.execution == "integer") / total if total else 0.0
+
+    @property
+    def float_rows(self) -> tuple[CoverageRow, ...]:
+        return tuple(row for row in self.rows if row.execution == "float")
+
+    def __str__(self) -> str:
+        header = ("name", "kind", "execution", "bits", "MACs", "reason")
+        cells = [
+            (r.name, r.kind, r.execution, "" if r.bits is None else str(r.bits), f"{r.macs:,}" if r.macs else "", r.reason)
+            for r in self.rows
+        ]
+        widths = [max(len(row[i]) for row in [header, *cells]) for i in range(len(header))]
+        lines = [
+            "  ".join(c.rjust(w) if i in (3, 4) else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+            for row in [header, *cells]
+        ]
+        lines.append(f"{100 * self.mac_share:.2f} % of {sum(r.macs for r in self.rows):,} MACs are integer")
+        return "\n".join(line.rstrip() for line in lines)
+
+
+@torch.no_grad()
+def coverage(model: nn.Module) -> Coverage:
+    """List every step of an integer model or an engine: how it runs, with how many MACs, and why if in float.
+
+    Raises:
+        PtqxError: not such a model, or nothing in it is quantized.
+    """
+    from .engine import Engine
+
+    if isinstance(model, Engine):
+        model = model.to_integer_model()
+    if not isinstance(model, IntegerModel):
+        raise PtqxError(f"model: expected an integer model or an engine, got {type(model).__name__}")
+    shapes: dict[str, torch.Tensor] = {}
+    model.run(torch.zeros(1, *model.graph.input_shape), shapes)
+    rows = tuple(_row(node, shapes[node.name].shape) for node in model.graph)
+    if not any("weight" in node.tensors and node.attrs["weight_bits"] <= 8 for node in model.graph):
+        raise PtqxError("nothing is quantized: every layer stayed float")
+    return Coverage(rows)
+
+
+def _row(node: IntegerNode, shape: torch.Size) -> CoverageRow:
+    weight_shape = node.attrs.get("weight_shape")
+    bits = node.attrs.get("weight_bits")
+    macs = math.prod(shape) * math.prod(weight_shape[1:]) if weight_shape else 0
+    in_float = node.op in ("float", "activation") or node.op.endswith("_float")
+    is_float = in_float or (node.output.dtype == "float32" and not _computes_on_codes(node))
+    reason = node.reason or ("between layers of real values" if is_float else "")
+    return CoverageRow(node.name, node.op, "float" if is_float else "integer", bits, macs, reason)
+
+
+def _computes_on_codes(node: IntegerNode) -> bool:
+    return node.op in ("conv2d", "linear", "conv2d_dynamic", "linear_dynamic", "dequantize")

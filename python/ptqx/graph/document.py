@@ -1,0 +1,195 @@
+"""The integer graph: what an IntegerModel runs and a .ptqx file stores, as JSON version 1."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import PtqxError
+
+FORMAT = "ptqx"
+VERSION = 1
+PRODUCER = "ptqx 0.1.0"
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a node gives: "float32" values, or "uint8" codes in [qmin, qmax] whose scale and zero point are tensors."""
+
+    dtype: str = "float32"
+    scale: str = ""
+    zero_point: str = ""
+    qmin: int = 0
+    qmax: int = 255
+
+
+@dataclass(frozen=True)
+class IntegerNode:
+    """One step. `tensors` maps roles ("weight", "bias", …) to tensor names; `reason` says why it computes in float."""
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    attrs: dict[str, Any]
+    tensors: dict[str, str]
+    output: Output
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class IntegerGraph:
+    """Steps in execution order. `input_shape` is of one sample, NCHW; `info` are free strings."""
+
+    input: str
+    input_shape: tuple[int, ...]
+    output: str
+    nodes: dict[str, IntegerNode]
+    info: dict[str, str] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[IntegerNode]:
+        return iter(self.nodes.values())
+
+    def tensor_names(self) -> set[str]:
+        names = {t for node in self for t in node.tensors.values()}
+        outputs = [node.output for node in self if node.output.dtype == "uint8"]
+        return names.union(*({o.scale, o.zero_point} for o in outputs))
+
+    def to_json(self) -> str:
+        """
+        Raises:
+            PtqxError: a part of the network stayed a Python module.
+        """
+        document = {
+            "format": FORMAT,
+            "version": VERSION,
+            "producer": PRODUCER,
+            "info": self.info,
+            "input": {"name": self.input, "shape": list(self.input_shape)},
+            "output": self.output,
+            "nodes": [_node_to_json(node) for node in self],
+        }
+        return json.dumps(document, allow_nan=False)
+
+
+def graph_from_json(text: str) -> IntegerGraph:
+    """Parse and check a document: format, version, types, that names are unique and resolve to earlier nodes.
+
+    Raises:
+        PtqxError: the first violation.
+    """
+    try:
+        document = json.loads(text, object_pairs_hook=_unique_keys)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise PtqxError(f"the graph is no valid JSON: {error}") from error
+    _require(isinstance(document, dict), "the graph must be a JSON object")
+    _require(document.get("format") == FORMAT, f"format: expected {FORMAT!r}, got {document.get('format')!r}")
+    _require(
+        document.get("version") == VERSION,
+        f"version {document.get('version')!r} of the graph; this ptqx reads version {VERSION}",
+    )
+    entry = document.get("input")
+    _require(isinstance(entry, dict) and isinstance(entry.get("name"), str), "input must be an object with a name")
+    shape = entry.get("shape")
+    _require(_is_shape(shape), f"input.shape: expected 1 to 4 positive whole numbers, got {shape!r}")
+    nodes: dict[str, IntegerNode] = {}
+    _require(isinstance(document.get("nodes"), list), "nodes must be a list")
+    for raw in document["nodes"]:
+        node = _node_from_json(raw)
+        _require(node.name not in nodes and node.name != entry["name"], f"two nodes are called {node.name!r}")
+        for name in node.inputs:
+            _require(name in nodes or name == entry["name"], f"node {node.name!r} reads {name!r}, which is no earlier node")
+        nodes[node.name] = node
+    output = document.get("output")
+    _require(output in nodes, f"output {output!r} is no node")
+    _require(nodes[output].output.dtype == "float32", f"the output node {output!r} must give float32")
+    info = document.get("info", {})
+    _require(isinstance(info, dict) and all(isinstance(v, str) for v in info.values()), "info must map to strings")
+    return IntegerGraph(entry["name"], tuple(shape), output, nodes, info)
+
+
+def _node_to_json(node: IntegerNode) -> dict[str, Any]:
+    if node.op == "float":
+        raise PtqxError(f"{node.name} stayed a Python module ({node.reason}); a .ptqx file can't hold it")
+    output: dict[str, Any] = {"dtype": node.output.dtype}
+    if node.output.dtype == "uint8":
+        o = node.output
+        output |= {"scale": o.scale, "zero_point": o.zero_point, "qmin": o.qmin, "qmax": o.qmax}
+    entry = {
+        "name": node.name,
+        "op": node.op,
+        "inputs": list(node.inputs),
+        "attrs": {key: _finite(value) for key, value in node.attrs.items()},
+        "tensors": node.tensors,
+        "output": output,
+    }
+    return {**entry, "reason": node.reason} if node.reason else entry
+
+
+def _node_from_json(raw: Any) -> IntegerNode:
+    _require(isinstance(raw, dict), "every node must be an object")
+    name, op, inputs = raw.get("name"), raw.get("op"), raw.get("inputs")
+    _require(isinstance(name, str) and name != "", f"a node's name must be a string, got {name!r}")
+    _require(isinstance(op, str), f"node {name!r}: op must be a string")
+    _require(_is_strings(inputs) and len(inputs) > 0, f"node {name!r}: inputs must be names")
+    attrs, tensors, output = raw.get("attrs", {}), raw.get("tensors", {}), raw.get("output")
+    _require(isinstance(attrs, dict), f"node {name!r}: attrs must be an object")
+    _require(
+        isinstance(tensors, dict) and _is_strings(list(tensors.values())),
+        f"node {name!r}: tensors must map roles to names",
+    )
+    _require(isinstance(output, dict), f"node {name!r}: output must be an object")
+    reason = raw.get("reason", "")
+    _require(isinstance(reason, str), f"node {name!r}: reason must be a string")
+    read = {key: _number(value) for key, value in attrs.items()}
+    return IntegerNode(name, op, tuple(inputs), read, tensors, _output_from_json(name, output), reason)
+
+
+def _output_from_json(name: str, raw: Mapping[str, Any]) -> Output:
+    dtype = raw.get("dtype")
+    if dtype == "float32":
+        return Output()
+    _require(dtype == "uint8", f"node {name!r}: output.dtype must be 'uint8' or 'float32', got {dtype!r}")
+    scale, zero_point, qmin, qmax = (raw.get(key) for key in ("scale", "zero_point", "qmin", "qmax"))
+    _require(isinstance(scale, str) and isinstance(zero_point, str), f"node {name!r}: output needs tensor names")
+    _require(
+        type(qmin) is int and type(qmax) is int and 0 <= qmin < qmax <= 255,
+        f"node {name!r}: expected 0 <= qmin < qmax <= 255, got {qmin!r} and {qmax!r}",
+    )
+    return Output("uint8", scale, zero_point, qmin, qmax)
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise PtqxError(message)
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = dict(pairs)
+    _require(len(keys) == len(pairs), "the graph has an object with the same key twice")
+    return keys
+
+
+def _is_strings(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(v, str) for v in value)
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, list) and 1 <= len(value) <= 4 and all(type(v) is int and 0 < v < 2**31 for v in value)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinities: they become strings."""
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    if isinstance(value, float) and math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    return value
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_number(v) for v in value]
+    return float(value) if value in ("inf", "-inf") else value

@@ -1,0 +1,82 @@
+"""compile: the whole integer network as one operator that runs one plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import PtqxError
+from .capture import example_tensor
+from .integer import IntegerModel
+from .io import from_bytes, to_bytes
+
+
+class Engine(nn.Module):
+    """An integer network compiled to one call of `torch.ops.ptqx.engine_run`. Made by `ptqx.compile`.
+
+    Input [N] + sample shape float32, output [N] + output_shape float32, equal bit by bit to the integer model's.
+
+    Attributes:
+        program: uint8, the content of the .ptqx file; the only state.
+        output_shape: of one sample.
+    """
+
+    program: Tensor
+
+    def __init__(self, program: Tensor, output_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.register_buffer("program", program)
+        self.output_shape = list(output_shape)
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.ops.ptqx.engine_run(x, self.program, self.output_shape)
+
+    def to_integer_model(self) -> IntegerModel:
+        """The integer model that was compiled."""
+        return from_bytes(self.program.numpy().tobytes())
+
+    def extra_repr(self) -> str:
+        return f"{self.program.numel()} bytes, output {self.output_shape}"
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Engine:
+        probe = fn(torch.zeros(1))
+        if probe.dtype != torch.float32 or probe.device.type != "cpu":
+            raise PtqxError(
+                f"an engine can't become {probe.dtype} on {probe.device}: it computes in integers on the CPU; "
+                "convert or move the float model instead"
+            )
+        return super()._apply(fn, recurse)
+
+
+@torch.no_grad()
+def compile(qmodel: IntegerModel, example_inputs: Any) -> Engine:
+    """Compile an integer model to one operator call, and check on the example that both give the same bits.
+
+    Args:
+        qmodel: of `ptqx.convert` or `ptqx.load`.
+        example_inputs: a tensor of the shape it takes, or a tuple with one.
+
+    Raises:
+        PtqxError: parts that the engine can't run, by name; an example that does not fit.
+    """
+    if not isinstance(qmodel, IntegerModel):
+        raise PtqxError(f"qmodel: expected an integer model of ptqx.convert, got {type(qmodel).__name__}")
+    example = example_tensor(example_inputs)
+    in_float = [n.name for n in qmodel.graph if n.op == "float" or n.op.endswith("_float")]
+    if in_float:
+        raise PtqxError(f"the engine runs integer layers only; these compute in float: {', '.join(in_float)}")
+    expected = qmodel(example)
+    program = torch.frombuffer(bytearray(to_bytes(qmodel)), dtype=torch.uint8)
+    engine = Engine(program, tuple(expected.shape[1:]))
+    try:
+        got = engine(example)
+    except RuntimeError as error:
+        raise PtqxError(f"the engine can't run this network: {str(error).splitlines()[0]}") from error
+    if not torch.equal(got, expected):
+        count = int((got != expected).sum())
+        raise PtqxError(f"the engine differs from the integer model in {count} outputs; it is a defect of ptqx")
+    return engine

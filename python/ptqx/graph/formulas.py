@@ -1,0 +1,141 @@
+"""The numbers of csrc/kernels/arith.h in float32 torch operations, one rounding each.
+
+The simulated model's exact path is made of these and of PyTorch's own convolution; no kernel of ours takes part.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+TAIL_KINDS = ("none", "clip", "leaky_relu", "prelu", "hardsigmoid", "hardswish")
+EXACT_IN_FLOAT32 = 2**24
+MAX_ACCUMULATOR = 2**31 - 1
+
+
+class QParams(NamedTuple):
+    """real = scale * (q - zero_point), q in [qmin, qmax] and not negative. scale, zero_point: float32 scalars."""
+
+    scale: Tensor
+    zero_point: Tensor
+    qmin: int
+    qmax: int
+
+    @property
+    def steps(self) -> int:
+        """The largest |q - zero_point| there can be, whatever the zero point."""
+        return self.qmax - self.qmin
+
+
+class Codes(NamedTuple):
+    """Codes held in float32, and what they mean."""
+
+    values: Tensor
+    qparams: QParams
+
+    def centered(self) -> Tensor:
+        return self.values - self.qparams.zero_point
+
+    def real(self) -> Tensor:
+        return self.centered() * self.qparams.scale
+
+
+def round_and_clamp(t: Tensor, out: QParams) -> Tensor:
+    """clamp(round_half_even(t) + zero_point, qmin, qmax): the clamp on whole bounds comes first."""
+    return torch.clamp(t, out.qmin - out.zero_point, out.qmax - out.zero_point).round() + out.zero_point
+
+
+def quantize(x: Tensor, out: QParams) -> Codes:
+    """ONNX QuantizeLinear: a division, not a multiplication by the inverse."""
+    return Codes(round_and_clamp(x / out.scale, out), out)
+
+
+def requantize_multiplier(input_scale: Tensor, weight_scale: Tensor, output_scale: Tensor) -> Tensor:
+    """(s_x * s_w) / s_y in float32, left to right."""
+    return (input_scale * weight_scale) / output_scale
+
+
+def apply_tail(t: Tensor, kind: str, args: list[Tensor], slopes: Tensor | None = None) -> Tensor:
+    """The activation, in the units of t; `slopes` must broadcast with t."""
+    if kind == "none":
+        return t
+    if kind == "clip":
+        return torch.clamp(t, args[0], args[1])
+    if kind == "leaky_relu":
+        return torch.where(t < 0, t * args[0], t)
+    if kind == "prelu":
+        assert slopes is not None
+        return torch.where(t < 0, t * slopes, t)
+    if kind == "hardsigmoid":
+        return torch.minimum(torch.clamp_min(t * args[0] + args[1], 0.0), args[2])
+    assert kind == "hardswish", kind
+    return t * torch.clamp(t * args[0] + 0.5, 0.0, 1.0)
+
+
+def per_channel(parameter: Tensor, weight: Tensor) -> Tensor:
+    """[channels] or [1], made to broadcast with what `weight` computes: [N, C, H, W] or [..., C]."""
+    return parameter.reshape(-1, 1, 1) if weight.dim() == 4 else parameter
+
+
+def convolve(x: Tensor, weight: Tensor, attrs: dict) -> Tensor:  # type: ignore[type-arg]
+    """conv2d with padding on four sides, or linear, without a bias; the layer's shape in `attrs`."""
+    if weight.dim() == 2:
+        return F.linear(x, weight)
+    top, left, bottom, right = attrs["padding"]
+    if (top, left) != (bottom, right):
+        x, top, left = F.pad(x, (left, right, top, bottom)), 0, 0
+    return F.conv2d(x, weight, None, attrs["stride"], (top, left), attrs["dilation"], attrs["groups"])
+
+
+def accumulate(x: Tensor, weight: Tensor, bias: Tensor | None, steps: int, attrs: dict) -> Tensor:  # type: ignore[type-arg]
+    """float32(acc), acc = convolution + bias, exact before that one rounding; all whole numbers, |x| <= steps.
+
+    steps * max(sum |w|) + max |bias| < 2**24 proves that every partial sum is exact in float32, in any order. Where
+    it fails, w = 16 * high + low makes two convolutions of smaller sums; where that fails too, float64 is used.
+    """
+    bound = _bound(weight, steps)
+    if bound < EXACT_IN_FLOAT32:
+        acc = convolve(x, weight, attrs)
+        if bias is not None and not _small_bias(bias, EXACT_IN_FLOAT32 - bound):
+            acc = acc.double()
+    else:
+        low = torch.remainder(weight + 8, 16) - 8
+        high = (weight - low) / 16
+        if max(_bound(high, steps), _bound(low, steps)) < EXACT_IN_FLOAT32:
+            acc = convolve(x, high, attrs).double() * 16 + convolve(x, low, attrs)
+        else:
+            acc = convolve(x.double(), weight.double(), attrs)
+    if bias is not None:
+        acc = acc + per_channel(bias.to(acc.dtype), weight)
+    return acc.float()
+
+
+def _small_bias(bias: Tensor, room: int) -> bool:
+    return not torch.compiler.is_compiling() and int(bias.abs().max()) < room
+
+
+def _bound(weight: Tensor, steps: int) -> int:
+    if weight.numel() == 0:
+        return 0
+    if torch.compiler.is_compiling():  # a graph can't depend on values: take the worst weight there can be
+        return steps * 128 * weight[0].numel()
+    return steps * int(weight.abs().flatten(1).sum(1, dtype=torch.float64).max())
+
+
+def dynamic_qparams(x: Tensor, qmax: int) -> tuple[Tensor, Tensor]:
+    """ONNX DynamicQuantizeLinear per sample: scale and zero point (float32) [N], codes in 0..qmax."""
+    if x.numel() == 0:
+        return x.new_ones(x.shape[0]), x.new_zeros(x.shape[0])
+    low, high = torch.aminmax(x.reshape(x.shape[0], -1), dim=1)
+    low, high = low.clamp(max=0.0), high.clamp(min=0.0)
+    scale = (high - low) / qmax
+    scale = torch.where(high == low, torch.ones_like(scale), scale.clamp(min=2.0**-64))
+    return scale, torch.clamp(torch.round(0.0 - low / scale), 0, qmax)
+
+
+def per_sample(parameter: Tensor, x: Tensor) -> Tensor:
+    """[N], made to broadcast with [N, ...]."""
+    return parameter.reshape(-1, *[1] * (x.dim() - 1))

@@ -1,0 +1,137 @@
+"""Passes over a captured graph that change no value: folding, fusing and merging before quantizers are placed."""
+
+from __future__ import annotations
+
+import math
+
+from .activations import ACTIVATIONS
+from .ir import Graph, Node
+
+LAYERS = ("conv2d", "linear")
+
+
+def fuse(graph: Graph) -> None:
+    """Batch norm into its layer, zero padding into its convolution, activations into the step before them."""
+    for node in graph:
+        if node.op == "batch_norm":
+            _fold_batch_norm(graph, node)
+    for node in graph:
+        if node.op == "pad":
+            _merge_padding(graph, node)
+    for node in graph:
+        if node.op == "unary":
+            _fuse_activation(graph, node)
+        elif node.op == "prelu":
+            _fuse_prelu(graph, node)
+
+
+def fuse_residuals(graph: Graph) -> None:
+    """Let an addition be the end of the convolution that computes one operand: one rounding instead of two.
+
+    The convolution must have no other reader and no activation of its own. Of two candidates the larger one takes
+    the addition over; the other is the residual, in codes of its own quantizer.
+    """
+    for node in graph:
+        if node.op != "add":
+            continue
+        candidates = [i for i in node.inputs if _can_take_residual(graph, i)]
+        if candidates:
+            _take_residual(graph, graph.nodes[max(candidates, key=lambda name: macs(graph, name))], node)
+
+
+def macs(graph: Graph, name: str) -> int:
+    """Multiplications of a layer per sample, from shapes: outputs times inputs of one output."""
+    node = graph.nodes[name]
+    channels = graph.shape(node.inputs[0])[0]
+    kernel = node.attrs.get("kernel_size", [1, 1])
+    return math.prod(node.shape) * (channels // node.attrs.get("groups", 1)) * math.prod(kernel)
+
+
+def _fold_batch_norm(graph: Graph, node: Node) -> None:
+    bn = {"bn_eps": node.attrs["bn_eps"], "bn_module": node.module}
+    before = graph.nodes.get(node.inputs[0])
+    if (
+        before is not None
+        and before.op in LAYERS
+        and graph.only_consumer(before.name) is node
+        and "bn_eps" not in before.attrs
+        and len(before.shape) in ((3,) if before.op == "conv2d" else (1,))
+    ):
+        before.params.update(node.params)
+        before.attrs.update(bn)
+        graph.bypass(node)
+    elif len(node.shape) == 3:
+        _as_depthwise(node, bn)
+    else:
+        node.op, node.reason = "float", "batch normalization of features without a layer before it"
+        node.attrs = {"target": None, "args": (), "kwargs": {}}
+
+
+def _as_depthwise(node: Node, attrs: dict[str, object]) -> None:
+    """A 1x1 convolution of each channel with 1, which carries a batch norm or a PReLU."""
+    node.op, node.module = "conv2d", None
+    node.attrs = {
+        "stride": [1, 1],
+        "padding": [0, 0, 0, 0],
+        "dilation": [1, 1],
+        "groups": node.shape[0],
+        "kernel_size": [1, 1],
+        **attrs,
+    }
+
+
+def _merge_padding(graph: Graph, node: Node) -> None:
+    reader = graph.only_consumer(node.name)
+    if reader is not None and reader.op == "conv2d":
+        padding = zip(reader.attrs["padding"], node.attrs["padding"], strict=True)
+        reader.attrs["padding"] = [a + b for a, b in padding]
+        graph.bypass(node)
+
+
+def _fuse_activation(graph: Graph, node: Node) -> None:
+    before = _fusable(graph, node, (*LAYERS, "add", "mul"))
+    if before is not None and ACTIVATIONS[node.attrs["function"]].tail is not None:
+        before.attrs.update(activation=node.attrs["function"], activation_args=node.attrs["args"])
+        graph.bypass(node)
+
+
+def _fuse_prelu(graph: Graph, node: Node) -> None:
+    before = _fusable(graph, node, LAYERS)
+    if before is not None:
+        before.attrs.update(activation="prelu", activation_args=[])
+        before.params["slopes"] = node.params["slopes"]
+        graph.bypass(node)
+    elif len(node.shape) == 3:
+        _as_depthwise(node, {"activation": "prelu", "activation_args": []})
+    else:
+        node.op, node.reason = "float", "PReLU of features without a layer before it"
+        node.attrs = {"target": None, "args": (), "kwargs": {}}
+
+
+def _fusable(graph: Graph, node: Node, ops: tuple[str, ...]) -> Node | None:
+    before = graph.nodes.get(node.inputs[0])
+    if before is None or before.op not in ops or "activation" in before.attrs:
+        return None
+    return before if graph.only_consumer(before.name) is node else None
+
+
+def _can_take_residual(graph: Graph, name: str) -> bool:
+    node = graph.nodes.get(name)
+    return (
+        node is not None
+        and node.op in LAYERS
+        and node.kind == "static"
+        and "activation" not in node.attrs
+        and graph.only_consumer(name) is not None
+    )
+
+
+def _take_residual(graph: Graph, layer: Node, add: Node) -> None:
+    other = next(i for i in add.inputs if i != layer.name)
+    layer.inputs = [layer.inputs[0], other]
+    for key in ("activation", "activation_args"):
+        if key in add.attrs:
+            layer.attrs[key] = add.attrs[key]
+    del graph.nodes[layer.name]
+    graph.nodes = {(layer if n is add else n).name: layer if n is add else n for n in graph.nodes.values()}
+    graph.replace_uses(add.name, layer.name)

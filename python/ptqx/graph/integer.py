@@ -1,0 +1,114 @@
+"""The integer model: interprets the integer graph with the operators of torch.ops.ptqx."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import PtqxError, unknown_name
+from .document import IntegerGraph, IntegerNode
+from .operators import OPERATORS
+from .operators.boundary import call_float
+
+
+class IntegerModel(nn.Module):
+    """A network of integer operators, run one by one. Made by `ptqx.convert` or `ptqx.load`.
+
+    Input [N] + graph.input_shape float32, output float32. The state dict holds codes, scales and biases under the
+    names of the graph: `features.0.weight`, `features.0.weight_scale`, `features.0.output_scale`, … It compiles as
+    one graph, exports, and copies; it stays on the CPU in its own types.
+
+    Attributes:
+        graph: the steps.
+        report: what `convert` compared, if it made the model.
+    """
+
+    def __init__(
+        self, graph: IntegerGraph, tensors: Mapping[str, Tensor], modules: Mapping[str, nn.Module] | None = None
+    ) -> None:
+        super().__init__()
+        self.graph = graph
+        self.report: Any = None
+        for node in graph:
+            if node.op not in OPERATORS:
+                raise unknown_name(f"operation of node {node.name!r}:", node.op, OPERATORS)
+        missing = graph.tensor_names() - set(tensors)
+        if missing:
+            raise PtqxError(f"the graph's tensor {min(missing)!r} is missing")
+        for path, module in (modules or {}).items():
+            owner, _, name = path.rpartition(".")
+            self._container(owner)._modules[name] = module
+        for path, tensor in tensors.items():
+            owner, _, name = path.rpartition(".")
+            self._container(owner)._buffers[name] = tensor
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.run(x)
+
+    def run(self, x: Tensor, keep: dict[str, Tensor] | None = None) -> Tensor:
+        """forward; `keep` receives what every node gives (codes or float32)."""
+        shape = self.graph.input_shape
+        if x.dim() != len(shape) + 1 or x.shape[1] != shape[0] or not x.is_floating_point():
+            raise PtqxError(f"input: expected float32 of shape {['N', *shape]}, got {x.dtype} {list(x.shape)}")
+        values: dict[str, Tensor] = {self.graph.input: x.float()}
+        for node in self.graph.nodes.values():
+            values[node.name] = OPERATORS[node.op].run(self, node, *[values[name] for name in node.inputs])
+        if keep is not None:
+            keep.update(values)
+        return values[self.graph.output]
+
+    def tensor(self, node: IntegerNode, role: str) -> Tensor | None:
+        """The tensor in that role, None if the node has none."""
+        return self._tensor(node.tensors[role]) if role in node.tensors else None
+
+    def qparams(self, name: str) -> tuple[Tensor, Tensor]:
+        """Scale float32 [1] and zero point int32 [1] of what the node `name` gives."""
+        output = self.graph.nodes[name].output
+        return self._tensor(output.scale), self._tensor(output.zero_point)
+
+    def run_module(self, node: IntegerNode, inputs: list[Tensor]) -> Tensor:
+        """The float part that the node stands for."""
+        module = None if node.attrs["module"] is None else self._module(node.attrs["module"])
+        return call_float(node.attrs, module, self._tensor, inputs)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The graph's tensors by name."""
+        return {name: self._tensor(name) for name in sorted(self.graph.tensor_names())}
+
+    def extra_repr(self) -> str:
+        return f"{len(self.graph.nodes)} steps, input {list(self.graph.input_shape)}"
+
+    def _tensor(self, path: str) -> Tensor:
+        owner, _, name = path.rpartition(".")
+        module = self._module(owner)
+        tensor = module._buffers[name] if name in module._buffers else module._parameters[name]
+        assert tensor is not None
+        return tensor
+
+    def _module(self, path: str) -> nn.Module:
+        module: Any = self
+        for name in path.split(".") if path else ():
+            module = module._modules[name]
+        return module
+
+    def _container(self, path: str) -> nn.Module:
+        """The module at `path`, made on the way if need be. Names may be those of nn.Module's own methods."""
+        module: nn.Module = self
+        for name in path.split(".") if path else ():
+            if name not in module._modules:
+                module._modules[name] = nn.Module()
+            module = module._modules[name]  # type: ignore[assignment]
+        return module
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> IntegerModel:
+        probe = fn(torch.zeros(1))
+        if probe.dtype != torch.float32 or probe.device.type != "cpu":
+            raise PtqxError(
+                f"an integer model can't become {probe.dtype} on {probe.device}: its codes and scales are what was "
+                "verified, and its kernels run on the CPU; convert or move the float model instead"
+            )
+        return super()._apply(fn, recurse)

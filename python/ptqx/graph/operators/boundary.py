@@ -1,0 +1,92 @@
+"""Between real values and codes, and the parts that stay float."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ...quant import check_finite
+from ..capture.call import Slot
+from ..formulas import quantize
+from ..ir import Node
+from .base import IntegerScope, Lowered, Operator, Value, operator
+
+if TYPE_CHECKING:
+    from ..document import IntegerNode
+    from ..simulated import SimulatedModel
+
+
+@operator("quantize")
+class Quantize(Operator):
+    """Real values become codes."""
+
+    def real(self, attrs: dict[str, Any], *inputs: Tensor) -> Tensor:
+        return inputs[0]
+
+    def exact(self, model: SimulatedModel, node: Node, *inputs: Any) -> Value:
+        out = model.qparams(node)
+        assert out is not None
+        if not torch.compiler.is_compiling():
+            check_finite(inputs[0], node.name)
+        return quantize(inputs[0], out)
+
+    def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
+        scale, zero_point = scope.qparams(node.name)
+        return torch.ops.ptqx.quantize(inputs[0], scale, zero_point, node.output.qmin, node.output.qmax)
+
+
+@operator("dequantize")
+class Dequantize(Operator):
+    """Codes become real values."""
+
+    def real(self, attrs: dict[str, Any], *inputs: Tensor) -> Tensor:
+        return inputs[0]
+
+    def exact(self, model: SimulatedModel, node: Node, *inputs: Any) -> Value:
+        return inputs[0].real()
+
+    def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
+        return torch.ops.ptqx.dequantize(inputs[0], *scope.qparams(node.inputs[0]))
+
+
+@operator("float")
+class Float(Operator):
+    """A module or function as it stands in the float model."""
+
+    def train(self, model: SimulatedModel, node: Node, *inputs: Tensor) -> Tensor:
+        module = None if node.module is None else model.get_submodule(node.module)
+        return call_float(node.attrs, module, model.tensor, inputs)
+
+    def exact(self, model: SimulatedModel, node: Node, *inputs: Any) -> Value:
+        return self.train(model, node, *inputs)
+
+    def lower(self, model: SimulatedModel, node: Node) -> Lowered:
+        attrs = {**node.attrs, "module": node.module, "params": list(node.params.values()), "reason": node.reason}
+        return Lowered(attrs)
+
+    def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
+        return scope.run_module(node, list(inputs))
+
+
+def call_float(
+    attrs: dict[str, Any], module: Any, tensor: Callable[[str], Tensor], inputs: Any
+) -> Tensor:
+    """Call the captured module, function or method with its inputs and parameters in their places."""
+
+    def filled(argument: Any) -> Any:
+        if isinstance(argument, Slot):
+            # One memory order, because PyTorch's float results depend on it.
+            return inputs[int(argument.key)].contiguous() if argument.kind == "input" else tensor(argument.key)
+        if isinstance(argument, (tuple, list)):
+            return type(argument)(filled(a) for a in argument)
+        return argument
+
+    args = tuple(filled(a) for a in attrs["args"])
+    kwargs = {key: filled(value) for key, value in attrs["kwargs"].items()}
+    if module is not None:
+        return module(*args, **kwargs)
+    target = attrs["target"]
+    return getattr(args[0], target)(*args[1:], **kwargs) if isinstance(target, str) else target(*args, **kwargs)

@@ -1,0 +1,316 @@
+"""Convolution and linear layers: static, dynamic (the range of each sample) and float (weight-only)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ... import ops
+from ..formulas import (
+    Codes,
+    QParams,
+    accumulate,
+    apply_tail,
+    convolve,
+    dynamic_qparams,
+    per_channel,
+    per_sample,
+    requantize_multiplier,
+    round_and_clamp,
+)
+from ..ir import Node
+from ..weights import (
+    TINY_FACTOR,
+    IntegerLayer,
+    LayerCodes,
+    batch_norm_factor,
+    check_accumulators,
+    folded,
+    integer_layer,
+    layer_codes,
+    raw_weight,
+)
+from .base import (
+    IntegerScope,
+    Lowered,
+    Operator,
+    Value,
+    lowered_tail,
+    operator,
+    real_activation,
+    run_tail,
+    spatial,
+    tail_of,
+)
+
+if TYPE_CHECKING:
+    from ..document import IntegerNode
+    from ..simulated import SimulatedModel
+
+SHAPE_ATTRS = ("stride", "padding", "dilation", "groups")
+
+
+class _Layer(Operator):
+    """What the three kinds share: training, attributes and stored weights."""
+
+    def train(self, model: SimulatedModel, node: Node, *inputs: Tensor) -> Tensor:
+        x, *residual = inputs
+        y = _trained(model, node, x)
+        if residual:
+            y = y + residual[0]
+        return real_activation(node.attrs, y, _slopes(model, node))
+
+    def _lowered(self, node: Node, weight_shape: torch.Size, tail: dict[str, Any]) -> Lowered:
+        attrs = {key: node.attrs[key] for key in SHAPE_ATTRS if key in node.attrs}
+        return Lowered({**attrs, "weight_shape": list(weight_shape), **tail})
+
+    def _store_codes(self, lowered: Lowered, codes: LayerCodes) -> None:
+        lowered.attrs.update(weight_bits=codes.bits, group_size=codes.group_size)
+        values = codes.values.to(torch.int8)
+        if codes.bits <= 4:
+            values = ops.pack_int2(values) if codes.bits == 2 else ops.pack_int4(values)
+        lowered.tensors.update(weight=values, weight_scale=codes.scale.clone())
+        if codes.zero_point is not None:
+            zero_point = codes.zero_point.int()
+            lowered.tensors["weight_zero_point"] = zero_point.expand(len(codes.values)).clone()
+
+
+@operator("conv2d", "linear")
+class StaticLayer(_Layer):
+    """Codes in; codes out, or real values where no reader wants codes."""
+
+    def exact(self, model: SimulatedModel, node: Node, *inputs: Any) -> Value:
+        x, *residual = inputs
+        out = model.qparams(node)
+        layer = integer_layer(model, node, x.qparams)
+        t = self._before_residual(node, x, layer, out)
+        if residual:
+            assert out is not None
+            t = t + residual[0].centered() * (residual[0].qparams.scale / out.scale)
+        kind, args = tail_of(node.attrs, None if out is None else out.scale)
+        t = apply_tail(t, kind, args, _slopes(model, node))
+        return t if out is None else Codes(round_and_clamp(t, out), out)
+
+    @staticmethod
+    def _before_residual(node: Node, x: Codes, layer: IntegerLayer, out: QParams | None) -> Tensor:
+        codes, bias = layer.codes, layer.bias
+        integers, weight, steps = x.centered(), codes.centered(), x.qparams.steps
+        scale = x.qparams.scale * codes.scale
+        if out is not None:
+            scale = requantize_multiplier(x.qparams.scale, codes.scale, out.scale)
+        if not codes.group_size:
+            acc = accumulate(integers, weight, bias if layer.bias_is_integer else None, steps, node.attrs)
+            t = acc * per_channel(scale, weight)
+        else:
+            parts = zip(integers.split(codes.group_size, 1), weight.split(codes.group_size, 1), strict=True)
+            accs = [accumulate(xs, ws.contiguous(), None, steps, node.attrs) for xs, ws in parts]
+            t = accs[0] * per_channel(scale[:, 0], weight)
+            for group, acc in enumerate(accs[1:], start=1):
+                t = t + acc * per_channel(scale[:, group], weight)
+        if bias is not None and not layer.bias_is_integer:
+            t = t + per_channel(bias if out is None else bias / out.scale, weight)
+        return t
+
+    def lower(self, model: SimulatedModel, node: Node) -> Lowered:
+        out = model.qparams(node)
+        x = model.qparams_of(node.inputs[0])
+        layer = integer_layer(model, node, x)
+        check_accumulators(node, layer)
+        lowered = self._lowered(node, layer.codes.values.shape, lowered_tail(node.attrs, out))
+        self._store_codes(lowered, layer.codes)
+        if layer.bias is not None:
+            lowered.tensors["bias"] = layer.bias.int() if layer.bias_is_integer else layer.bias.clone()
+        _store_slopes(lowered, model, node)
+        return lowered
+
+    def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
+        x, *residual = inputs
+        if node.op == "conv2d":
+            x = spatial(x)
+        attrs = node.attrs
+        weights = (_unpacked(scope, node), scope.tensor(node, "weight_scale"))
+        weights = (*weights, scope.tensor(node, "weight_zero_point"), scope.tensor(node, "bias"))
+        shape = tuple(attrs[key] for key in SHAPE_ATTRS) if node.op == "conv2d" else ()
+        tail = (attrs["activation"], attrs["activation_args"], scope.tensor(node, "slopes"))
+        target = getattr(torch.ops.ptqx, node.op if node.output.dtype == "uint8" else f"{node.op}_f32")
+        if node.output.dtype != "uint8":
+            return target(x, *scope.qparams(node.inputs[0]), *weights, *shape, *tail, attrs["group_size"])
+        out = (*scope.qparams(node.name), node.output.qmin, node.output.qmax)
+        added = (spatial(residual[0]), *scope.qparams(node.inputs[1])) if residual else (None, None, None)
+        return target(
+            x, *scope.qparams(node.inputs[0]), *weights, *out, *shape, *tail, *added, attrs["group_size"]
+        )
+
+
+@operator("conv2d_dynamic", "linear_dynamic")
+class DynamicLayer(_Layer):
+    """Real values in and out; each sample is quantized by its own range."""
+
+    def train(self, model: SimulatedModel, node: Node, *inputs: Tensor) -> Tensor:
+        x = inputs[0]
+        if not model.observing:
+            qmax = model.input_scheme(node).qmax
+            scale, zero_point = dynamic_qparams(x.detach().float(), qmax)
+            x = ops.fake_quantize(x, scale, zero_point, 0, qmax, 0, 0)
+        return super().train(model, node, x)
+
+    def exact(self, model: SimulatedModel, node: Node, *inputs: Any) -> Value:
+        (x,) = inputs
+        qmax = model.input_scheme(node).qmax
+        scale, zero_point = (per_sample(p, x) for p in dynamic_qparams(x, qmax))
+        out = QParams(scale, zero_point, 0, qmax)
+        integers = round_and_clamp(x / scale, out) - zero_point
+        weight, bias = folded(model, node)
+        codes = layer_codes(model, node, weight)
+        acc = accumulate(integers, codes.centered(), None, qmax, node.attrs)
+        t = acc * (scale * per_channel(codes.scale, weight))
+        if bias is not None:
+            t = t + per_channel(bias, weight)
+        kind, args = tail_of(node.attrs, None)
+        return apply_tail(t, kind, args, _slopes(model, node))
+
+    def lower(self, model: SimulatedModel, node: Node) -> Lowered:
+        weight, bias = folded(model, node)
+        lowered = self._lowered(node, weight.shape, lowered_tail(node.attrs, None))
+        self._store_codes(lowered, layer_codes(model, node, weight.detach()))
+        if bias is not None:
+            lowered.tensors["bias"] = bias.detach().clone()
+        _store_slopes(lowered, model, node)
+        return lowered
+
+    def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
+        x, scale, zero_point = torch.ops.ptqx.dynamic_quantize(inputs[0], 0, 255, True)
+        op = node.op.removesuffix("_dynamic")
+        if op == "conv2d":
+            x = spatial(x)
+        attrs = node.attrs
+        shape = tuple(attrs[key] for key in SHAPE_ATTRS) if op == "conv2d" else ()
+        weights = (_unpacked(scope, node), scope.tensor(node, "weight_scale"))
+        weights = (*weights, scope.tensor(node, "weight_zero_point"), scope.tensor(node, "bias"))
+        tail = (attrs["activation"], attrs["activation_args"], scope.tensor(node, "slopes"))
+        target = getattr(torch.ops.ptqx, f"{op}_f32")
+        return target(x, scale, zero_point, *weights, *shape, *tail, attrs["group_size"])
+
+
+@operator("conv2d_float", "linear_float")
+class FloatLayer(_Layer):
+    """Float arithmetic: weights dequantized from their codes ("weight_only"), or kept float32."""
+
+    def exact(self, model: SimulatedModel, node: Node, *inputs: Any) -> Value:
+        weight, bias = folded(model, node)
+        if node.kind == "weight_only":
+            weight = layer_codes(model, node, weight).real()
+        return _float_layer(inputs[0], weight, bias, node.attrs, lowered_tail(node.attrs, None), _slopes(model, node))
+
+    def lower(self, model: SimulatedModel, node: Node) -> Lowered:
+        weight, bias = folded(model, node)
+        lowered = self._lowered(node, weight.shape, lowered_tail(node.attrs, None))
+        if node.kind == "weight_only":
+            self._store_codes(lowered, layer_codes(model, node, weight.detach()))
+        else:
+            lowered.attrs.update(weight_bits=32, group_size=0)
+            lowered.tensors["weight"] = weight.detach().clone()
+        if bias is not None:
+            lowered.tensors["bias"] = bias.detach().clone()
+        _store_slopes(lowered, model, node)
+        return lowered
+
+    def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
+        attrs = node.attrs
+        if attrs["weight_bits"] == 32:
+            weight = scope.tensor(node, "weight")
+        else:
+            zero_point, scale = scope.tensor(node, "weight_zero_point"), scope.tensor(node, "weight_scale")
+            assert scale is not None
+            zero_point = None if zero_point is None else zero_point.float()
+            values = _unpacked(scope, node).float()
+            weight = LayerCodes(values, scale, zero_point, attrs["weight_bits"], attrs["group_size"]).real()
+        assert weight is not None
+        slopes = scope.tensor(node, "slopes")
+        slopes = None if slopes is None else per_channel(slopes, weight)
+        return _float_layer(inputs[0], weight, scope.tensor(node, "bias"), attrs, attrs, slopes)
+
+
+def _float_layer(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    shape: dict[str, Any],
+    tail: dict[str, Any],
+    slopes: Tensor | None,
+) -> Tensor:
+    # One memory order, because the float result depends on it.
+    y = convolve(x.contiguous(), weight, shape)
+    if bias is not None:
+        y = y + per_channel(bias, weight)
+    return run_tail(tail, y, slopes)
+
+
+def _trained(model: SimulatedModel, node: Node, x: Tensor) -> Tensor:
+    """The layer before residual and activation, on real values with fake-quantized weights.
+
+    With its batch norm unfolded (`qat`), weight * factor is quantized, and the convolution divided by the factor
+    again, so that the batch norm sees the scale that its statistics have
+    (Krishnamoorthi, arXiv:1806.08342, section 3.2.2).
+    """
+    if model.observing or node.kind == "float" or not (model.qat and "bn_eps" in node.attrs):
+        weight, bias = folded(model, node)
+        if not model.observing and node.kind != "float":
+            y = _convolve_fake_quantized(model, node, x, weight)
+        else:
+            y = convolve(x, weight, node.attrs)
+        return y if bias is None else y + per_channel(bias, weight)
+    weight = raw_weight(model, node)
+    factor = batch_norm_factor(model, node).float()
+    factor = torch.where(factor.abs() < TINY_FACTOR, torch.full_like(factor, TINY_FACTOR), factor)
+    scaled = weight * factor.reshape(-1, *[1] * (weight.dim() - 1))
+    y = _convolve_fake_quantized(model, node, x, scaled) / per_channel(factor, weight)
+    if "bias" in node.params:
+        y = y + per_channel(model.tensor(node.params["bias"]), weight)
+    return _batch_norm(model, node, y)
+
+
+def _convolve_fake_quantized(model: SimulatedModel, node: Node, x: Tensor, weight: Tensor) -> Tensor:
+    """Under autocast the convolution gets codes, exact in bfloat16, and the scales come after it."""
+    quantizer = model.weight_quantizer(node)
+    quantized = quantizer(weight)
+    scale = model.input_scale(node)
+    if scale is None or quantizer.scheme.group_size or not torch.is_autocast_enabled(x.device.type):
+        return convolve(x, quantized, node.attrs)
+    column = quantizer.scale.reshape(-1, *[1] * (weight.dim() - 1))
+    acc = convolve(x / scale, quantized / column, node.attrs).float()
+    return acc * (scale * per_channel(quantizer.scale, weight))
+
+
+def _batch_norm(model: SimulatedModel, node: Node, y: Tensor) -> Tensor:
+    if node.attrs["bn_module"] is not None:
+        return model.get_submodule(node.attrs["bn_module"])(y)
+    roles = ("bn_running_mean", "bn_running_var", "bn_weight", "bn_bias")
+    tensors = [model.tensor(node.params[role]) if role in node.params else None for role in roles]
+    return F.batch_norm(y, *tensors, eps=node.attrs["bn_eps"])  # type: ignore[arg-type]
+
+
+def _slopes(model: SimulatedModel, node: Node) -> Tensor | None:
+    """PReLU's slopes, made to broadcast with the layer's result."""
+    if "slopes" not in node.params:
+        return None
+    slopes = model.tensor(node.params["slopes"])
+    return slopes.reshape(-1, 1, 1) if len(node.shape) == 3 else slopes
+
+
+def _store_slopes(lowered: Lowered, model: SimulatedModel, node: Node) -> None:
+    slopes = _slopes(model, node)
+    if slopes is not None:
+        lowered.tensors["slopes"] = slopes.detach().reshape(-1).expand(node.shape[0]).clone()
+
+
+def _unpacked(scope: IntegerScope, node: IntegerNode) -> Tensor:
+    weight, bits = scope.tensor(node, "weight"), node.attrs["weight_bits"]
+    assert weight is not None
+    if bits > 4:
+        return weight
+    unpack = torch.ops.ptqx.unpack_int2 if bits == 2 else torch.ops.ptqx.unpack_int4
+    return unpack(weight, node.attrs["weight_shape"])

@@ -1,0 +1,98 @@
+"""Operations that move codes: shapes, slices, padding, shuffles, nearest upsampling, max-pool."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .base import IntegerScope, Mover, operator, spatial
+
+
+@operator("flatten")
+class Flatten(Mover):
+    def move(self, attrs: dict[str, Any], x: Tensor, zero: Tensor | None) -> Tensor:
+        return x.flatten(attrs["start_dim"])
+
+
+@operator("reshape")
+class Reshape(Mover):
+    """`shape` is of one sample."""
+
+    def move(self, attrs: dict[str, Any], x: Tensor, zero: Tensor | None) -> Tensor:
+        return x.reshape(x.shape[0], *attrs["shape"])
+
+
+@operator("slice")
+class Slice(Mover):
+    def move(self, attrs: dict[str, Any], x: Tensor, zero: Tensor | None) -> Tensor:
+        return x[:, attrs["start"] : attrs["end"]]
+
+
+@operator("permute")
+class Permute(Mover):
+    def move(self, attrs: dict[str, Any], x: Tensor, zero: Tensor | None) -> Tensor:
+        return x.permute(attrs["dims"])
+
+
+@operator("channel_shuffle")
+class ChannelShuffle(Mover):
+    def move(self, attrs: dict[str, Any], x: Tensor, zero: Tensor | None) -> Tensor:
+        return x.unflatten(1, (attrs["groups"], -1)).transpose(1, 2).flatten(1, 2)
+
+
+@operator("pad")
+class Pad(Mover):
+    """Zeros around the image: zero points, for codes. `padding` is [top, left, bottom, right]."""
+
+    def move(self, attrs: dict[str, Any], x: Tensor, zero: Tensor | None) -> Tensor:
+        top, left, bottom, right = attrs["padding"]
+        n, c, h, w = x.shape
+        shape = (n, c, h + top + bottom, w + left + right)
+        value = x.new_zeros(()) if zero is None else zero.reshape(()).to(x.dtype)
+        padded = value.expand(shape).clone(memory_format=torch.channels_last)
+        padded[:, :, top : top + h, left : left + w] = x
+        return padded
+
+
+@operator("upsample_nearest2d")
+class UpsampleNearest2d(Mover):
+    def move(self, attrs: dict[str, Any], x: Tensor, zero: Tensor | None) -> Tensor:
+        by_height, by_width = attrs["scale_factor"]
+        return x.repeat_interleave(by_height, dim=2).repeat_interleave(by_width, dim=3)
+
+
+@operator("max_pool2d")
+class MaxPool2d(Mover):
+    def move(self, attrs: dict[str, Any], x: Tensor, zero: Tensor | None) -> Tensor:
+        return F.max_pool2d(
+            x, attrs["kernel_size"], attrs["stride"], attrs["padding"], attrs["dilation"], attrs["ceil_mode"]
+        )
+
+    def run(self, scope: IntegerScope, node: Any, *inputs: Tensor) -> Tensor:
+        attrs = node.attrs
+        if node.output.dtype == "float32":
+            return self.move(attrs, inputs[0], None)
+        return torch.ops.ptqx.max_pool2d(
+            spatial(inputs[0]),
+            attrs["kernel_size"],
+            attrs["stride"],
+            attrs["padding"],
+            attrs["dilation"],
+            attrs["ceil_mode"],
+        )
+
+
+@operator("dropout")
+class Dropout(Mover):
+    """Active while quantization-aware training trains the module, else nothing; not in the integer graph."""
+
+    def move(self, attrs: dict[str, Any], x: Tensor, zero: Tensor | None) -> Tensor:
+        return x
+
+    def train(self, model: Any, node: Any, *inputs: Tensor) -> Tensor:
+        if model.qat and node.module is not None:
+            return model.get_submodule(node.module)(inputs[0])
+        return inputs[0]

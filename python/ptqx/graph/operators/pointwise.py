@@ -1,0 +1,149 @@
+"""Sums, products, concatenation, and functions of one variable."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..activations import ACTIVATIONS
+from ..formulas import Codes, QParams, apply_tail, round_and_clamp
+from ..ir import Node
+from .base import (
+    IntegerScope,
+    Lowered,
+    Operator,
+    Value,
+    in_float64,
+    lowered_tail,
+    operator,
+    real_activation,
+    run_tail,
+    spatial,
+    tail_of,
+)
+
+if TYPE_CHECKING:
+    from ..document import IntegerNode
+    from ..simulated import SimulatedModel
+
+
+class _Binary(Operator):
+    """Two operands, one rounding, then an activation."""
+
+    def _real(self, a: Tensor, b: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _codes(self, a: Codes, b: Codes, out: QParams) -> Tensor:
+        """In units of the output scale, before the activation."""
+        raise NotImplementedError
+
+    def real(self, attrs: dict[str, Any], *inputs: Tensor) -> Tensor:
+        return real_activation(attrs, self._real(*inputs))
+
+    def exact(self, model: SimulatedModel, node: Node, *inputs: Any) -> Value:
+        out = model.qparams(node)
+        if out is None:
+            return run_tail(lowered_tail(node.attrs, None), self._real(*inputs))
+        kind, args = tail_of(node.attrs, out.scale)
+        return Codes(round_and_clamp(apply_tail(self._codes(*inputs, out), kind, args), out), out)
+
+    def lower(self, model: SimulatedModel, node: Node) -> Lowered:
+        return Lowered(lowered_tail(node.attrs, model.qparams(node)))
+
+    def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
+        if node.output.dtype == "float32":
+            return run_tail(node.attrs, self._real(*inputs))
+        operands = [v for x, name in zip(inputs, node.inputs, strict=True) for v in (spatial(x), *scope.qparams(name))]
+        tail = (node.attrs["activation"], node.attrs["activation_args"])
+        target = getattr(torch.ops.ptqx, node.op)
+        return target(*operands, *scope.qparams(node.name), node.output.qmin, node.output.qmax, *tail)
+
+
+@operator("add")
+class Add(_Binary):
+    def _real(self, a: Tensor, b: Tensor) -> Tensor:
+        return a + b
+
+    def _codes(self, a: Codes, b: Codes, out: QParams) -> Tensor:
+        first = a.centered() * (a.qparams.scale / out.scale)
+        return first + b.centered() * (b.qparams.scale / out.scale)
+
+
+@operator("mul")
+class Mul(_Binary):
+    """Operands of one shape, or the second [N, C, 1, 1]."""
+
+    def _real(self, a: Tensor, b: Tensor) -> Tensor:
+        return a * b
+
+    def _codes(self, a: Codes, b: Codes, out: QParams) -> Tensor:
+        return (a.centered() * b.centered()) * ((a.qparams.scale * b.qparams.scale) / out.scale)
+
+
+@operator("cat")
+class Cat(Operator):
+    """Along channels; all inputs come in the output's codes."""
+
+    def real(self, attrs: dict[str, Any], *inputs: Tensor) -> Tensor:
+        return torch.cat(inputs, attrs["dim"])
+
+    def exact(self, model: SimulatedModel, node: Node, *inputs: Any) -> Value:
+        out = model.qparams(node)
+        if out is None:
+            return self.real(node.attrs, *inputs)
+        return Codes(torch.cat([x.values for x in inputs], node.attrs["dim"]), out)
+
+    def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
+        if node.output.dtype == "float32":
+            return self.real(node.attrs, *inputs)
+        return torch.ops.ptqx.cat([spatial(x) for x in inputs], node.attrs["dim"])
+
+
+@operator("lookup")
+class Lookup(Operator):
+    """A function of one variable on codes: a table of 256 codes."""
+
+    def real(self, attrs: dict[str, Any], *inputs: Tensor) -> Tensor:
+        return ACTIVATIONS[attrs["function"]].real(inputs[0], *attrs["args"])
+
+    def exact(self, model: SimulatedModel, node: Node, *inputs: Any) -> Value:
+        out = model.qparams(node)
+        assert out is not None
+        return Codes(self._table(node, inputs[0].qparams, out)[inputs[0].values.long()], out)
+
+    def lower(self, model: SimulatedModel, node: Node) -> Lowered:
+        out = model.qparams(node)
+        assert out is not None
+        table = self._table(node, model.qparams_of(node.inputs[0]), out)
+        return Lowered({}, {"table": table.to(torch.uint8)})
+
+    def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
+        return torch.ops.ptqx.lookup(spatial(inputs[0]), scope.tensor(node, "table"))
+
+    def _table(self, node: Node, x: QParams, out: QParams) -> Tensor:
+        """quantize(f(dequantize(q))) for q = 0..255; f in float64, rounded to float32. Codes held in float32."""
+        codes = torch.arange(256, dtype=torch.float32, device=x.scale.device).clamp(x.qmin, x.qmax)
+        real = in_float64(node.attrs["function"], Codes(codes, x).real(), node.attrs["args"])
+        return round_and_clamp(torch.nan_to_num(real, posinf=torch.inf, neginf=-torch.inf) / out.scale, out)
+
+
+@operator("activation")
+class Activate(Operator):
+    """A function of one variable on real values."""
+
+    def real(self, attrs: dict[str, Any], *inputs: Tensor) -> Tensor:
+        return ACTIVATIONS[attrs["function"]].real(inputs[0], *attrs["args"])
+
+    def exact(self, model: SimulatedModel, node: Node, *inputs: Any) -> Value:
+        return run_tail(self.lower(model, node).attrs, inputs[0])
+
+    def lower(self, model: SimulatedModel, node: Node) -> Lowered:
+        entry = ACTIVATIONS[node.attrs["function"]]
+        if entry.tail is None:
+            return Lowered({"activation": entry.name, "activation_args": list(node.attrs["args"])})
+        return Lowered(lowered_tail({"activation": entry.name, "activation_args": node.attrs["args"]}, None))
+
+    def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
+        return run_tail(node.attrs, inputs[0])

@@ -1,0 +1,177 @@
+"""Where values become codes: which layers compute how, and where quantizers, tables and conversions stand."""
+
+from __future__ import annotations
+
+from ..quant import Recipe, Scheme, resolve
+from .fusion import LAYERS
+from .ir import Graph, Node, QuantizerSite
+
+# They move codes and keep the scale.
+MOVERS = (
+    "max_pool2d",
+    "flatten",
+    "reshape",
+    "slice",
+    "channel_shuffle",
+    "pad",
+    "upsample_nearest2d",
+    "permute",
+    "dropout",
+)
+
+
+def layers(graph: Graph) -> list[Node]:
+    """Convolutions and linear layers in execution order."""
+    return [n for n in graph if n.op in LAYERS]
+
+
+def edge_layers(graph: Graph) -> set[str]:
+    """The first and the last layer with a weight."""
+    names = [n.name for n in layers(graph) if "weight" in n.params]
+    return {names[0], names[-1]} if names else set()
+
+
+def assign_kinds(graph: Graph, recipe: Recipe) -> dict[str, tuple[Scheme | None, Scheme | None]]:
+    """Set every layer's kind; return the schemes of its weights and of its input."""
+    recipe.check_names(n.name for n in layers(graph))
+    edges = edge_layers(graph)
+    schemes = {n.name: resolve(recipe, n.name, n.name in edges) for n in layers(graph)}
+    for name, (weights, activations) in schemes.items():
+        node = graph.nodes[name]
+        if weights is None:
+            node.kind, node.reason = "float", "the recipe leaves its weights float"
+        elif activations is None:
+            node.kind, node.reason = "weight_only", "weight-only quantization computes in float"
+        else:
+            node.kind = "dynamic" if activations.granularity == "sample" else "static"
+    return schemes
+
+
+def place_quantizers(graph: Graph, recipe: Recipe, schemes: dict[str, tuple[Scheme | None, Scheme | None]]) -> None:
+    """Insert quantize and dequantize nodes, give every node of codes its quantizer, share scales over concat."""
+    _Placement(graph, recipe).run()
+    _name_execution(graph)
+    _share_concat_scales(graph)
+    owners: dict[str, list[str]] = {}
+    for node in graph:
+        if node.quantizer is not None:
+            owners.setdefault(node.quantizer, []).append(node.name)
+    edges = {name for name in schemes if schemes[name][1] is not None}
+    for key, writers in owners.items():
+        graph.quantizers[key] = QuantizerSite(_scheme_of_site(graph, recipe, schemes, writers, edges), key)
+
+
+class _Placement:
+    def __init__(self, graph: Graph, recipe: Recipe) -> None:
+        self.graph = graph
+        self.integer_between = recipe.kind == "static"  # additions, pools, … on codes
+        self.wanted: dict[str, bool] = {}  # does a reader want codes?
+
+    def run(self) -> None:
+        graph = self.graph
+        for name in [*reversed(graph.nodes), graph.input]:
+            self.wanted[name] = any(self._takes_codes(graph.nodes[c]) for c in graph.consumers(name))
+        for node in graph:
+            for position, name in enumerate(node.inputs):
+                node.inputs[position] = self._converted(name, self._takes_codes(node), node)
+            node.quantizer = self._quantizer(node)
+        graph.output = self._converted(graph.output, False, None)
+
+    def _takes_codes(self, node: Node) -> bool:
+        if node.op in LAYERS:
+            return node.kind == "static"
+        if node.op == "float":
+            return False
+        if node.op in MOVERS:
+            return self.wanted[node.name]
+        return self.integer_between and (node.op != "unary" or self.wanted[node.name])
+
+    def _quantizer(self, node: Node) -> str | None:
+        """The key of the quantizer whose codes the node gives: its own name, its input's, or None."""
+        if node.op in MOVERS:
+            return self._codes_of(node.inputs[0])
+        if node.op in LAYERS:
+            rounds = node.kind == "static" and (self.wanted[node.name] or len(node.inputs) > 1)
+            return node.name if rounds else None
+        return node.name if self._takes_codes(node) else None
+
+    def _codes_of(self, name: str) -> str | None:
+        return None if name == self.graph.input else self.graph.nodes[name].quantizer
+
+    def _converted(self, name: str, to_codes: bool, reader: Node | None) -> str:
+        """`name`, or the quantize or dequantize node that makes of it what its reader takes."""
+        codes = self._codes_of(name)
+        if (codes is not None) == to_codes or (reader is not None and reader.op in MOVERS and not to_codes):
+            return name
+        op = "quantize" if to_codes else "dequantize"
+        converter = f"{name}.{op}"
+        if converter not in self.graph.nodes:
+            node = Node(converter, op, [name], shape=self.graph.shape(name))
+            node.quantizer = converter if to_codes else None
+            self.graph.add(node, after=name)
+        return converter
+
+
+def _name_execution(graph: Graph) -> None:
+    """Name the operation that each node is in the integer graph."""
+    for node in graph:
+        if node.op in LAYERS and node.kind != "static":
+            node.op += "_dynamic" if node.kind == "dynamic" else "_float"
+        elif node.op == "unary":
+            node.op = "activation" if node.quantizer is None else "lookup"
+
+
+def _share_concat_scales(graph: Graph) -> None:
+    """All inputs of a concatenation come in its own codes.
+
+    A producer that only it reads (through nodes that move codes) writes them directly; other inputs go through
+    a table.
+    """
+    for cat in graph:
+        if cat.op != "cat" or cat.quantizer is None:
+            continue
+        for name in dict.fromkeys(cat.inputs):
+            producer = _sole_producer(graph, name, cat)
+            if producer is None:
+                table = Node(f"{name}.rescale", "lookup", [name], {"function": "identity", "args": []})
+                table.name, table.shape, table.quantizer = graph.unique(table.name), graph.shape(name), cat.quantizer
+                graph.add(table, after=name)
+                cat.inputs = [table.name if i == name else i for i in cat.inputs]
+                continue
+            replaced = graph.nodes[producer].quantizer
+            for node in graph:
+                if node.quantizer == replaced:
+                    node.quantizer = cat.quantizer
+
+
+def _sole_producer(graph: Graph, name: str, cat: Node) -> str | None:
+    """The node that rounds to the codes of `name`, if all that it writes ends in `cat`."""
+    reader = cat.name
+    while graph.consumers(name) == [reader] and name != graph.output:
+        node = graph.nodes[name]
+        if node.op not in MOVERS:
+            return name
+        reader, name = name, node.inputs[0]
+    return None
+
+
+def _scheme_of_site(
+    graph: Graph,
+    recipe: Recipe,
+    schemes: dict[str, tuple[Scheme | None, Scheme | None]],
+    writers: list[str],
+    static: set[str],
+) -> Scheme:
+    """What the reading layers ask for; the widest if they differ, the recipe's own where none reads."""
+    asked = []
+    for name in writers:
+        for reader in graph.consumers(name):
+            if reader in static and graph.nodes[reader].kind == "static" and graph.nodes[reader].inputs[0] == name:
+                asked.append(schemes[reader][1])
+            elif graph.nodes[reader].quantizer not in (None, graph.nodes[name].quantizer):
+                asked.append(recipe.activations)
+    known = [s for s in asked if s is not None and s.granularity == "tensor"]
+    if known:
+        return max(known, key=lambda s: s.bits)
+    assert recipe.activations is not None
+    return recipe.activations

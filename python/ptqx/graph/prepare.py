@@ -1,0 +1,111 @@
+"""prepare: from a float model to a simulated one."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import PtqxError
+from ..quant import Recipe, Scheme, check_finite
+from ..quant import recipe as find_recipe
+from .capture import capture, example_tensor
+from .fusion import fuse, fuse_residuals
+from .ir import Graph
+from .placement import assign_kinds, layers, place_quantizers
+from .simulated import QUANTIZERS, SimulatedModel
+
+CAPTURE_TOLERANCE = 1e-3  # of the largest output: folding a batch norm moves roundings, nothing more
+
+
+def prepare(
+    model: nn.Module, recipe: str | Recipe = "int8", example_inputs: Any = None, qat: bool = False
+) -> SimulatedModel:
+    """Make the simulated model: captured, fused, with quantizers where the integer network rounds.
+
+    `model` is not changed. Batch norms are folded into their layers; with `qat` they stay unfolded in train(), their
+    statistics keep learning, and the folded weights are what is quantized.
+
+    Args:
+        model: takes one float32 tensor with the batch first, returns one.
+        recipe: a preset's name ("int8", "w4a8", "int8-dynamic", …) or a Recipe.
+        example_inputs: a tensor of the shape the model takes, or a tuple with one; any batch size.
+        qat: for quantization-aware training. Its quantizers are the recipe's, by default learned ("lsq").
+
+    Raises:
+        PtqxError: the model can't be captured, holds NaN or infinite values, or has no layer to quantize.
+
+    >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU())
+    >>> prep = prepare(model, "int8", torch.zeros(1, 3, 8, 8))
+    >>> [node.op for node in prep.graph]
+    ['quantize', 'conv2d']
+    """
+    if not isinstance(model, nn.Module):
+        raise PtqxError(f"model: expected an nn.Module, got {type(model).__name__}")
+    if isinstance(model, SimulatedModel):
+        raise PtqxError("model: it is prepared already; give prepare the float model")
+    chosen = find_recipe(recipe)
+    example = example_tensor(example_inputs)
+    check_finite_model(model)
+    copied = copy.deepcopy(model)
+    graph = capture(copied, example)
+    fuse(graph)
+    schemes = assign_kinds(graph, chosen)
+    if chosen.residual == "fused":
+        fuse_residuals(graph)
+    if not any(node.kind in ("static", "dynamic", "weight_only") for node in layers(graph)):
+        raise PtqxError("nothing to quantize: the model has no convolution or linear layer that ptqx can take")
+    schemes = {
+        name: (_layer_scheme(graph, name, weights), activations) for name, (weights, activations) in schemes.items()
+    }
+    place_quantizers(graph, chosen, schemes)
+    prep = SimulatedModel(copied, graph, chosen, schemes, qat)
+    prep.fit_weights()
+    _check_capture(model, prep, example)
+    return prep
+
+
+def check_finite_model(model: nn.Module) -> None:
+    """Raise a PtqxError that names the first parameter or buffer with NaN or infinite values."""
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        # Observers start from an infinite range.
+        if tensor.is_floating_point() and not name.startswith(f"{QUANTIZERS}."):
+            check_finite(tensor, name)
+
+
+def _layer_scheme(graph: Graph, name: str, scheme: Scheme | None) -> Scheme | None:
+    """Per group needs more input channels than one group; other layers get a scale per output channel."""
+    if scheme is None or not scheme.group_size:
+        return scheme
+    node = graph.nodes[name]
+    channels = graph.shape(node.inputs[0])[0]
+    if node.attrs.get("groups", 1) > 1 or channels <= scheme.group_size:
+        return replace(scheme, granularity="channel", group_size=0)
+    if node.kind == "dynamic" or not scheme.symmetric:
+        raise PtqxError(f"{name}: weights per group need symmetric codes and activations that are not dynamic")
+    return scheme
+
+
+def _check_capture(model: nn.Module, prep: SimulatedModel, example: Tensor) -> None:
+    """The captured network must compute what the model computes, for one and for two samples."""
+    reference = copy.deepcopy(model).eval()
+    for count in (1, 2):
+        batch = torch.cat([example, example])[:count]
+        with torch.no_grad():
+            expected = reference(batch.clone())
+            got = prep.float_output(batch)
+        expected = expected[0] if isinstance(expected, (tuple, list)) else expected
+        if expected.shape != got.shape:
+            raise PtqxError(
+                f"the captured network gives shape {tuple(got.shape)} for {count} samples, "
+                f"the model {tuple(expected.shape)}"
+            )
+        error = float((got - expected).abs().max() / expected.abs().max().clamp(min=1e-12)) if got.numel() else 0.0
+        if error > CAPTURE_TOLERANCE:
+            raise PtqxError(
+                f"the captured network differs from the model by {error:.3g} of the largest output; does its forward "
+                "change tensors in place, or depend on values or on the batch size?"
+            )

@@ -1,0 +1,208 @@
+"""The simulated model: the float network with quantizers, to calibrate, to train, and to compute exact codes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import PtqxError
+from ..quant import Quantizer, Recipe, Scheme, check_finite, make_quantizer
+from .formulas import Codes, QParams
+from .ir import Graph, Node
+from .operators import OPERATORS
+from .weights import folded, raw_weight
+
+QUANTIZERS = "quantizers"
+
+
+class SimulatedModel(nn.Module):
+    """A float network with quantizers between its operations. Made by `ptqx.prepare`.
+
+    Submodules, parameters and buffers keep the names they have in the float model; the quantizers are under
+    `quantizers`. It runs in three ways:
+
+    - inside `observe()`: the float network; quantizers take statistics (`ptqx.calibrate`).
+    - in train(): fake-quantized float32, with gradients; compiles as one graph.
+    - in eval(): integer codes, held in float32 and convolved by PyTorch itself: the same numbers, bit by bit, as the
+      integer model that `ptqx.convert` makes of it.
+
+    Attributes:
+        graph: the operations in order.
+        recipe: how they are quantized.
+        qat: batch norms stay unfolded in train() and learn their statistics.
+        verification_batch: inputs kept from calibration, with which `convert` compares.
+    """
+
+    quantizers: nn.ModuleDict
+
+    def __init__(
+        self,
+        model: nn.Module,
+        graph: Graph,
+        recipe: Recipe,
+        schemes: dict[str, tuple[Scheme | None, Scheme | None]],
+        qat: bool,
+    ) -> None:
+        super().__init__()
+        if hasattr(model, QUANTIZERS):
+            raise PtqxError(f"the model has an attribute {QUANTIZERS!r}, the name that ptqx needs for its own")
+        self._modules.update(model._modules)
+        self._parameters.update(model._parameters)
+        self._buffers.update(model._buffers)
+        self._non_persistent_buffers_set = set(model._non_persistent_buffers_set)
+        self.training = model.training
+        self.graph = graph
+        self.recipe = recipe
+        self.schemes = schemes
+        self.qat = qat
+        self.observing = False
+        self._take_statistics = True
+        self.verification_batch: Tensor | None = None
+        self.quantizers = nn.ModuleDict()
+        kind = recipe.quantizer or ("lsq" if qat else "fixed")
+        for node in graph:
+            weights = schemes.get(node.name, (None, None))[0]
+            if weights is not None:
+                self.quantizers[_key(node.name, "weight")] = self._make_weight_quantizer(node, weights, kind)
+        for name, site in graph.quantizers.items():
+            self.quantizers[_key(name, "output")] = make_quantizer(site.scheme, kind, name=name)
+        self._finished_with = _last_uses(graph)
+
+    @contextmanager
+    def observe(self, statistics: bool = True) -> Iterator[None]:
+        """Inside, forward is the float network in eval(); the quantizers of activations take statistics."""
+        modes = {module: module.training for module in self.modules()}
+        self.eval()
+        self.observing, self._take_statistics = True, statistics
+        try:
+            yield
+        finally:
+            self.observing = False
+            for module, training in modes.items():
+                module.training = training
+
+    def float_output(self, x: Tensor) -> Tensor:
+        """The float network in eval(), batch norms folded, nothing quantized or observed."""
+        with self.observe(statistics=False):
+            return self.fake_quantized(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.observing or self.training:
+            return self.fake_quantized(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return self.exact(x)
+
+    def fake_quantized(self, x: Tensor) -> Tensor:
+        """The arithmetic of train(), with batch norms and dropout as their own modes say."""
+        values: dict[str, Any] = {self.graph.input: x}
+        for node in self.graph.nodes.values():
+            y = OPERATORS[node.op].train(self, node, *(values[name] for name in node.inputs))
+            if node.quantizer is not None and self.graph.quantizers[node.quantizer].owner == node.name:
+                quantizer = self.activation_quantizer(node.quantizer)
+                if not self.observing:
+                    y = quantizer(y)
+                elif self._take_statistics:
+                    quantizer.observe(y)
+            values[node.name] = y
+            for name in self._finished_with.get(node.name, ()):
+                del values[name]
+        return values[self.graph.output]
+
+    @torch.no_grad()
+    def exact(self, x: Tensor, keep: dict[str, Tensor | Codes] | None = None) -> Tensor:
+        """The numbers of the integer model, by the written formulas. `keep` receives what every node gives."""
+        if not torch.compiler.is_compiling():
+            self.require_calibrated()
+        values: dict[str, Any] = {self.graph.input: x.float()}
+        for node in self.graph.nodes.values():
+            values[node.name] = OPERATORS[node.op].exact(self, node, *(values[name] for name in node.inputs))
+            if keep is not None:
+                keep[node.name] = values[node.name]
+            for name in self._finished_with.get(node.name, ()):
+                del values[name]
+        return values[self.graph.output]
+
+    def require_calibrated(self) -> None:
+        """
+        Raises:
+            PtqxError: a quantizer has no scale yet.
+        """
+        for quantizer in self.quantizers.values():
+            quantizer.require_calibrated()  # type: ignore[operator]
+
+    @torch.no_grad()
+    def fit_weights(self) -> None:
+        """Set the scales of all weights from the folded weights as they are now.
+
+        Raises:
+            PtqxError: NaN or infinite weights, with the layer and the count.
+        """
+        for node in self.graph:
+            if _key(node.name, "weight") in self.quantizers:
+                weight, bias = folded(self, node)
+                check_finite(weight, f"{node.name}: weight")
+                if bias is not None:
+                    check_finite(bias, f"{node.name}: bias")
+                self.weight_quantizer(node).fit(weight)
+
+    def tensor(self, path: str) -> Tensor:
+        """The parameter or buffer of the float model at a dotted path."""
+        owner, _, name = path.rpartition(".")
+        return getattr(self.get_submodule(owner), name)
+
+    def weight_quantizer(self, node: Node) -> Quantizer:
+        return self.quantizers[_key(node.name, "weight")]  # type: ignore[return-value]
+
+    def activation_quantizer(self, key: str) -> Quantizer:
+        return self.quantizers[_key(key, "output")]  # type: ignore[return-value]
+
+    def input_scheme(self, node: Node) -> Scheme:
+        """The scheme of a layer's input."""
+        scheme = self.schemes[node.name][1]
+        assert scheme is not None
+        return scheme
+
+    def input_scale(self, node: Node) -> Tensor | None:
+        """The scale of a layer's input as a scalar; None if it has none or is observed."""
+        key = self.graph.nodes[node.inputs[0]].quantizer if node.inputs[0] in self.graph.nodes else None
+        return None if key is None or self.observing else self.activation_quantizer(key).scale.reshape(())
+
+    def qparams(self, node: Node) -> QParams | None:
+        """What the codes of a node mean, as unsigned codes; None for real values."""
+        if node.quantizer is None:
+            return None
+        quantizer = self.activation_quantizer(node.quantizer)
+        scheme = quantizer.scheme
+        shift = -min(scheme.qmin, 0)
+        zero_point = quantizer.zero_point.detach().float().reshape(()) + shift
+        return QParams(quantizer.scale.detach().reshape(()), zero_point, scheme.qmin + shift, scheme.qmax + shift)
+
+    def qparams_of(self, name: str) -> QParams:
+        """The same for the node `name`, which gives codes."""
+        qparams = self.qparams(self.graph.nodes[name])
+        assert qparams is not None, name
+        return qparams
+
+    def _make_weight_quantizer(self, node: Node, scheme: Scheme, kind: str) -> Quantizer:
+        shape = raw_weight(self, node).shape
+        groups = -(-shape[1] // scheme.group_size) if scheme.group_size else 1
+        return make_quantizer(scheme, kind, shape[0], groups, f"{node.name}: weight")
+
+
+def _key(name: str, role: str) -> str:
+    """Names in a ModuleDict can't hold dots."""
+    return f"{name.replace('.', '/')}/{role}"
+
+
+def _last_uses(graph: Graph) -> dict[str, list[str]]:
+    """Node to the values that nobody reads after it."""
+    last = {name: node.name for node in graph for name in node.inputs}
+    finished: dict[str, list[str]] = {}
+    for name, reader in last.items():
+        if name != graph.output:
+            finished.setdefault(reader, []).append(name)
+    return finished

@@ -1,0 +1,140 @@
+"""What a layer computes with: folded float weights, their codes, the integer bias."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..errors import PtqxError
+from ..quant import codes_f32, expand_to
+from .formulas import MAX_ACCUMULATOR, QParams
+from .ir import Node
+
+if TYPE_CHECKING:
+    from .simulated import SimulatedModel
+
+MAX_INPUT = 255  # largest |q_x - zero_point| that kernels assume
+TINY_FACTOR = 1e-8  # smallest |gamma / std| that unfolded training divides by
+
+
+class LayerCodes(NamedTuple):
+    """Weights as signed whole numbers in float32: real = scale * (values - zero_point)."""
+
+    values: Tensor  # OIHW or [out, in]
+    scale: Tensor  # [1], [out] or [out, groups of input channels]
+    zero_point: Tensor | None  # float32, shaped like scale; None is 0
+    bits: int
+    group_size: int
+
+    def centered(self) -> Tensor:
+        """values - zero_point"""
+        return self.values if self.zero_point is None else self.values - _column(self.zero_point, self.values)
+
+    def real(self) -> Tensor:
+        scale = self.scale
+        if self.group_size:
+            scale = scale.repeat_interleave(self.group_size, dim=1)[:, : self.values.shape[1]]
+        return self.centered() * _column(scale, self.values)
+
+
+def _column(parameter: Tensor, weight: Tensor) -> Tensor:
+    return parameter.reshape(parameter.shape + (1,) * (weight.dim() - parameter.dim()))
+
+
+def raw_weight(model: SimulatedModel, node: Node) -> Tensor:
+    """The layer's own weight; ones for a batch norm or PReLU that runs as a 1x1 convolution of each channel."""
+    if "weight" in node.params:
+        return model.tensor(node.params["weight"])
+    reference = next(model.tensor(path) for role, path in node.params.items() if role != "weight")
+    return torch.ones(node.shape[0], 1, 1, 1, dtype=torch.float32, device=reference.device)
+
+
+def batch_norm_factor(model: SimulatedModel, node: Node) -> Tensor:
+    """gamma / sqrt(running_var + eps), float64 [out]."""
+    variance = model.tensor(node.params["bn_running_var"]).double()
+    factor = torch.rsqrt(variance + node.attrs["bn_eps"])
+    return factor * model.tensor(node.params["bn_weight"]).double() if "bn_weight" in node.params else factor
+
+
+def folded(model: SimulatedModel, node: Node) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias, float32, of the layer with its batch norm in eval():
+
+    weight * factor and (bias - running_mean) * factor + beta, computed in float64.
+    """
+    weight = raw_weight(model, node)
+    bias = model.tensor(node.params["bias"]) if "bias" in node.params else None
+    if "bn_eps" not in node.attrs:
+        return weight.float(), None if bias is None else bias.float()
+    factor = batch_norm_factor(model, node)
+    mean = model.tensor(node.params["bn_running_mean"]).double()
+    shifted = (0.0 if bias is None else bias.double()) - mean
+    shifted = shifted * factor
+    if "bn_bias" in node.params:
+        shifted = shifted + model.tensor(node.params["bn_bias"]).double()
+    return (weight.double() * _column(factor, weight)).float(), shifted.float()
+
+
+def layer_codes(model: SimulatedModel, node: Node, weight: Tensor, scale: Tensor | None = None) -> LayerCodes:
+    """The codes of a folded weight, by its quantizer; with another scale than the quantizer's own if given."""
+    quantizer = model.weight_quantizer(node)
+    scheme = quantizer.scheme
+    scale = quantizer.scale.detach() if scale is None else scale
+    zero_point = quantizer.zero_point.float()
+    expanded = [expand_to(p, weight, scheme) for p in (scale, zero_point)]
+    values = codes_f32(weight, *expanded, scheme.qmin, scheme.qmax)
+    shift = 0 if scheme.signed else 2 ** (scheme.bits - 1)  # codes are stored signed
+    shifted = None if scheme.symmetric else zero_point - shift
+    return LayerCodes(values - shift, scale, shifted, scheme.bits, scheme.group_size)
+
+
+class IntegerLayer(NamedTuple):
+    """A static layer: codes, and the bias in units of the accumulator (whole numbers in float64) or as it is."""
+
+    codes: LayerCodes
+    bias: Tensor | None
+    bias_is_integer: bool
+
+
+def integer_layer(model: SimulatedModel, node: Node, x: QParams) -> IntegerLayer:
+    """Codes and bias of a static layer whose accumulators provably stay below 2**31.
+
+    q_b = round(bias / (s_x * s_w)) in float64. Where 255 * sum |q_w| + |q_b| would not fit, s_w becomes the
+    smallest scale that does (a channel whose weights are nearly 0 beside its bias).
+    """
+    weight, bias = folded(model, node)
+    weight = weight.detach()
+    codes = layer_codes(model, node, weight)
+    if bias is None or codes.group_size or model.recipe.bias == "float32":
+        return IntegerLayer(codes, None if bias is None else bias.detach(), False)
+    bias = bias.detach().double()
+    needed = smallest_scale(bias, x, codes)
+    if torch.compiler.is_compiling() or bool((needed > codes.scale).any()):
+        codes = layer_codes(model, node, weight, torch.maximum(codes.scale, needed))
+    limit = float(MAX_ACCUMULATOR)
+    bias = torch.round(bias / (x.scale.double() * codes.scale.double())).clamp(-limit, limit)
+    return IntegerLayer(codes, bias, True)
+
+
+def smallest_scale(bias: Tensor, x: QParams, codes: LayerCodes) -> Tensor:
+    """The least s_w, shaped like codes.scale, for which 255 * sum |q_w| + |q_b| < 2**31."""
+    sums = MAX_INPUT * codes.centered().abs().flatten(1).sum(1, dtype=torch.float64)
+    room = (MAX_ACCUMULATOR - 1 - sums).clamp(min=1.0)
+    needed = bias.abs() / (x.scale.double() * room)
+    if codes.scale.numel() == 1:
+        needed = needed.amax(dim=0, keepdim=True)
+    # Towards the larger float32, so that the quotient stays within the room.
+    return torch.nextafter(needed.float(), torch.full_like(codes.scale, torch.inf)) * (needed > 0)
+
+
+def check_accumulators(node: Node, layer: IntegerLayer) -> None:
+    """Raise unless every accumulator of the layer fits in int32."""
+    sums = MAX_INPUT * layer.codes.centered().abs().flatten(1).sum(1, dtype=torch.float64)
+    if layer.bias is not None and layer.bias_is_integer:
+        sums = sums + layer.bias.abs()
+    if bool((sums > MAX_ACCUMULATOR).any()):
+        channel = int(sums.argmax())
+        raise PtqxError(f"{node.name}: the accumulator of output channel {channel} may overflow int32")
+
+

@@ -1,0 +1,749 @@
+"""The operators of `torch.ops.ptqx`: quantized codes in, quantized codes out, on the CPU.
+
+Codes are plain uint8 or int8 tensors; `real = scale * (code - zero_point)`. Scales are float32 and zero
+points int32 tensors, of one element unless said otherwise. `qmin` and `qmax` choose the codes' type: uint8
+if `qmin >= 0`, else int8. Rounding is half to even, everywhere, and results are the same bits on every
+instruction set and number of threads.
+
+Inputs may have any strides. Images are NCHW, and images that come out lie in memory as channels_last.
+Bad arguments raise ValueError with the argument's name. Every operator works under `torch.compile` and
+`torch.export`, batch size included; only `fake_quantize` and `lsq` have derivatives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+try:
+    from ptqx import _C  # registers torch.ops.ptqx
+except ImportError as error:
+    raise ImportError(
+        f"ptqx's compiled part cannot be loaded by torch {torch.__version__} ({error}); "
+        "rebuild it with `pip install --no-build-isolation .`"
+    ) from None
+
+_built_for = _C.build_info()["torch_version"]
+if _built_for != torch.__version__:
+    raise ImportError(
+        f"ptqx was compiled for torch {_built_for}, this is torch {torch.__version__}; "
+        "rebuild it with `pip install --no-build-isolation .`"
+    )
+
+__all__ = [
+    "adaptive_avg_pool2d",
+    "add",
+    "avg_pool2d",
+    "cat",
+    "conv2d",
+    "conv2d_f32",
+    "conv2d_s32",
+    "dequantize",
+    "dynamic_quantize",
+    "engine_describe",
+    "engine_run",
+    "fake_quantize",
+    "fake_quantize_backward",
+    "histogram",
+    "linear",
+    "linear_f32",
+    "linear_s32",
+    "lookup",
+    "lsq",
+    "lsq_backward",
+    "max_pool2d",
+    "min_max",
+    "moments",
+    "mul",
+    "pack_int2",
+    "pack_int4",
+    "quantize",
+    "unpack_int2",
+    "unpack_int4",
+]
+
+_ops = torch.ops.ptqx
+_Ints = int | Sequence[int]
+
+
+# ---- real numbers and codes ----
+
+
+def quantize(
+    input: Tensor,
+    scale: Tensor,
+    zero_point: Tensor,
+    qmin: int,
+    qmax: int,
+    axis: int = 0,
+    group_size: int = 0,
+) -> Tensor:
+    """ONNX QuantizeLinear: `clamp(round(input / scale) + zero_point, qmin, qmax)`.
+
+    `input` is float32 (float16, bfloat16 and float64 are converted to it) and finite. `scale` and `zero_point`
+    have one element, or one per entry of `axis`, or with `group_size` the shape
+    `[size 0, ceil(size 1 / group_size)]`: groups along dimension 1, of which the last may be shorter.
+
+    >>> x = torch.tensor([-1.0, 0.0, 0.25, 0.75, 9.0])
+    >>> quantize(x, torch.tensor([0.5]), torch.tensor([3], dtype=torch.int32), 0, 15)
+    tensor([ 1,  3,  3,  5, 15], dtype=torch.uint8)
+    """
+    return _ops.quantize(input, scale, zero_point, qmin, qmax, axis, group_size)
+
+
+def dequantize(input: Tensor, scale: Tensor, zero_point: Tensor, axis: int = 0, group_size: int = 0) -> Tensor:
+    """ONNX DequantizeLinear: `(input - zero_point) * scale` as float32, of uint8, int8 or int32.
+
+    `scale` and `zero_point` are as in `quantize`.
+
+    >>> codes = torch.tensor([1, 3, 15], dtype=torch.uint8)
+    >>> dequantize(codes, torch.tensor([0.5]), torch.tensor([3], dtype=torch.int32))
+    tensor([-1.,  0.,  6.])
+    """
+    return _ops.dequantize(input, scale, zero_point, axis, group_size)
+
+
+def dynamic_quantize(
+    input: Tensor, qmin: int = 0, qmax: int = 255, per_sample: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """ONNX DynamicQuantizeLinear: codes, scale and zero point from the range of `input` itself.
+
+    The range is extended to contain 0, so `scale = (max - min) / (qmax - qmin)` and
+    `zero_point = clamp(round(qmin - min / scale), qmin, qmax)`; all-zero inputs get scale 1. With `per_sample`
+    each entry of dimension 0 has its own, and scale and zero point the shape `[N]`, else `[1]`.
+
+    >>> dynamic_quantize(torch.tensor([0.0, 51.0, 102.0, 255.0]))
+    (tensor([  0,  51, 102, 255], dtype=torch.uint8), tensor([1.]), tensor([0], dtype=torch.int32))
+    """
+    return _ops.dynamic_quantize(input, qmin, qmax, per_sample)
+
+
+# ---- training ----
+
+
+def fake_quantize(
+    input: Tensor,
+    scale: Tensor,
+    zero_point: Tensor,
+    qmin: int,
+    qmax: int,
+    axis: int = 0,
+    group_size: int = 0,
+) -> Tensor:
+    """Quantize and dequantize in float32; the result has the dtype and strides of `input`.
+
+    NaN passes through and infinities saturate. Scales are as in `quantize`; `zero_point` may be float32: it is
+    rounded, and gets a gradient. Gradients are straight-through (Bengio et al., 2013): the input's is passed
+    where the code is within qmin..qmax; the scale's is `(q - zero_point) - input / scale` there and
+    `bound - zero_point` elsewhere; the zero point's is `-scale` elsewhere. On devices other than the CPU it runs
+    as a composition of PyTorch's own operations.
+
+    >>> x = torch.tensor([-1.0, 0.3, 9.0], requires_grad=True)
+    >>> y = fake_quantize(x, torch.tensor([0.5]), torch.tensor([0], dtype=torch.int32), 0, 15)
+    >>> y.detach()
+    tensor([0.0000, 0.5000, 7.5000])
+    >>> y.sum().backward(); x.grad
+    tensor([0., 1., 0.])
+    """
+    return _ops.fake_quantize(input, scale, zero_point, qmin, qmax, axis, group_size)
+
+
+def fake_quantize_backward(
+    grad: Tensor,
+    input: Tensor,
+    scale: Tensor,
+    zero_point: Tensor,
+    qmin: int,
+    qmax: int,
+    axis: int = 0,
+    group_size: int = 0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of `fake_quantize` with respect to input, scale and zero point. It has none of its own.
+
+    Sums are taken in chunks of fixed size, so they do not depend on the number of threads.
+
+    >>> x = torch.tensor([-1.0, 0.3, 9.0])
+    >>> zero = torch.tensor([0], dtype=torch.int32)
+    >>> fake_quantize_backward(torch.ones(3), x, torch.tensor([0.5]), zero, 0, 15)
+    (tensor([0., 1., 0.]), tensor([15.4000]), tensor([-1.]))
+    """
+    return _ops.fake_quantize_backward(grad, input, scale, zero_point, qmin, qmax, axis, group_size)
+
+
+def lsq(
+    input: Tensor,
+    scale: Tensor,
+    zero_point: Tensor,
+    qmin: int,
+    qmax: int,
+    grad_factor: float = 0.0,
+    axis: int = 0,
+    group_size: int = 0,
+) -> Tensor:
+    """`fake_quantize` whose gradients of scale and zero point are multiplied by `grad_factor`.
+
+    0 stands for `1 / sqrt(elements per scale * qmax)`: learned step size quantization, Esser et al., ICLR 2020.
+
+    >>> scale = torch.tensor([0.5], requires_grad=True)
+    >>> x = torch.tensor([-1.0, 0.3, 9.0, 0.0])
+    >>> lsq(x, scale, torch.tensor([0], dtype=torch.int32), 0, 16, grad_factor=0.25).sum().backward()
+    >>> scale.grad
+    tensor([4.1000])
+    """
+    return _ops.lsq(input, scale, zero_point, qmin, qmax, grad_factor, axis, group_size)
+
+
+def lsq_backward(
+    grad: Tensor,
+    input: Tensor,
+    scale: Tensor,
+    zero_point: Tensor,
+    qmin: int,
+    qmax: int,
+    grad_factor: float = 0.0,
+    axis: int = 0,
+    group_size: int = 0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of `lsq` with respect to input, scale and zero point. It has none of its own.
+
+    >>> zero = torch.tensor([0], dtype=torch.int32)
+    >>> lsq_backward(torch.ones(1), torch.tensor([9.0]), torch.tensor([0.5]), zero, 0, 15, grad_factor=0.1)[1]
+    tensor([1.5000])
+    """
+    return _ops.lsq_backward(grad, input, scale, zero_point, qmin, qmax, grad_factor, axis, group_size)
+
+
+# ---- statistics ----
+
+
+def min_max(input: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Minimum and maximum of the finite elements (inf and -inf if there are none), and how many are not finite.
+
+    >>> min_max(torch.tensor([1.0, -2.0, float("nan")]))
+    (tensor(-2.), tensor(1.), tensor(1))
+    """
+    return _ops.min_max(input)
+
+
+def moments(input: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Sum and sum of squares of the finite elements in float64, and how many are not finite.
+
+    >>> moments(torch.tensor([1.0, -2.0, 4.0]))
+    (tensor(3., dtype=torch.float64), tensor(21., dtype=torch.float64), tensor(0))
+    """
+    return _ops.moments(input)
+
+
+def histogram(input: Tensor, low: float, high: float, bins: int) -> tuple[Tensor, Tensor]:
+    """Counts over `bins` equal parts of [low, high], and how many finite elements lie outside.
+
+    Elements that are not finite are counted nowhere.
+
+    >>> histogram(torch.tensor([0.0, 0.1, 0.6, 1.0, 7.0]), 0.0, 1.0, 2)
+    (tensor([2, 2]), tensor(1))
+    """
+    return _ops.histogram(input, low, high, bins)
+
+
+# ---- convolution and linear layers ----
+
+
+def conv2d_s32(
+    input: Tensor,
+    weight: Tensor,
+    input_zero_point: Tensor | None = None,
+    weight_zero_point: Tensor | None = None,
+    stride: _Ints = 1,
+    padding: _Ints = 0,
+    dilation: _Ints = 1,
+    groups: int = 1,
+) -> Tensor:
+    """ONNX ConvInteger: the sums of `(input - input_zero_point) * (weight - weight_zero_point)` as int32.
+
+    `input` [N, C, H, W] and `weight` [O, C / groups, kh, kw] are uint8 or int8; `weight_zero_point` has 1 or O
+    elements; `padding` is one number or [top, left, bottom, right]. Weights whose sums could leave int32 are
+    refused.
+
+    >>> ones = torch.ones(1, 2, 3, 3, dtype=torch.uint8)
+    >>> conv2d_s32(ones, ones.to(torch.int8), padding=1)[0, 0]
+    tensor([[ 8, 12,  8],
+            [12, 18, 12],
+            [ 8, 12,  8]], dtype=torch.int32)
+    """
+    return _ops.conv2d_s32(input, weight, input_zero_point, weight_zero_point, stride, padding, dilation, groups)
+
+
+def conv2d(
+    input: Tensor,
+    input_scale: Tensor,
+    input_zero_point: Tensor,
+    weight: Tensor,
+    weight_scale: Tensor,
+    weight_zero_point: Tensor | None,
+    bias: Tensor | None,
+    output_scale: Tensor,
+    output_zero_point: Tensor,
+    qmin: int,
+    qmax: int,
+    stride: _Ints = 1,
+    padding: _Ints = 0,
+    dilation: _Ints = 1,
+    groups: int = 1,
+    activation: str = "none",
+    activation_args: Sequence[float] = (),
+    slopes: Tensor | None = None,
+    residual: Tensor | None = None,
+    residual_scale: Tensor | None = None,
+    residual_zero_point: Tensor | None = None,
+    group_size: int = 0,
+) -> Tensor:
+    """ONNX QLinearConv with its neighbours fused: one rounding for bias, residual, activation, requantization.
+
+    With `acc` as in `conv2d_s32` plus an int32 `bias` [O] in units of `input_scale * weight_scale`::
+
+        t = float32(acc) * ((input_scale * weight_scale) / output_scale)
+        t = t + bias / output_scale                                          (a float32 bias)
+        t = t + float32(residual - residual_zero_point) * (residual_scale / output_scale)
+        y = clamp(round(activation(t)) + output_zero_point, qmin, qmax)
+
+    all in float32. `weight_scale` has 1 or O elements; with `group_size` (a multiple of 4, groups 1) it has the
+    shape [O, ceil(C / group_size)], `t` is the sum over groups of input channels in ascending order, and a bias
+    is float32. `activation` and its arguments, in units of `output_scale`: none []; clip [low, high];
+    leaky_relu [slope]; prelu [] with `slopes` [1] or [O]; hardsigmoid [1/6, 0.5 / scale, 1 / scale];
+    hardswish [scale / 6].
+
+    >>> one, zero = torch.ones(1), torch.zeros(1, dtype=torch.int32)
+    >>> x = torch.arange(4, dtype=torch.uint8).reshape(1, 1, 2, 2)
+    >>> w = torch.full((1, 1, 1, 1), -3, dtype=torch.int8)
+    >>> conv2d(x, one, zero, w, one, None, None, 2 * one, zero, -128, 127).flatten()
+    tensor([ 0, -2, -3, -4], dtype=torch.int8)
+    """
+    return _ops.conv2d(
+        input,
+        input_scale,
+        input_zero_point,
+        weight,
+        weight_scale,
+        weight_zero_point,
+        bias,
+        output_scale,
+        output_zero_point,
+        qmin,
+        qmax,
+        stride,
+        padding,
+        dilation,
+        groups,
+        activation,
+        activation_args,
+        slopes,
+        residual,
+        residual_scale,
+        residual_zero_point,
+        group_size,
+    )
+
+
+def conv2d_f32(
+    input: Tensor,
+    input_scale: Tensor,
+    input_zero_point: Tensor,
+    weight: Tensor,
+    weight_scale: Tensor,
+    weight_zero_point: Tensor | None,
+    bias: Tensor | None,
+    stride: _Ints = 1,
+    padding: _Ints = 0,
+    dilation: _Ints = 1,
+    groups: int = 1,
+    activation: str = "none",
+    activation_args: Sequence[float] = (),
+    slopes: Tensor | None = None,
+    group_size: int = 0,
+) -> Tensor:
+    """`conv2d` with real results: `activation(float32(acc) * (input_scale * weight_scale) + bias)`.
+
+    For last layers, and for inputs quantized per sample: `input_scale` and `input_zero_point` have one element
+    or one per sample. An int32 bias is added to the accumulator, a float32 one after the scale.
+
+    >>> one, zero = torch.ones(1), torch.zeros(1, dtype=torch.int32)
+    >>> x = torch.arange(4, dtype=torch.uint8).reshape(1, 1, 2, 2)
+    >>> w = torch.full((1, 1, 1, 1), -3, dtype=torch.int8)
+    >>> conv2d_f32(x, 0.5 * one, zero, w, one, None, one).flatten()
+    tensor([ 1.0000, -0.5000, -2.0000, -3.5000])
+    """
+    return _ops.conv2d_f32(
+        input,
+        input_scale,
+        input_zero_point,
+        weight,
+        weight_scale,
+        weight_zero_point,
+        bias,
+        stride,
+        padding,
+        dilation,
+        groups,
+        activation,
+        activation_args,
+        slopes,
+        group_size,
+    )
+
+
+def linear_s32(
+    input: Tensor,
+    weight: Tensor,
+    input_zero_point: Tensor | None = None,
+    weight_zero_point: Tensor | None = None,
+) -> Tensor:
+    """ONNX MatMulInteger with `weight` transposed: `conv2d_s32` of `input` [..., K] and `weight` [O, K].
+
+    >>> x = torch.tensor([[1, 2], [3, 4]], dtype=torch.uint8)
+    >>> linear_s32(x, torch.tensor([[1, -1]], dtype=torch.int8), torch.tensor([1], dtype=torch.int32))
+    tensor([[-1],
+            [-1]], dtype=torch.int32)
+    """
+    return _ops.linear_s32(input, weight, input_zero_point, weight_zero_point)
+
+
+def linear(
+    input: Tensor,
+    input_scale: Tensor,
+    input_zero_point: Tensor,
+    weight: Tensor,
+    weight_scale: Tensor,
+    weight_zero_point: Tensor | None,
+    bias: Tensor | None,
+    output_scale: Tensor,
+    output_zero_point: Tensor,
+    qmin: int,
+    qmax: int,
+    activation: str = "none",
+    activation_args: Sequence[float] = (),
+    slopes: Tensor | None = None,
+    residual: Tensor | None = None,
+    residual_scale: Tensor | None = None,
+    residual_zero_point: Tensor | None = None,
+    group_size: int = 0,
+) -> Tensor:
+    """ONNX QLinearMatMul with `weight` transposed: `conv2d` of `input` [..., K] and `weight` [O, K].
+
+    >>> one, zero = torch.ones(1), torch.zeros(1, dtype=torch.int32)
+    >>> x = torch.tensor([[1, 2], [3, 4]], dtype=torch.uint8)
+    >>> w = torch.tensor([[1, 1]], dtype=torch.int8)
+    >>> linear(x, one, zero, w, one, None, None, 2 * one, zero, 0, 255)
+    tensor([[2],
+            [4]], dtype=torch.uint8)
+    """
+    return _ops.linear(
+        input,
+        input_scale,
+        input_zero_point,
+        weight,
+        weight_scale,
+        weight_zero_point,
+        bias,
+        output_scale,
+        output_zero_point,
+        qmin,
+        qmax,
+        activation,
+        activation_args,
+        slopes,
+        residual,
+        residual_scale,
+        residual_zero_point,
+        group_size,
+    )
+
+
+def linear_f32(
+    input: Tensor,
+    input_scale: Tensor,
+    input_zero_point: Tensor,
+    weight: Tensor,
+    weight_scale: Tensor,
+    weight_zero_point: Tensor | None,
+    bias: Tensor | None,
+    activation: str = "none",
+    activation_args: Sequence[float] = (),
+    slopes: Tensor | None = None,
+    group_size: int = 0,
+) -> Tensor:
+    """`linear` with real results, as `conv2d_f32`; samples are the entries of dimension 0.
+
+    >>> one, zero = torch.ones(1), torch.zeros(1, dtype=torch.int32)
+    >>> x = torch.tensor([[1, 2], [3, 4]], dtype=torch.uint8)
+    >>> linear_f32(x, 0.5 * one, zero, torch.tensor([[1, 1]], dtype=torch.int8), one, None, None)
+    tensor([[1.5000],
+            [3.5000]])
+    """
+    return _ops.linear_f32(
+        input,
+        input_scale,
+        input_zero_point,
+        weight,
+        weight_scale,
+        weight_zero_point,
+        bias,
+        activation,
+        activation_args,
+        slopes,
+        group_size,
+    )
+
+
+# ---- pooling ----
+
+
+def max_pool2d(
+    input: Tensor,
+    kernel_size: _Ints,
+    stride: _Ints = (),
+    padding: _Ints = 0,
+    dilation: _Ints = 1,
+    ceil_mode: bool = False,
+) -> Tensor:
+    """`torch.nn.functional.max_pool2d` of codes, which keep their scale and zero point.
+
+    >>> x = torch.arange(16, dtype=torch.uint8).reshape(1, 1, 4, 4)
+    >>> max_pool2d(x, 2).flatten()
+    tensor([ 5,  7, 13, 15], dtype=torch.uint8)
+    """
+    return _ops.max_pool2d(input, kernel_size, stride, padding, dilation, ceil_mode)
+
+
+def avg_pool2d(
+    input: Tensor,
+    input_scale: Tensor,
+    input_zero_point: Tensor,
+    output_scale: Tensor,
+    output_zero_point: Tensor,
+    qmin: int,
+    qmax: int,
+    kernel_size: _Ints,
+    stride: _Ints = (),
+    padding: _Ints = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
+    """`torch.nn.functional.avg_pool2d` of codes with one rounding.
+
+    `clamp(round(float32(sum of (q - input_zero_point)) * (input_scale / output_scale / count)) +
+    output_zero_point, qmin, qmax)`, in float32; padding counts as real 0.
+
+    >>> one, zero = torch.ones(1), torch.zeros(1, dtype=torch.int32)
+    >>> x = torch.arange(16, dtype=torch.uint8).reshape(1, 1, 4, 4)
+    >>> avg_pool2d(x, one, zero, 0.5 * one, zero, 0, 255, 2).flatten()
+    tensor([ 5,  9, 21, 25], dtype=torch.uint8)
+    """
+    return _ops.avg_pool2d(
+        input,
+        input_scale,
+        input_zero_point,
+        output_scale,
+        output_zero_point,
+        qmin,
+        qmax,
+        kernel_size,
+        stride,
+        padding,
+        ceil_mode,
+        count_include_pad,
+        divisor_override,
+    )
+
+
+def adaptive_avg_pool2d(
+    input: Tensor,
+    input_scale: Tensor,
+    input_zero_point: Tensor,
+    output_scale: Tensor,
+    output_zero_point: Tensor,
+    qmin: int,
+    qmax: int,
+    output_size: _Ints,
+) -> Tensor:
+    """`torch.nn.functional.adaptive_avg_pool2d` of codes, rounded as in `avg_pool2d`.
+
+    >>> one, zero = torch.ones(1), torch.zeros(1, dtype=torch.int32)
+    >>> x = torch.arange(16, dtype=torch.uint8).reshape(1, 1, 4, 4)
+    >>> adaptive_avg_pool2d(x, one, zero, 0.5 * one, zero, 0, 255, 1).flatten()
+    tensor([15], dtype=torch.uint8)
+    """
+    return _ops.adaptive_avg_pool2d(
+        input, input_scale, input_zero_point, output_scale, output_zero_point, qmin, qmax, output_size
+    )
+
+
+# ---- pointwise ----
+
+
+def add(
+    a: Tensor,
+    a_scale: Tensor,
+    a_zero_point: Tensor,
+    b: Tensor,
+    b_scale: Tensor,
+    b_zero_point: Tensor,
+    output_scale: Tensor,
+    output_zero_point: Tensor,
+    qmin: int,
+    qmax: int,
+    activation: str = "none",
+    activation_args: Sequence[float] = (),
+) -> Tensor:
+    """Sum of two tensors of codes, each with its own scale; shapes broadcast.
+
+    `t = float32(a - a_zero_point) * (a_scale / output_scale) + float32(b - b_zero_point) * (b_scale /
+    output_scale)`, then `clamp(round(activation(t)) + output_zero_point, qmin, qmax)`; activations as in
+    `conv2d`, prelu excepted.
+
+    >>> one, zero = torch.ones(1), torch.zeros(1, dtype=torch.int32)
+    >>> x = torch.tensor([1, 2, 3], dtype=torch.uint8)
+    >>> add(x, one, zero, x, 0.5 * one, zero, 0.5 * one, zero, 0, 255)
+    tensor([3, 6, 9], dtype=torch.uint8)
+    """
+    return _ops.add(
+        a,
+        a_scale,
+        a_zero_point,
+        b,
+        b_scale,
+        b_zero_point,
+        output_scale,
+        output_zero_point,
+        qmin,
+        qmax,
+        activation,
+        activation_args,
+    )
+
+
+def mul(
+    a: Tensor,
+    a_scale: Tensor,
+    a_zero_point: Tensor,
+    b: Tensor,
+    b_scale: Tensor,
+    b_zero_point: Tensor,
+    output_scale: Tensor,
+    output_zero_point: Tensor,
+    qmin: int,
+    qmax: int,
+    activation: str = "none",
+    activation_args: Sequence[float] = (),
+) -> Tensor:
+    """Product of two tensors of codes; shapes broadcast, fastest for [N, C, 1, 1] against images.
+
+    `t = float32((a - a_zero_point) * (b - b_zero_point)) * ((a_scale * b_scale) / output_scale)`, then as `add`.
+
+    >>> one, zero = torch.ones(1), torch.zeros(1, dtype=torch.int32)
+    >>> x = torch.tensor([1, 2, 3], dtype=torch.uint8)
+    >>> mul(x, one, zero, x, 0.5 * one, zero, 0.5 * one, zero, 0, 255)
+    tensor([1, 4, 9], dtype=torch.uint8)
+    """
+    return _ops.mul(
+        a,
+        a_scale,
+        a_zero_point,
+        b,
+        b_scale,
+        b_zero_point,
+        output_scale,
+        output_zero_point,
+        qmin,
+        qmax,
+        activation,
+        activation_args,
+    )
+
+
+def cat(inputs: Sequence[Tensor], dim: int = 1) -> Tensor:
+    """`torch.cat` of codes that share scale, zero point and type.
+
+    >>> x = torch.zeros(2, 1, dtype=torch.uint8)
+    >>> cat([x, x + 1])
+    tensor([[0, 1],
+            [0, 1]], dtype=torch.uint8)
+    """
+    return _ops.cat(inputs, dim)
+
+
+def lookup(input: Tensor, table: Tensor) -> Tensor:
+    """`table[input]` for uint8 codes, `table[input + 128]` for int8 ones: any function of one code.
+
+    `table` has 256 codes, and the output their type.
+
+    >>> squares = (torch.arange(256) ** 2 % 256).to(torch.uint8)
+    >>> lookup(torch.tensor([0, 3, 17], dtype=torch.uint8), squares)
+    tensor([ 0,  9, 33], dtype=torch.uint8)
+    """
+    return _ops.lookup(input, table)
+
+
+# ---- storage ----
+
+
+def pack_int4(input: Tensor) -> Tensor:
+    """int8 codes in -8..7, [rows, ...], as uint8 [rows, ceil(K / 2)]; K is the product of the other sizes.
+
+    The code with the even index lies in the low half of its byte.
+
+    >>> pack_int4(torch.tensor([[1, -1, 7]], dtype=torch.int8))
+    tensor([[241,   7]], dtype=torch.uint8)
+    """
+    return _ops.pack_int4(input)
+
+
+def unpack_int4(packed: Tensor, sizes: Sequence[int]) -> Tensor:
+    """The int8 codes of shape `sizes` that `pack_int4` packed.
+
+    >>> unpack_int4(torch.tensor([[241, 7]], dtype=torch.uint8), [1, 3])
+    tensor([[ 1, -1,  7]], dtype=torch.int8)
+    """
+    return _ops.unpack_int4(packed, sizes)
+
+
+def pack_int2(input: Tensor) -> Tensor:
+    """int8 codes in -2..1, [rows, ...], as uint8 [rows, ceil(K / 4)]: four a byte, the first one lowest.
+
+    >>> pack_int2(torch.tensor([[1, -1, -2, 0, 1]], dtype=torch.int8))
+    tensor([[45,  1]], dtype=torch.uint8)
+    """
+    return _ops.pack_int2(input)
+
+
+def unpack_int2(packed: Tensor, sizes: Sequence[int]) -> Tensor:
+    """The int8 codes of shape `sizes` that `pack_int2` packed.
+
+    >>> unpack_int2(torch.tensor([[45, 1]], dtype=torch.uint8), [1, 5])
+    tensor([[ 1, -1, -2,  0,  1]], dtype=torch.int8)
+    """
+    return _ops.unpack_int2(packed, sizes)
+
+
+# ---- a whole network ----
+
+
+def engine_run(input: Tensor, program: Tensor, output_shape: Sequence[int]) -> Tensor:
+    """Runs the network of a .ptqx file: `program` holds its bytes, uint8 [bytes].
+
+    `input` is float32 [N, ...] and finite; the result float32 [N] + `output_shape`, the shape that the file says.
+    The plan is made on the first call and kept for the next ones. ValueError if the file is unusable.
+
+    >>> engine_run(torch.zeros(1, 4), torch.zeros(8, dtype=torch.uint8), [2])
+    Traceback (most recent call last):
+    ...
+    ValueError: program: ... is not a .ptqx file: its header is not a JSON object
+    """
+    return _ops.engine_run(input, program, output_shape)
+
+
+def engine_describe(program: Tensor) -> str:
+    """One line for each step that `engine_run` takes: name, operation, shapes, kernel, multiplications."""
+    return _C.engine_describe(program)

@@ -1,0 +1,301 @@
+"""How a whole network is quantized, as a value; named presets."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from ..errors import PtqxError, unknown_name
+from .registry import QUANTIZERS
+from .scheme import Scheme, scheme_from_dict
+
+BIASES = ("int32", "float32")
+RESIDUALS = ("fused", "requantized")
+REQUANTIZES = ("float",)
+OVERRIDE_KEYS = ("weights", "activations", "bits")
+
+
+class FrozenMapping(Mapping[str, Any]):
+    """A hashable mapping that keeps its order; mappings inside it are frozen too."""
+
+    def __init__(self, values: Mapping[str, Any] | Iterable[tuple[str, Any]] = ()) -> None:
+        self._values = {
+            key: FrozenMapping(value) if isinstance(value, Mapping) else value
+            for key, value in dict(values).items()
+        }
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._values.items()))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Mapping) and list(self._values.items()) == list(other.items())
+
+    def __repr__(self) -> str:
+        return repr(self._values)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is quantized. Hashable; `to_json` and `from_json` are inverse.
+
+    Attributes:
+        weights: scheme of convolution and linear weights; None keeps them float.
+        activations: scheme of the tensors between them; None keeps them float (weight-only quantization),
+            granularity "sample" finds their ranges at run time (dynamic quantization).
+        bias: "int32", q_b = round(b / (s_x * s_w)), or "float32". Dynamic, weight-only and per-group layers
+            have no such scale and keep float32 in either case.
+        residual: an addition after a convolution is "fused" into it, with one rounding, or the convolution's
+            output is "requantized" first.
+        requantize: arithmetic between accumulator and codes: "float".
+        methods: names of post-training methods, in the order in which they run (ptqx.methods).
+        quantizer: quantizer modules for training, by registered name: "fixed", "moving_average", "lsq", ...;
+            None leaves the choice to `prepare`.
+        edge_bits: at least this many bits for the first and the last layer, weights and input; None: no
+            exception for them.
+        overrides: module name or glob -> {"weights": ..., "activations": ..., "bits": ...} for the layers it
+            matches. The value of the first two is None (float), a Scheme, or a mapping of Scheme fields to
+            change; "bits" changes both widths. Globs are applied in the order written, then the exact name.
+            Overrides win over edge_bits.
+
+    Raises:
+        PtqxError: a value or a key outside these, with the nearest that exist.
+
+    >>> changes = {"features.*": {"bits": 6}, "features.3": {"weights": {"observer": "mse"}}}
+    >>> mixed = recipe("w4a4", overrides=changes)
+    >>> weights, activations = resolve(mixed, "features.3")
+    >>> weights.bits, weights.observer, activations.bits
+    (6, 'mse', 6)
+    >>> Recipe.from_json(mixed.to_json()) == mixed
+    True
+    """
+
+    weights: Scheme | None = None
+    activations: Scheme | None = None
+    bias: str = "int32"
+    residual: str = "fused"
+    requantize: str = "float"
+    methods: tuple[str, ...] = ()
+    quantizer: str | None = None
+    edge_bits: int | None = 8
+    overrides: Mapping[str, Mapping[str, Any]] = FrozenMapping()
+
+    def __post_init__(self) -> None:
+        for name in ("weights", "activations"):
+            value = getattr(self, name)
+            if isinstance(value, Mapping):
+                object.__setattr__(self, name, scheme_from_dict(value))
+            elif not isinstance(value, Scheme | None):
+                raise PtqxError(f"{name}: expected a Scheme, a mapping of its fields or None, got {value!r}")
+        for name, known in (("bias", BIASES), ("residual", RESIDUALS), ("requantize", REQUANTIZES)):
+            if getattr(self, name) not in known:
+                raise unknown_name(name, getattr(self, name), known)
+        if isinstance(self.methods, str) or not all(isinstance(name, str) for name in self.methods):
+            raise PtqxError(f"methods: expected a sequence of names, got {self.methods!r}")
+        object.__setattr__(self, "methods", tuple(self.methods))
+        if self.quantizer is not None and self.quantizer not in QUANTIZERS:
+            raise unknown_name("quantizer", self.quantizer, QUANTIZERS)
+        if self.edge_bits is not None and self.edge_bits not in range(2, 9):
+            raise PtqxError(f"edge_bits: expected None or 2 to 8, got {self.edge_bits!r}")
+        if self.weights is not None and self.weights.granularity == "sample":
+            raise PtqxError(
+                "weights: granularity 'sample' is for activations; use 'tensor', 'channel' or 'group'"
+            )
+        if self.activations is not None and self.activations.granularity not in ("tensor", "sample"):
+            raise PtqxError(
+                f"activations: granularity must be 'tensor' or 'sample' (dynamic), "
+                f"got {self.activations.granularity!r}"
+            )
+        object.__setattr__(self, "overrides", _checked_overrides(self))
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether activation ranges are found at run time."""
+        return self.activations is not None and self.activations.granularity == "sample"
+
+    @property
+    def kind(self) -> str:
+        """ "static", "dynamic" or "weight_only"."""
+        if self.activations is None:
+            return "weight_only"
+        return "dynamic" if self.dynamic else "static"
+
+    def check_names(self, names: Iterable[str]) -> None:
+        """Raise a PtqxError if an override matches none of the layers `names`."""
+        names = list(names)
+        for pattern in self.overrides:
+            if pattern not in names and not fnmatch.filter(names, pattern):
+                raise unknown_name("layer in overrides", pattern, names)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+
+    def to_json(self) -> str:
+        """A JSON object of all fields."""
+        return json.dumps(self.to_dict())
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> Recipe:
+        """The recipe of `to_dict`; missing fields take their defaults."""
+        known = [field.name for field in fields(Recipe)]
+        for key in values:
+            if key not in known:
+                raise unknown_name("Recipe field", key, known)
+        return Recipe(**values)
+
+    @staticmethod
+    def from_json(text: str) -> Recipe:
+        """The recipe of `to_json`."""
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise PtqxError(f"a recipe's JSON can't be read: {error}") from error
+        if not isinstance(values, dict):
+            raise PtqxError(f"a recipe's JSON must be an object, got {type(values).__name__}")
+        return Recipe.from_dict(values)
+
+
+def resolve(recipe: Recipe, module_name: str, is_edge: bool = False) -> tuple[Scheme | None, Scheme | None]:
+    """Schemes of one layer's weights and of its input activations; None stays float.
+
+    >>> weights, activations = resolve(recipe("w4a4"), "features.0", is_edge=True)
+    >>> weights.bits, activations.bits
+    (8, 8)
+    """
+    schemes = {"weights": recipe.weights, "activations": recipe.activations}
+    if is_edge and recipe.edge_bits is not None:
+        schemes = {key: _widened(scheme, recipe.edge_bits) for key, scheme in schemes.items()}
+    globs = [p for p in recipe.overrides if p != module_name and fnmatch.fnmatchcase(module_name, p)]
+    for pattern in globs + [p for p in recipe.overrides if p == module_name]:
+        schemes = _overridden(schemes, recipe.overrides[pattern])
+    return schemes["weights"], schemes["activations"]
+
+
+def _widened(scheme: Scheme | None, bits: int) -> Scheme | None:
+    return replace(scheme, bits=bits) if scheme is not None and scheme.bits < bits else scheme
+
+
+def _overridden(schemes: dict[str, Scheme | None], override: Mapping[str, Any]) -> dict[str, Scheme | None]:
+    schemes = dict(schemes)
+    if "bits" in override:
+        schemes = {key: s if s is None else replace(s, bits=override["bits"]) for key, s in schemes.items()}
+    for key in ("weights", "activations"):
+        if key in override:
+            value, base = override[key], schemes[key]
+            if isinstance(value, Mapping):
+                value = scheme_from_dict({**(base.to_dict() if base is not None else {}), **value})
+            schemes[key] = value
+    return schemes
+
+
+def _checked_overrides(recipe: Recipe) -> FrozenMapping:
+    if not isinstance(recipe.overrides, Mapping):
+        raise PtqxError(f"overrides: expected a mapping of module names, got {recipe.overrides!r}")
+    for pattern, override in recipe.overrides.items():
+        if not isinstance(override, Mapping):
+            raise PtqxError(f"overrides[{pattern!r}]: expected a mapping, got {override!r}")
+        for key, value in override.items():
+            if key not in OVERRIDE_KEYS:
+                raise unknown_name(f"key in overrides[{pattern!r}]", key, OVERRIDE_KEYS)
+            if key != "bits" and not isinstance(value, Scheme | Mapping | None):
+                raise PtqxError(
+                    f"overrides[{pattern!r}][{key!r}]: expected a Scheme, its fields or None, got {value!r}"
+                )
+        try:
+            _overridden({"weights": recipe.weights, "activations": recipe.activations}, override)
+        except PtqxError as error:
+            raise PtqxError(f"overrides[{pattern!r}]: {error}") from error
+    # A Scheme becomes the mapping of all its fields, so that a recipe equals its JSON round trip.
+    return FrozenMapping({p: {k: _plain(v) for k, v in o.items()} for p, o in recipe.overrides.items()})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Scheme):
+        return value.to_dict()
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def weight_scheme(bits: int) -> Scheme:
+    """The presets' weights: symmetric, per output channel, max-abs; 2 bits the least-error clip."""
+    return Scheme(bits=bits, granularity="channel", observer="minmax" if bits > 2 else "mse")
+
+
+def activation_scheme(bits: int) -> Scheme:
+    """The presets' activations: unsigned, asymmetric, per tensor, the range with the least squared error."""
+    return Scheme(bits=bits, signed=False, symmetric=False, observer="mse")
+
+
+def dynamic_scheme(bits: int) -> Scheme:
+    """The dynamic presets' activations: unsigned, asymmetric, the range of each sample."""
+    return Scheme(bits=bits, signed=False, symmetric=False, granularity="sample")
+
+
+PRESETS: dict[str, Recipe] = {}
+
+
+def register_recipe(name: str, preset: Recipe) -> None:
+    """Make `preset` known under `name`."""
+    if name in PRESETS:
+        raise PtqxError(f"recipe {name!r} is registered twice")
+    PRESETS[name] = preset
+
+
+def presets() -> list[str]:
+    """Names that `recipe` knows, beside every wNaM, intN, intN-dynamic and intN-weight-only, 2 to 8 bits."""
+    return list(PRESETS)
+
+
+def recipe(name: str | Recipe, **changes: Any) -> Recipe:
+    """The recipe called `name` (or given as one), with fields changed.
+
+    >>> recipe("int8").weights.bits, recipe("w2a4").activations.bits, recipe("int4") == recipe("w4a8")
+    (8, 4, True)
+    >>> recipe("int8", residual="requantized").residual
+    'requantized'
+    >>> recipe("int8-dynamik")
+    Traceback (most recent call last):
+    ptqx.errors.PtqxError: unknown recipe 'int8-dynamik'; did you mean int8-dynamic?
+    """
+    base = name if isinstance(name, Recipe) else _named(name)
+    known = [field.name for field in fields(Recipe)]
+    for key in changes:
+        if key not in known:
+            raise unknown_name("Recipe field", key, known)
+    return replace(base, **changes) if changes else base
+
+
+def _named(name: str) -> Recipe:
+    if not isinstance(name, str):
+        raise PtqxError(f"recipe: expected a name or a Recipe, got {name!r}")
+    if name in PRESETS:
+        return PRESETS[name]
+    if match := re.fullmatch(r"w([2-8])a([2-8])", name):
+        weight_bits, activation_bits = map(int, match.groups())
+        return Recipe(weight_scheme(weight_bits), activation_scheme(activation_bits))
+    if match := re.fullmatch(r"int([2-8])(|-dynamic|-weight-only)", name):
+        bits, suffix = int(match[1]), match[2]
+        activations = {"": activation_scheme(8), "-dynamic": dynamic_scheme(8), "-weight-only": None}[suffix]
+        return Recipe(weight_scheme(bits), activations, bias="float32" if suffix else "int32")
+    raise unknown_name("recipe", name, [*PRESETS, "wNaM with 2 to 8 bits"])
+
+
+for _name in (
+    *("int8", "int8-dynamic", "int8-weight-only", "int4", "int4-weight-only"),
+    *("w4a8", "w4a4", "w3a3", "w2a4", "w2a2"),
+):
+    register_recipe(_name, _named(_name))

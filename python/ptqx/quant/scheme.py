@@ -1,0 +1,163 @@
+"""How one tensor is quantized, as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+
+from ..errors import PtqxError, unknown_name
+from .registry import LEVELS, OBSERVERS
+
+GRANULARITIES = ("tensor", "channel", "group", "sample")
+ROUNDINGS = ("nearest", "stochastic")
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How one tensor is quantized: real = scale * (q - zero_point), q an integer in [qmin, qmax].
+
+    Attributes:
+        bits: width of a code, 2 to 8 for uniform levels.
+        signed: codes are int8, else uint8.
+        symmetric: zero_point is 0 and scale = max|x| / qmax; else scale = (max - min) / (qmax - qmin).
+        granularity: who shares a scale: the whole "tensor", an output "channel" (dim 0), a "group" of
+            `group_size` input channels with all their taps, or a "sample" of a batch (dynamic quantization).
+        group_size: input channels per group, a multiple of 4; 0 unless granularity is "group".
+        levels: the set of levels, by its registered name: "uniform", "shift", ...
+        rounding: "nearest" (half to even) or "stochastic".
+        observer: which observer finds the range, by its registered name: "minmax", "percentile", "mse", ...
+        observer_args: keyword arguments of the observer, a mapping or a tuple of (name, value).
+        narrow: leave out the most negative code, so that the range is symmetric. None means the default:
+            narrow for symmetric 5 to 8 bits, full below.
+
+    | bits | symmetric  | symmetric, narrow=True | unsigned |
+    |------|------------|------------------------|----------|
+    | 8    | -127..127  | -127..127              | 0..255   |
+    | 4    | -8..7      | -7..7                  | 0..15    |
+    | 2    | -2..1      | -1..1                  | 0..3     |
+
+    Shapes of scale and zero_point for a weight [64, 32, 3, 3]: "tensor" [1]; "channel" [64]; "group" with
+    group_size=8 [64, 4], each entry shared by 8*3*3 values. For a batch of activations [N, 32, 8, 8]:
+    "tensor" [1], "sample" [N].
+
+    Raises:
+        PtqxError: a value outside these, or a combination that has no meaning.
+
+    >>> weights = Scheme(bits=4, granularity="channel")
+    >>> weights.qmin, weights.qmax, weights.dtype, weights.storage_bits
+    (-8, 7, torch.int8, 4)
+    >>> Scheme(bits=8).qmin, Scheme(signed=False, symmetric=False).qmax
+    (-127, 255)
+    >>> Scheme(observer="percentle")
+    Traceback (most recent call last):
+    ptqx.errors.PtqxError: unknown observer 'percentle'; did you mean percentile?
+    """
+
+    bits: int = 8
+    signed: bool = True
+    symmetric: bool = True
+    granularity: str = "tensor"
+    group_size: int = 0
+    levels: str = "uniform"
+    rounding: str = "nearest"
+    observer: str = "minmax"
+    observer_args: tuple[tuple[str, Any], ...] = ()
+    narrow: bool | None = None
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        allowed_bits = LEVELS[self.levels].allowed_bits
+        if self.bits not in allowed_bits:
+            raise PtqxError(
+                f"bits: expected {allowed_bits[0]} to {allowed_bits[-1]} for levels {self.levels!r}, "
+                f"got {self.bits}"
+            )
+        if self.granularity not in GRANULARITIES:
+            raise unknown_name("granularity", self.granularity, GRANULARITIES)
+        if self.rounding not in ROUNDINGS:
+            raise unknown_name("rounding", self.rounding, ROUNDINGS)
+        if self.symmetric and not self.signed:
+            raise PtqxError(
+                "symmetric=True needs signed=True; for data that is never negative use "
+                "signed=False, symmetric=False: its zero_point comes out as 0"
+            )
+        if self.narrow and not self.signed:
+            raise PtqxError(
+                "narrow=True needs signed=True: unsigned codes have no most negative one to leave out"
+            )
+        if self.granularity == "group" and (self.group_size <= 0 or self.group_size % 4):
+            raise PtqxError(f"group_size: expected a positive multiple of 4, got {self.group_size}")
+        if self.granularity != "group" and self.group_size:
+            raise PtqxError(
+                f"group_size={self.group_size} needs granularity='group', got {self.granularity!r}"
+            )
+        OBSERVERS.check_arguments(self.observer, dict(self.observer_args))
+        LEVELS[self.levels].check(self)
+
+    @property
+    def qmin(self) -> int:
+        """The smallest code."""
+        if not self.signed:
+            return 0
+        narrow = (self.symmetric and self.bits >= 5) if self.narrow is None else self.narrow
+        return -(2 ** (self.bits - 1)) + int(narrow)
+
+    @property
+    def qmax(self) -> int:
+        """The largest code."""
+        return 2 ** (self.bits - int(self.signed)) - 1
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the codes in memory: torch.int8 or torch.uint8."""
+        return torch.int8 if self.signed else torch.uint8
+
+    @property
+    def storage_bits(self) -> int:
+        """Bits per code in a file: 8, or packed 4 (3 and 4 bits) or 2."""
+        return next(width for width in (2, 4, 8, 16) if self.bits <= width)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, ready for JSON; `Scheme(**d)` gives the scheme back."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**values, "observer_args": dict(self.observer_args)}
+
+
+def scheme_from_dict(values: Mapping[str, Any]) -> Scheme:
+    """Scheme(**values), with unknown keys named.
+
+    >>> scheme_from_dict({"bit": 4})
+    Traceback (most recent call last):
+    ptqx.errors.PtqxError: unknown Scheme field 'bit'; did you mean bits?
+    """
+    known = [field.name for field in fields(Scheme)]
+    for key in values:
+        if key not in known:
+            raise unknown_name("Scheme field", key, known)
+    return Scheme(**values)
+
+
+def _check_types(scheme: Scheme) -> None:
+    for name in ("bits", "group_size"):
+        value = getattr(scheme, name)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise PtqxError(f"{name}: expected an int, got {value!r}")
+    for name in ("signed", "symmetric"):
+        if not isinstance(getattr(scheme, name), bool):
+            raise PtqxError(f"{name}: expected True or False, got {getattr(scheme, name)!r}")
+    if scheme.narrow not in (None, True, False):
+        raise PtqxError(f"narrow: expected None, True or False, got {scheme.narrow!r}")
+    for name in ("granularity", "levels", "rounding", "observer"):
+        if not isinstance(getattr(scheme, name), str):
+            raise PtqxError(f"{name}: expected a name, got {getattr(scheme, name)!r}")
+    try:
+        arguments = tuple(sorted(dict(scheme.observer_args).items()))
+        hash(arguments)
+    except (TypeError, ValueError) as error:
+        raise PtqxError(
+            f"observer_args: expected names and plain values, got {scheme.observer_args!r}"
+        ) from error
+    object.__setattr__(scheme, "observer_args", arguments)

@@ -1,0 +1,255 @@
+"""The formats that `compare` knows. A new kind is one decorated function that makes a Candidate."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import graph
+from ..data import ImageDataset
+from ..errors import PtqxError, unknown_name
+from ..quant import METHODS, Recipe, presets, recipe
+from ..train import TrainConfig, save_model
+from .machine import native_float_types
+from .qat import train_quantized
+from .report import plural
+from .rounding import RoundedModel
+
+QAT_SUFFIX = "-qat"
+FLOAT16_TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What a format is made from.
+
+    Attributes:
+        model: the float model, in eval() mode and channels_last; not to be changed.
+        calibration: batches of training images.
+        example: float32 (batch, C, H, W), channels_last; the batch that is timed.
+        folder: where files are written.
+        train, test, qat: for formats that train.
+    """
+
+    model: nn.Module
+    calibration: list[Tensor]
+    example: Tensor
+    folder: Path
+    train: Any
+    test: Any
+    qat: TrainConfig
+    seed: int = 0
+    progress: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A model in one format, ready to be evaluated and timed.
+
+    Attributes:
+        module: gives the logits; its top-1 is the format's.
+        timed: what is timed; None if its time would mean nothing.
+        kind, execution, coverage, detail: as in `Row`.
+        file: the model as it is stored.
+        simulated: the model before conversion, where there was one.
+        layers: coverage, one entry per operation.
+    """
+
+    module: nn.Module
+    timed: nn.Module | None
+    kind: str
+    execution: str
+    file: Path
+    coverage: float = 0.0
+    detail: str = ""
+    simulated: graph.SimulatedModel | None = None
+    layers: list[dict[str, Any]] = field(default_factory=list)
+
+
+Make = Callable[[str, Task], Candidate]
+
+
+@dataclass(frozen=True)
+class FormatKind:
+    """A family of formats: the names it lists, those it accepts, and how one is made."""
+
+    names: tuple[str, ...]
+    accepts: Callable[[str], bool]
+    make: Make
+
+
+KINDS: list[FormatKind] = []
+
+
+def register_format(
+    names: Iterable[str], accepts: Callable[[str], bool] | None = None
+) -> Callable[[Make], Make]:
+    """Decorator: make formats known to `compare`. `accepts` takes names beyond the listed ones."""
+    listed = tuple(names)
+
+    def enter(make: Make) -> Make:
+        KINDS.append(FormatKind(listed, accepts or listed.__contains__, make))
+        return make
+
+    return enter
+
+
+def names() -> list[str]:
+    """The formats `compare` lists: float types, recipes, and each recipe with "-qat"."""
+    return [name for kind in KINDS for name in kind.names]
+
+
+def maker(name: str) -> Make:
+    """The function that makes the format `name`.
+
+    >>> maker("int9")
+    Traceback (most recent call last):
+    ptqx.errors.PtqxError: unknown format 'int9'; did you mean int8, int4?
+    """
+    for kind in KINDS:
+        if kind.accepts(name):
+            return kind.make
+    raise unknown_name("format", name, names())
+
+
+def is_recipe(name: str) -> bool:
+    """Whether `ptqx.quant.recipe` knows the name."""
+    try:
+        recipe(name)
+    except PtqxError:
+        return False
+    return True
+
+
+@register_format(["fp32"])
+def float32(name: str, task: Task) -> Candidate:
+    """The model as it is, timed through torch.compile."""
+    timed, detail = compiled(task.model, task.example)
+    return Candidate(task.model, timed, "float", "float", _float_file(name, task.model, task), detail=detail)
+
+
+@register_format(FLOAT16_TYPES)
+def float16(name: str, task: Task) -> Candidate:
+    """fp16 and bf16: computed natively where the CPU can, else in float32 with every result rounded."""
+    dtype = FLOAT16_TYPES[name]
+    rounded = RoundedModel(task.model, dtype)
+    file = _float_file(name, task.model, task, dtype)
+    if name not in native_float_types():
+        detail = f"no {name} arithmetic on this CPU: float32, rounded after every layer"
+        return Candidate(rounded, None, "float", "simulated", file, detail=detail)
+    native = _InType(task.model, dtype)
+    timed, detail = compiled(native, task.example)
+    return Candidate(native, timed, "float", "float", file, detail=detail)
+
+
+@register_format(presets(), is_recipe)
+def post_training(name: str, task: Task) -> Candidate:
+    """Any recipe, after training."""
+    prepared = graph.calibrate(graph.prepare(task.model, name, task.example), task.calibration)
+    for method in prepared.recipe.methods:
+        METHODS[method](prepared, task.calibration)
+    return _integer(name, "ptq", prepared, task)
+
+
+@register_format(
+    [name + QAT_SUFFIX for name in presets()],
+    lambda name: name.endswith(QAT_SUFFIX) and is_recipe(name.removesuffix(QAT_SUFFIX)),
+)
+def quantization_aware(name: str, task: Task) -> Candidate:
+    """Any recipe with "-qat": calibrated, then trained on from there."""
+    if not isinstance(task.train, ImageDataset) or not isinstance(task.test, ImageDataset):
+        raise PtqxError(f"format {name!r} trains, so train and test must be ptqx.data.ImageDataset")
+    prepared = train_quantized(
+        task.model,
+        name.removesuffix(QAT_SUFFIX),
+        task.train,
+        task.test,
+        task.qat,
+        task.calibration,
+        progress=task.progress,
+    )
+    return _integer(
+        name, "qat", prepared, task, f"{plural(task.qat.epochs, 'epoch')} from the calibrated model"
+    )
+
+
+def _integer(name: str, kind: str, prepared: graph.SimulatedModel, task: Task, note: str = "") -> Candidate:
+    """Converted; stored as .ptqx; run by the engine, or operator by operator where the engine can't."""
+    model = graph.convert(prepared)
+    file = task.folder / f"{name}.ptqx"
+    graph.save(model, file)
+    notes = [widths(prepared.recipe), note]
+    module: nn.Module = model
+    if execution(prepared.recipe) == "integer":
+        try:
+            module = graph.compile(model, task.example)
+        except PtqxError as error:
+            notes.append(f"operator by operator: {error}")
+    covered = graph.coverage(model)
+    return Candidate(
+        module=module,
+        timed=module,
+        kind=kind,
+        execution=execution(prepared.recipe),
+        file=file,
+        coverage=100.0 * covered.mac_share,
+        detail="; ".join(filter(None, notes)),
+        simulated=prepared,
+        layers=[asdict(row) for row in covered.rows],
+    )
+
+
+def execution(chosen: Recipe) -> str:
+    """ "integer", or "float" for weight-only recipes, whose arithmetic is float."""
+    return "float" if chosen.kind == "weight_only" else "integer"
+
+
+def widths(chosen: Recipe) -> str:
+    """Bits of weights and activations, and when activation ranges are found.
+
+    >>> widths(recipe("int4")), widths(recipe("int8-dynamic")), widths(recipe("int4-weight-only"))
+    ('w4a8 static', 'w8a8 dynamic', 'w4 weight-only')
+    """
+    weights = f"w{chosen.weights.bits}" if chosen.weights is not None else ""
+    activations = f"a{chosen.activations.bits}" if chosen.activations is not None else ""
+    return f"{weights}{activations} {chosen.kind.replace('_', '-')}"
+
+
+def compiled(model: nn.Module, example: Tensor) -> tuple[nn.Module, str]:
+    """torch.compile'd for the example's shape; the model itself, and why, where that fails.
+
+    Without a C++ compiler, for one.
+    """
+    compiled_model: Any = torch.compile(model, dynamic=False)
+    try:
+        with torch.no_grad():
+            compiled_model(example)
+    except Exception as error:  # the compiler's errors have no common type
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        return model, f"eager: torch.compile failed ({reason[:120]})"
+    return compiled_model, "torch.compile"
+
+
+class _InType(nn.Module):
+    """A copy of a model that computes in another floating type; float32 in and out."""
+
+    def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model).to(dtype)
+        self.dtype = dtype
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.model(x.to(self.dtype))
+        return logits.float()
+
+
+def _float_file(name: str, model: nn.Module, task: Task, dtype: torch.dtype = torch.float32) -> Path:
+    path = task.folder / f"{name}.safetensors"
+    save_model(path, copy.deepcopy(model).to(dtype), {"format": name})
+    return path

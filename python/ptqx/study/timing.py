@@ -1,0 +1,84 @@
+"""Latency of several callables in one process, so that what disturbs one disturbs all."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from ..errors import PtqxError
+
+MIN_SAMPLE_SECONDS = (
+    0.01  # a shorter sample is repeated inside: clock and scheduler noise stay below a percent
+)
+MIN_ROUNDS = 7
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds of one call: median and quartiles over the rounds."""
+
+    median_ms: float
+    lower_quartile_ms: float
+    upper_quartile_ms: float
+    rounds: int
+
+
+def interleaved(
+    calls: Mapping[str, Callable[[], object]],
+    *,
+    seconds: float = 3.0,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, Latency]:
+    """Time every call in rounds (a, b, c, a, b, c, ...) for about `seconds` each, at least 7 rounds.
+
+    Each is called twice before, to warm up. In a round a call is repeated until 10 ms have passed, and its time
+    divided by the repetitions. The order is reversed in every other round, so that no call always follows the
+    same neighbour.
+    """
+    if not seconds > 0:
+        raise PtqxError(f"seconds must be positive, got {seconds}")
+    repeats: dict[str, int] = {}
+    round_seconds = 0.0
+    for name, call in calls.items():
+        call()
+        once = _elapsed(call, 1, clock)
+        repeats[name] = max(1, round(MIN_SAMPLE_SECONDS / max(once, 1e-9)))
+        round_seconds += once * repeats[name]
+    rounds = max(MIN_ROUNDS, int(seconds * len(calls) / max(round_seconds, MIN_SAMPLE_SECONDS)))
+    samples: dict[str, list[float]] = {name: [] for name in calls}
+    order = list(calls)
+    for _ in range(rounds):
+        for name in order:
+            samples[name].append(1e3 * _elapsed(calls[name], repeats[name], clock) / repeats[name])
+        order.reverse()
+    return {name: _summary(times) for name, times in samples.items()}
+
+
+@contextmanager
+def thread_count(threads: int | None) -> Iterator[int]:
+    """Set torch's number of intra-operator threads, yield it, and put the former one back."""
+    if threads is not None and threads < 1:
+        raise PtqxError(f"threads must be at least 1, got {threads}")
+    former = torch.get_num_threads()
+    torch.set_num_threads(threads or former)
+    try:
+        yield torch.get_num_threads()
+    finally:
+        torch.set_num_threads(former)
+
+
+def _elapsed(call: Callable[[], object], repeats: int, clock: Callable[[], float]) -> float:
+    began = clock()
+    for _ in range(repeats):
+        call()
+    return clock() - began
+
+
+def _summary(times: list[float]) -> Latency:
+    lower, median, upper = statistics.quantiles(times, n=4, method="inclusive")
+    return Latency(median, lower, upper, len(times))

@@ -1,0 +1,255 @@
+#include "engine/engine.h"
+
+#include <gtest/gtest.h>
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <limits>
+#include <thread>
+
+#include "kernels/dispatch.h"
+#include "random_network.h"
+#include "reference.h"
+
+namespace ptqx::engine {
+namespace {
+
+using testing::ConvOptions;
+using testing::Graph;
+using testing::GraphBuilder;
+using testing::Made;
+
+std::vector<float> some_input(int64_t size, unsigned seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> input(static_cast<size_t>(size));
+  for (float& value : input) value = normal(random);
+  return input;
+}
+
+/// The reference, sample by sample.
+std::vector<float> expected_output(const Graph& graph, const Engine& engine,
+                                   const std::vector<float>& input) {
+  std::vector<float> expected;
+  const auto size = static_cast<std::ptrdiff_t>(engine.input_size());
+  for (auto sample = input.begin(); sample != input.end(); sample += size) {
+    const std::vector<float> output = testing::reference_run(graph, {sample, sample + size});
+    expected.insert(expected.end(), output.begin(), output.end());
+  }
+  return expected;
+}
+
+std::vector<float> run(const Engine& engine, const std::vector<float>& input, const Executor& executor) {
+  const int64_t batch = static_cast<int64_t>(input.size()) / engine.input_size();
+  std::vector<float> output(static_cast<size_t>(batch * engine.output_size()), -12345.0F);
+  engine.run(input.data(), batch, output.data(), executor);
+  return output;
+}
+
+/// Equal numbers; the message says where they part.
+void expect_equal(const std::vector<float>& actual, const std::vector<float>& expected,
+                  const std::string& what) {
+  ASSERT_EQ(actual.size(), expected.size()) << what;
+  for (size_t i = 0; i < actual.size(); ++i) {
+    ASSERT_EQ(actual[i], expected[i]) << what << ", element " << i << " of " << actual.size();
+  }
+}
+
+class IsaCeiling {
+ public:
+  explicit IsaCeiling(kernels::Isa isa) : before_(kernels::isa_ceiling()) { kernels::set_isa_ceiling(isa); }
+  ~IsaCeiling() { kernels::set_isa_ceiling(before_); }
+
+ private:
+  kernels::Isa before_;
+};
+
+std::vector<kernels::Isa> supported_isas() {
+  std::vector<kernels::Isa> isas;
+  for (const kernels::Isa isa :
+       {kernels::Isa::kScalar, kernels::Isa::kAvx2, kernels::Isa::kAvxVnni, kernels::Isa::kAvx512Vnni}) {
+    if (kernels::isa_supported(isa)) isas.push_back(isa);
+  }
+  return isas;
+}
+
+void expect_parity(const Graph& graph, unsigned seed, const std::vector<int64_t>& batches) {
+  const std::vector<uint8_t> bytes = graph.bytes();
+  const ThreadExecutor two_threads(2);
+  for (const kernels::Isa isa : supported_isas()) {
+    const IsaCeiling ceiling(isa);
+    const Engine engine = Engine::from_bytes(bytes);
+    for (const int64_t batch : batches) {
+      const std::vector<float> input = some_input(batch * engine.input_size(), seed);
+      const std::vector<float> expected = expected_output(graph, engine, input);
+      const std::string what = "seed " + std::to_string(seed) + ", " + kernels::isa_name(isa) + ", batch " +
+                               std::to_string(batch) + "\n" + engine.describe();
+      expect_equal(run(engine, input, SerialExecutor()), expected, "1 thread, " + what);
+      expect_equal(run(engine, input, two_threads), expected, "2 threads, " + what);
+      if (::testing::Test::HasFatalFailure()) {
+        ADD_FAILURE() << graph.document.dump(1).substr(0, 6000);
+        return;
+      }
+    }
+  }
+}
+
+class RandomIntegerNetwork : public ::testing::TestWithParam<unsigned> {};
+TEST_P(RandomIntegerNetwork, EqualsReference) {
+  for (unsigned i = 0; i < 10; ++i) {
+    const unsigned seed = GetParam() * 10 + i;
+    expect_parity(testing::random_integer_network(seed), seed, {1, 3});
+    if (HasFailure()) return;
+  }
+}
+INSTANTIATE_TEST_SUITE_P(Seeds, RandomIntegerNetwork, ::testing::Range(0U, 20U));
+
+class RandomDynamicNetwork : public ::testing::TestWithParam<unsigned> {};
+TEST_P(RandomDynamicNetwork, EqualsReference) {
+  for (unsigned i = 0; i < 10; ++i) {
+    const unsigned seed = GetParam() * 10 + i;
+    expect_parity(testing::random_dynamic_network(seed), seed, {1, 3});
+    if (HasFailure()) return;
+  }
+}
+INSTANTIATE_TEST_SUITE_P(Seeds, RandomDynamicNetwork, ::testing::Range(0U, 10U));
+
+TEST(RandomNetwork, outputs_vary_enough_to_tell_a_wrong_one) {
+  int varied = 0;
+  for (unsigned seed = 0; seed < 50; ++seed) {
+    const Graph graph = testing::random_integer_network(seed);
+    const Engine engine = Engine::from_bytes(graph.bytes());
+    std::vector<float> output = testing::reference_run(graph, some_input(engine.input_size(), seed));
+    std::sort(output.begin(), output.end());
+    varied += std::unique(output.begin(), output.end()) - output.begin() >= 4 ? 1 : 0;
+  }
+  EXPECT_GE(varied, 35);
+}
+
+/// conv, residual conv, max pool, flatten, linear: the shape of most classifiers.
+Graph classifier(int64_t size = 16) {
+  GraphBuilder b({3, size, size});
+  Made x = b.quantize(b.input, {4.0F / 255.0F, 128});
+  ConvOptions o{.out = 32, .padding = {1, 1, 1, 1}};
+  o.activation = "relu";
+  x = b.conv2d(x, o);
+  o.residual = &x;
+  x = b.conv2d(x, o);
+  x = b.moved("max_pool2d", {x}, {32, size / 2, size / 2},
+              {{"kernel_size", {2, 2}},
+               {"stride", {2, 2}},
+               {"padding", {0, 0}},
+               {"dilation", {1, 1}},
+               {"ceil_mode", false}});
+  x = b.moved("flatten", {x}, {8 * size * size}, {{"start_dim", 1}});
+  ConvOptions last{.out = 10, .float_output = true};
+  return b.finish(b.linear(x, last));
+}
+
+TEST(Engine, run_batches_of_every_size_equal_reference) { expect_parity(classifier(), 7, {0, 1, 2, 65}); }
+
+TEST(Engine, run_batch_in_chunks_equals_sample_by_sample) {
+  const Graph graph = classifier(64);
+  const Engine engine = Engine::from_bytes(graph.bytes());
+  const std::vector<float> input = some_input(65 * engine.input_size(), 3);
+  const std::vector<float> whole = run(engine, input, SerialExecutor());
+  std::vector<float> single(static_cast<size_t>(65 * engine.output_size()));
+  for (int64_t i = 0; i < 65; ++i) {
+    engine.run(input.data() + i * engine.input_size(), 1, single.data() + i * engine.output_size(),
+               SerialExecutor());
+  }
+  expect_equal(whole, single, "65 samples");
+  EXPECT_LT(engine.arena_bytes(65), 10 * engine.arena_bytes(1)) << engine.describe();
+}
+
+TEST(Engine, run_from_four_callers_at_a_time_equals_reference) {
+  const Graph graph = classifier();
+  const Engine engine = Engine::from_bytes(graph.bytes());
+  const ThreadExecutor executor(2);
+  std::vector<std::thread> callers;
+  std::vector<int> wrong(4, 0);
+  for (unsigned caller = 0; caller < 4; ++caller) {
+    callers.emplace_back([&, caller] {
+      const std::vector<float> input = some_input((caller + 1) * engine.input_size(), caller);
+      const std::vector<float> expected = expected_output(graph, engine, input);
+      for (int i = 0; i < 25; ++i) {
+        if (run(engine, input, executor) != expected) ++wrong[caller];
+      }
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  EXPECT_EQ(wrong, std::vector<int>(4, 0));
+}
+
+TEST(Engine, flatten_before_linear_is_no_step) {
+  const std::string steps = Engine::from_bytes(classifier().bytes()).describe();
+  EXPECT_EQ(steps.find("transpose"), std::string::npos) << steps;
+  EXPECT_EQ(steps.find("flatten"), std::string::npos) << steps;
+}
+
+TEST(Engine, flatten_also_read_as_output_is_put_into_nchw_order) {
+  GraphBuilder b({4, 3, 3});
+  const Made x = b.quantize(b.input, {4.0F / 255.0F, 128});
+  const Made flat = b.moved("flatten", {x}, {36}, {{"start_dim", 1}});
+  b.linear(flat, {.out = 4});
+  expect_parity(b.finish(b.dequantize(flat)), 5, {2});
+}
+
+TEST(Engine, graph_that_gives_its_input_back_copies_it) {
+  GraphBuilder b({2, 3, 4});
+  expect_parity(b.finish(b.input), 1, {2});
+  GraphBuilder flat({2, 3, 4});
+  expect_parity(flat.finish(flat.moved("flatten", {flat.input}, {24}, {{"start_dim", 1}})), 1, {2});
+}
+
+TEST(Engine, run_input_not_finite_names_the_count) {
+  const Engine engine = Engine::from_bytes(classifier().bytes());
+  std::vector<float> input = some_input(2 * engine.input_size(), 1);
+  input[5] = std::numeric_limits<float>::quiet_NaN();
+  input[800] = -std::numeric_limits<float>::infinity();
+  try {
+    run(engine, input, SerialExecutor());
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("2 of 1536 values"), std::string::npos) << error.what();
+  }
+}
+
+TEST(Engine, run_bad_arguments_throw) {
+  const Engine engine = Engine::from_bytes(classifier().bytes());
+  float value = 0;
+  EXPECT_THROW(engine.run(&value, -1, &value, SerialExecutor()), Error);
+  EXPECT_THROW(engine.run(nullptr, 1, &value, SerialExecutor()), Error);
+  EXPECT_THROW(engine.run(&value, 1, nullptr, SerialExecutor()), Error);
+  EXPECT_NO_THROW(engine.run(nullptr, 0, nullptr, SerialExecutor()));
+}
+
+TEST(Engine, open_reads_what_write_container_wrote) {
+  const std::string path =
+      (std::filesystem::temp_directory_path() / ("engine_test_" + std::to_string(::getpid()) + ".ptqx"))
+          .string();
+  const Graph graph = classifier();
+  write_container(path, graph.document.dump(), graph.views());
+  const Engine engine = Engine::open(path);
+  std::filesystem::remove(path);
+  EXPECT_EQ(engine.input_shape(), (std::vector<int64_t>{3, 16, 16}));
+  EXPECT_EQ(engine.output_shape(), (std::vector<int64_t>{10}));
+  EXPECT_EQ(engine.input_size(), 768);
+  EXPECT_GT(engine.packed_bytes(), 32 * 32 * 9U);
+  const std::vector<float> input = some_input(engine.input_size(), 2);
+  expect_equal(run(engine, input, SerialExecutor()), testing::reference_run(graph, input), "from a file");
+}
+
+TEST(Engine, arena_is_shared_by_values_that_do_not_live_together) {
+  GraphBuilder b({8, 16, 16});
+  Made x = b.quantize(b.input, {0.02F, 0});
+  for (int i = 0; i < 20; ++i) x = b.conv2d(x, {.out = 8, .padding = {1, 1, 1, 1}});
+  const Engine engine = Engine::from_bytes(b.finish(b.dequantize(x)).bytes());
+  // Two values of 2 KiB, the float32 output before it is put into NCHW order, slack and scratch.
+  EXPECT_LT(engine.arena_bytes(1), 2U * 2048 + 8192 + 8192);
+}
+
+}  // namespace
+}  // namespace ptqx::engine

@@ -1,0 +1,272 @@
+#include "engine/program.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "engine/engine.h"
+#include "random_network.h"
+
+namespace ptqx::engine {
+namespace {
+
+using nlohmann::json;
+using testing::ConvOptions;
+using testing::Graph;
+using testing::GraphBuilder;
+using testing::Made;
+using testing::Tensor;
+
+Program read(const Graph& graph) { return read_program(Container::view(graph.bytes())); }
+
+/// n1 quantize [4,8,8], n2 conv2d [8,8,8], n3 conv2d with n2 as residual, n4 max_pool2d, n5 avg_pool2d,
+/// n6 add, n7 lookup, n8 cat, n9 slice, n10 flatten, n11 linear to float32.
+Graph sample_graph() {
+  GraphBuilder b({4, 8, 8});
+  const Made n1 = b.quantize(b.input, {0.02F, 128});
+  ConvOptions o{.padding = {1, 1, 1, 1}};
+  o.activation = "relu";
+  const Made n2 = b.conv2d(n1, o);
+  o.residual = &n2;
+  o.bits = 4;
+  const Made n3 = b.conv2d(n2, o);
+  const json window = {
+      {"kernel_size", {2, 2}}, {"stride", {2, 2}}, {"padding", {0, 0}}, {"ceil_mode", false}};
+  json max_window = window;
+  max_window["dilation"] = {1, 1};
+  const Made n4 = b.moved("max_pool2d", {n3}, {8, 4, 4}, max_window);
+  const Made n5 = b.codes("avg_pool2d", {n3}, {8, 4, 4}, {0.5F, 10}, window);
+  const Made n6 = b.codes("add", {n4, n5}, {8, 4, 4}, {0.5F, 10},
+                          {{"activation", "clip"}, {"activation_args", {0.0, "inf"}}});
+  b.graph.tensors["table"] = Tensor::of(DType::kU8, {256}, std::vector<uint8_t>(256, 9));
+  const Made n7 = b.codes("lookup", {n6}, {8, 4, 4}, {0.5F, 10}, json::object(), {{"table", "table"}});
+  const Made n8 = b.moved("cat", {n6, n7}, {16, 4, 4}, {{"dim", 1}});
+  const Made n9 = b.moved("slice", {n8}, {12, 4, 4}, {{"dim", 1}, {"start", 2}, {"end", 14}});
+  const Made n10 = b.moved("flatten", {n9}, {192}, {{"start_dim", 1}});
+  return b.finish(b.linear(n10, {.out = 10, .float_output = true}));
+}
+
+json& node(Graph& graph, int number) { return graph.document["nodes"][static_cast<size_t>(number - 1)]; }
+json& attrs(Graph& graph, int number) { return node(graph, number)["attrs"]; }
+
+TEST(Program, read_shapes_are_inferred) {
+  const Program program = read(sample_graph());
+  ASSERT_EQ(program.nodes.size(), 12U);
+  EXPECT_EQ(program.nodes[3].output.bytes(), 8 * 8 * 8U);
+  EXPECT_EQ(program.nodes[4].output.h, 4);
+  EXPECT_EQ(program.nodes[9].output.c, 12);
+  EXPECT_EQ(program.nodes[11].output.bytes(), 40U);
+  EXPECT_FALSE(program.nodes[11].output.spatial);
+  EXPECT_EQ(program.output, 11);
+}
+
+struct Violation {
+  const char* name;
+  std::function<void(Graph&)> change;
+  const char* message;
+};
+
+std::ostream& operator<<(std::ostream& out, const Violation& violation) { return out << violation.name; }
+
+Tensor f32(std::vector<float> values) {
+  return Tensor::of(DType::kF32, {static_cast<int64_t>(values.size())}, values);
+}
+Tensor s32(std::vector<int32_t> values) {
+  return Tensor::of(DType::kI32, {static_cast<int64_t>(values.size())}, values);
+}
+
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+
+const Violation kViolations[] = {
+    {"not_an_object", [](Graph& g) { g.document = json::array(); }, "format"},
+    {"version_2", [](Graph& g) { g.document["version"] = 2; }, "version 1"},
+    {"no_nodes", [](Graph& g) { g.document.erase("nodes"); }, "nodes"},
+    {"too_many_nodes", [](Graph& g) { g.document["nodes"] = json(std::vector<int>(10'001)); }, "10000 nodes"},
+    {"node_is_number", [](Graph& g) { g.document["nodes"][0] = 1; }, "must be an object"},
+    {"input_missing", [](Graph& g) { g.document.erase("input"); }, "input"},
+    {"input_of_rank_2", [](Graph& g) { g.document["input"]["shape"] = {3, 4}; }, "shape"},
+    {"input_negative", [](Graph& g) { g.document["input"]["shape"] = {-3, 4, 4}; }, "shape"},
+    {"input_empty", [](Graph& g) { g.document["input"]["shape"] = {0, 4, 4}; }, "empty"},
+    {"input_huge", [](Graph& g) { g.document["input"]["shape"] = {1 << 30, 1 << 30, 1 << 30}; }, "exceed"},
+    {"output_unknown", [](Graph& g) { g.document["output"] = "nobody"; }, "'nobody'"},
+    {"output_is_codes", [](Graph& g) { g.document["output"] = "n10"; }, "float32"},
+    {"op_unknown", [](Graph& g) { node(g, 2)["op"] = "permute"; },
+     "the engine does not run 'permute'; use the integer model"},
+    {"name_twice", [](Graph& g) { node(g, 2)["name"] = "n1"; }, "two nodes 'n1'"},
+    {"name_missing", [](Graph& g) { node(g, 2).erase("name"); }, "\"name\""},
+    {"input_later", [](Graph& g) { node(g, 2)["inputs"] = {"n3"}; }, "no earlier node"},
+    {"input_itself", [](Graph& g) { node(g, 2)["inputs"] = {"n2"}; }, "no earlier node"},
+    {"inputs_too_few", [](Graph& g) { node(g, 6)["inputs"] = {"n4"}; }, "2 to 2 names"},
+    {"inputs_too_many", [](Graph& g) { node(g, 4)["inputs"] = {"n3", "n3"}; }, "1 to 1 names"},
+    {"inputs_are_numbers", [](Graph& g) { node(g, 4)["inputs"] = {3}; }, "names"},
+    {"input_is_float", [](Graph& g) { node(g, 2)["inputs"] = {"input"}; }, "codes"},
+    {"output_missing", [](Graph& g) { node(g, 2).erase("output"); }, "output"},
+    {"output_dtype_unknown", [](Graph& g) { node(g, 2)["output"]["dtype"] = "int4"; }, "dtype"},
+    {"output_scale_unknown", [](Graph& g) { node(g, 2)["output"]["scale"] = "nothing"; }, "'nothing'"},
+    {"output_scale_is_int", [](Graph& g) { g.tensors["n2.scale"] = s32({1}); }, "one element of F32"},
+    {"output_scale_of_two", [](Graph& g) { g.tensors["n2.scale"] = f32({1, 1}); }, "one element"},
+    {"output_scale_zero", [](Graph& g) { g.tensors["n2.scale"] = f32({0}); }, "2^-64"},
+    {"output_scale_negative", [](Graph& g) { g.tensors["n2.scale"] = f32({-1}); }, "2^-64"},
+    {"output_scale_nan", [](Graph& g) { g.tensors["n2.scale"] = f32({kNan}); }, "2^-64"},
+    {"output_scale_infinite", [](Graph& g) { g.tensors["n2.scale"] = f32({INFINITY}); }, "2^-64"},
+    {"output_scale_tiny", [](Graph& g) { g.tensors["n2.scale"] = f32({0x1p-65F}); }, "2^-64"},
+    {"zero_point_below_qmin", [](Graph& g) { g.tensors["n2.zero_point"] = s32({-1}); }, "zero_point"},
+    {"zero_point_above_qmax", [](Graph& g) { g.tensors["n2.zero_point"] = s32({256}); }, "zero_point"},
+    {"qmin_negative", [](Graph& g) { node(g, 2)["output"]["qmin"] = -1; }, "qmin"},
+    {"qmax_above_255", [](Graph& g) { node(g, 2)["output"]["qmax"] = 256; }, "qmax"},
+    {"qmin_is_qmax", [](Graph& g) { node(g, 2)["output"]["qmin"] = 255; }, "qmin < qmax"},
+    {"attrs_are_array", [](Graph& g) { node(g, 2)["attrs"] = json::array(); }, "objects"},
+    {"attribute_unknown", [](Graph& g) { attrs(g, 2)["transposed"] = true; },
+     "unknown attribute 'transposed'"},
+    {"role_unknown", [](Graph& g) { node(g, 2)["tensors"]["mask"] = "table"; }, "unknown tensor role 'mask'"},
+    {"stride_zero", [](Graph& g) { attrs(g, 2)["stride"] = {0, 1}; },
+     "stride must be 2 whole numbers from 1"},
+    {"stride_of_three", [](Graph& g) { attrs(g, 2)["stride"] = {1, 1, 1}; }, "stride"},
+    {"stride_fraction", [](Graph& g) { attrs(g, 2)["stride"] = {1.5, 1}; }, "stride"},
+    {"padding_negative", [](Graph& g) { attrs(g, 2)["padding"] = {-1, 0, 0, 0}; }, "padding"},
+    {"padding_huge", [](Graph& g) { attrs(g, 2)["padding"] = {1 << 20, 0, 0, 0}; }, "padding"},
+    {"padding_makes_output_huge",
+     [](Graph& g) { attrs(g, 2)["padding"] = std::vector<int>(4, (1 << 20) - 1); }, "exceed"},
+    {"dilation_above_int64", [](Graph& g) { attrs(g, 2)["dilation"] = {~uint64_t{0}, uint64_t{1}}; },
+     "dilation"},
+    {"kernel_larger_than_input", [](Graph& g) { attrs(g, 2)["dilation"] = {5, 5}; },
+     "larger than the padded input"},
+    {"groups_do_not_divide", [](Graph& g) { attrs(g, 2)["groups"] = 3; }, "groups must divide"},
+    {"groups_do_not_fit_weight", [](Graph& g) { attrs(g, 2)["groups"] = 2; }, "weight_shape does not fit"},
+    {"weight_shape_empty", [](Graph& g) { attrs(g, 2)["weight_shape"] = {0, 4, 3, 3}; }, "weight_shape"},
+    {"weight_shape_huge", [](Graph& g) { attrs(g, 2)["weight_shape"] = {1 << 30, 4, 1 << 20, 1 << 20}; },
+     "padded input"},
+    {"weight_shape_many_channels", [](Graph& g) { attrs(g, 2)["weight_shape"] = {1 << 30, 4, 3, 3}; },
+     "too large"},
+    {"weight_shape_not_the_tensors", [](Graph& g) { attrs(g, 2)["weight_shape"] = {16, 4, 3, 3}; },
+     "weight must be I8 [16, 4, 3, 3]"},
+    {"weight_shape_more_than_packed", [](Graph& g) { attrs(g, 3)["weight_shape"] = {1 << 20, 8, 3, 3}; },
+     "weight must be U8"},
+    {"weight_bits_9", [](Graph& g) { attrs(g, 2)["weight_bits"] = 9; }, "weight_bits"},
+    {"weight_bits_1", [](Graph& g) { attrs(g, 2)["weight_bits"] = 1; }, "weight_bits"},
+    {"weight_codes_exceed_bits", [](Graph& g) { attrs(g, 2)["weight_bits"] = 5; }, "not of 5 bits"},
+    {"packed_codes_exceed_bits", [](Graph& g) { attrs(g, 3)["weight_bits"] = 3; }, "not of 3 bits"},
+    {"weight_missing", [](Graph& g) { node(g, 2)["tensors"].erase("weight"); }, "weight is missing"},
+    {"weight_scale_missing", [](Graph& g) { node(g, 2)["tensors"].erase("weight_scale"); },
+     "weight_scale is missing"},
+    {"weight_scale_of_two", [](Graph& g) { g.tensors["w1.scale"] = f32({1, 1}); },
+     "weight_scale must be F32 [8]"},
+    {"weight_scale_nan", [](Graph& g) { g.tensors["w1.scale"] = f32({kNan}); }, "weight_scale"},
+    {"weight_scale_zero", [](Graph& g) { g.tensors["w1.scale"] = f32({0}); }, "weight_scale"},
+    {"weight_scale_makes_multiplier_infinite",
+     [](Graph& g) {
+       g.tensors["w1.scale"] = f32({3e38F});
+       g.tensors["n2.scale"] = f32({1e-10F});
+     },
+     "overflows float32"},
+    {"bias_of_two", [](Graph& g) { g.tensors["w1.bias"] = s32({1, 1}); }, "bias must be I32 [8]"},
+    {"bias_nan", [](Graph& g) { g.tensors["w1.bias"] = f32(std::vector<float>(8, kNan)); },
+     "bias must be finite"},
+    {"bias_overflows_accumulator",
+     [](Graph& g) { g.tensors["w1.bias"] = s32(std::vector<int32_t>(8, INT32_MIN)); }, "overflow 32 bits"},
+    {"weight_zero_point_out_of_range",
+     [](Graph& g) {
+       g.tensors["z"] = s32({128});
+       node(g, 2)["tensors"]["weight_zero_point"] = "z";
+     },
+     "weight_zero_point"},
+    {"group_size_not_multiple_of_4", [](Graph& g) { attrs(g, 2)["group_size"] = 3; }, "group_size"},
+    {"group_size_with_flat_scale", [](Graph& g) { attrs(g, 2)["group_size"] = 4; },
+     "weight_scale must be F32 [8, 1]"},
+    {"activation_unknown", [](Graph& g) { attrs(g, 2)["activation"] = "swish"; },
+     "unknown activation 'swish'"},
+    {"activation_args_too_few", [](Graph& g) { attrs(g, 2)["activation_args"] = {0.0}; },
+     "takes 2 activation_args"},
+    {"activation_args_reversed", [](Graph& g) { attrs(g, 2)["activation_args"] = {1.0, 0.0}; },
+     "low <= high"},
+    {"activation_args_too_large", [](Graph& g) { attrs(g, 2)["activation_args"] = {0.0, 1e300}; }, "float32"},
+    {"activation_args_text", [](Graph& g) { attrs(g, 2)["activation_args"] = {0.0, "nan"}; }, "float32"},
+    {"prelu_without_slopes",
+     [](Graph& g) {
+       attrs(g, 2)["activation"] = "prelu";
+       attrs(g, 2)["activation_args"] = json::array();
+     },
+     "slopes is missing"},
+    {"residual_of_other_shape", [](Graph& g) { node(g, 3)["inputs"] = {"n2", "n1"}; },
+     "residual must have the output's shape"},
+    {"residual_is_float", [](Graph& g) { node(g, 3)["inputs"] = {"n2", "input"}; }, "codes"},
+    {"linear_on_map", [](Graph& g) { node(g, 11)["inputs"] = {"n9"}; }, "flatten it first"},
+    {"linear_features_wrong", [](Graph& g) { attrs(g, 9)["end"] = 13; }, "features"},
+    {"pool_changes_scale", [](Graph& g) { node(g, 4)["output"]["scale"] = "n5.scale"; }, "moves codes"},
+    {"pool_narrows_range",
+     [](Graph& g) {
+       node(g, 4)["output"]["qmax"] = 254;
+       g.tensors["n4.zero_point"] = s32({0});
+       g.tensors["n3.zero_point"] = s32({0});
+     },
+     "contain its inputs'"},
+    {"pool_kernel_zero", [](Graph& g) { attrs(g, 4)["kernel_size"] = {0, 2}; }, "kernel_size"},
+    {"pool_kernel_too_large", [](Graph& g) { attrs(g, 4)["kernel_size"] = {99, 99}; },
+     "larger than the padded input"},
+    {"pool_padding_over_half", [](Graph& g) { attrs(g, 4)["padding"] = {2, 2}; }, "half the kernel"},
+    {"pool_window_on_padding",
+     [](Graph& g) {
+       attrs(g, 4)["dilation"] = {16, 16};
+       attrs(g, 4)["padding"] = {8, 8};
+     },
+     "wholly on padding"},
+    {"pool_ceil_mode_is_number", [](Graph& g) { attrs(g, 4)["ceil_mode"] = 1; }, "true or false"},
+    {"add_of_other_shape", [](Graph& g) { node(g, 6)["inputs"] = {"n4", "n3"}; }, "one shape"},
+    {"add_of_float_and_codes", [](Graph& g) { node(g, 6)["output"] = {{"dtype", "float32"}}; },
+     "all be uint8 or all float32"},
+    {"lookup_table_short",
+     [](Graph& g) { g.tensors["table"] = Tensor::of(DType::kU8, {255}, std::vector<uint8_t>(255)); },
+     "table must be U8 [256]"},
+    {"lookup_table_outside_range", [](Graph& g) { node(g, 7)["output"]["qmin"] = 10; }, "table holds a code"},
+    {"cat_of_other_heights", [](Graph& g) { node(g, 8)["inputs"] = {"n6", "n3"}; }, ""},
+    {"cat_dim_2", [](Graph& g) { attrs(g, 8)["dim"] = 2; }, "dim"},
+    {"slice_beyond_channels", [](Graph& g) { attrs(g, 9)["end"] = 17; }, "end"},
+    {"slice_empty", [](Graph& g) { attrs(g, 9)["end"] = 2; }, "end"},
+};
+
+class ProgramViolation : public ::testing::TestWithParam<Violation> {};
+TEST_P(ProgramViolation, IsOneClearError) {
+  Graph graph = sample_graph();
+  ASSERT_NO_THROW(read(graph));
+  GetParam().change(graph);
+  try {
+    read(graph);
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    const std::string message = error.what();
+    EXPECT_NE(message.find(GetParam().message), std::string::npos) << message;
+    EXPECT_EQ(message.find('\n'), std::string::npos) << message;
+  }
+}
+INSTANTIATE_TEST_SUITE_P(Program, ProgramViolation, ::testing::ValuesIn(kViolations),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+TEST(Program, read_duplicate_key_or_deep_nesting_in_the_graph_throws) {
+  const Graph graph = sample_graph();
+  const auto read_text = [&](const std::string& text) {
+    read_program(Container::view(container_bytes(text, graph.views())));
+  };
+  EXPECT_NO_THROW(read_text(graph.document.dump()));
+  std::string text = graph.document.dump();
+  text.insert(1, "\"version\":1,");
+  EXPECT_THROW(read_text(text), Error);
+  EXPECT_THROW(read_text(std::string(100'000, '[')), Error);
+  EXPECT_THROW(read_text(""), Error);
+  EXPECT_THROW(read_text("null"), Error);
+}
+
+TEST(Program, read_accumulator_bound_is_exact) {
+  // One weight of 127 on an input whose codes reach 255 away from zero: 127 * 255 + |bias| < 2^31.
+  GraphBuilder b({1});
+  const Made x = b.quantize(b.input, {1.0F, 0});
+  Graph graph = b.finish(b.linear(x, {.out = 1, .float_output = true}));
+  graph.tensors["w1.weight"] = Tensor::of(DType::kI8, {1, 1}, std::vector<int8_t>{127});
+  constexpr int32_t kLargest = std::numeric_limits<int32_t>::max() - 127 * 255;
+  graph.tensors["w1.bias"] = s32({kLargest});
+  EXPECT_NO_THROW(read(graph));
+  graph.tensors["w1.bias"] = s32({kLargest + 1});
+  EXPECT_THROW(read(graph), Error);
+}
+
+}  // namespace
+}  // namespace ptqx::engine

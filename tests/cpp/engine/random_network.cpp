@@ -1,0 +1,252 @@
+#include "random_network.h"
+
+namespace ptqx::engine::testing {
+namespace {
+
+const char* kActivations[] = {"none", "relu", "clip", "leaky_relu", "prelu", "hardsigmoid", "hardswish"};
+
+class RandomNetwork {
+ public:
+  RandomNetwork(unsigned seed, bool dynamic)
+      : b_({pick({1, 3, 4, 8}, seed), pick({5, 8, 11}, seed / 4), pick({6, 8, 9}, seed / 12)}, seed),
+        dynamic_(dynamic) {}
+
+  Graph make() {
+    Made x = dynamic_ ? b_.input : b_.quantize(b_.input, b_.some_qparams(4.0F / 255.0F));
+    const int64_t count = b_.integer(2, 9);
+    for (int64_t i = 0; i < count; ++i) x = step(x);
+    return b_.finish(head(x));
+  }
+
+ private:
+  static int64_t pick(std::vector<int64_t> choices, unsigned index) {
+    return choices[index % choices.size()];
+  }
+  int64_t pick(std::vector<int64_t> choices) {
+    return choices[static_cast<size_t>(b_.integer(0, static_cast<int64_t>(choices.size()) - 1))];
+  }
+  std::string activation(int64_t count) { return kActivations[b_.integer(0, count - 1)]; }
+
+  Made step(const Made& x) {
+    using Method = Made (RandomNetwork::*)(const Made&);
+    static constexpr Method kMethods[] = {
+        &RandomNetwork::conv,     &RandomNetwork::conv,     &RandomNetwork::depthwise,
+        &RandomNetwork::residual, &RandomNetwork::max_pool, &RandomNetwork::avg_pool,
+        &RandomNetwork::add,      &RandomNetwork::mul,      &RandomNetwork::excite,
+        &RandomNetwork::cat,      &RandomNetwork::slice,    &RandomNetwork::shuffle,
+        &RandomNetwork::pad,      &RandomNetwork::upsample, &RandomNetwork::lookup};
+    return (this->*kMethods[b_.integer(0, std::size(kMethods) - 1)])(x);
+  }
+
+  Made conv(const Made& x) {
+    ConvOptions o;
+    o.dynamic = dynamic_;
+    o.out = pick({1, 4, 8, 17});
+    o.kernel = {pick({1, 2, 3}), pick({1, 3, 5})};
+    o.padding = {b_.integer(0, 2), b_.integer(0, 2), b_.integer(0, 2), b_.integer(0, 2)};
+    o.stride = {b_.integer(1, 3), b_.integer(1, 2)};
+    o.dilation = {b_.integer(1, 2), 1};
+    o.bits = b_.integer(2, 8);
+    o.bias = b_.coin();
+    o.bias_f32 = b_.integer(0, 4) == 0;
+    o.weight_zero_point = b_.integer(0, 3) == 0;
+    if (!dynamic_ && !o.weight_zero_point && b_.integer(0, 3) == 0) o.group_size = 4;
+    o.activation = activation(7);
+    if (x.shape[0] % 2 == 0 && o.out % 2 == 0 && o.group_size == 0 && b_.coin()) o.groups = 2;
+    while (x.shape[1] + o.padding[0] + o.padding[2] <= o.dilation[0] * (o.kernel[0] - 1)) ++o.padding[0];
+    while (x.shape[2] + o.padding[1] + o.padding[3] <= o.dilation[1] * (o.kernel[1] - 1)) ++o.padding[3];
+    return b_.conv2d(x, o);
+  }
+
+  ConvOptions same_size(const Made& x) {
+    ConvOptions o;
+    o.dynamic = dynamic_;
+    o.out = x.shape[0];
+    o.padding = {1, 1, 1, 1};
+    o.activation = activation(7);
+    return o;
+  }
+
+  Made depthwise(const Made& x) {
+    ConvOptions o = same_size(x);
+    o.groups = x.shape[0];
+    o.stride = {b_.integer(1, 2), b_.integer(1, 2)};
+    return b_.conv2d(x, o);
+  }
+
+  Made residual(const Made& x) {
+    if (dynamic_) return add(x);
+    ConvOptions o = same_size(x);
+    o.residual = &x;
+    return b_.conv2d(x, o);
+  }
+
+  Made second_branch(const Made& x) { return b_.conv2d(x, same_size(x)); }
+
+  Made pointwise(const std::string& op, const std::vector<Made>& inputs, float scale) {
+    nlohmann::json attrs, roles = nlohmann::json::object();
+    const Qparams q = b_.some_qparams(scale);
+    b_.set_activation(b_.coin() ? "relu" : "hardswish", dynamic_ ? 1.0F : q.scale, 1, attrs, roles);
+    return dynamic_ ? b_.reals(op, inputs, inputs[0].shape, attrs, roles)
+                    : b_.codes(op, inputs, inputs[0].shape, q, attrs, roles);
+  }
+
+  Made add(const Made& x) {
+    const Made y = second_branch(x);
+    return pointwise("add", {x, y}, std::max(x.scale, y.scale) * 1.3F);
+  }
+
+  Made mul(const Made& x) {
+    const Made y = second_branch(x);
+    return pointwise("mul", {x, y}, x.scale * y.scale * 70.0F);
+  }
+
+  Made excite(const Made& x) {
+    const Made mean = global_pool(x);
+    ConvOptions o;
+    o.dynamic = dynamic_;
+    o.out = x.shape[0];
+    o.kernel = {1, 1};
+    o.activation = "hardsigmoid";
+    const Made gate = b_.conv2d(mean, o);
+    nlohmann::json attrs = {{"activation", "none"}, {"activation_args", nlohmann::json::array()}};
+    const std::vector<Made> inputs = b_.coin() ? std::vector<Made>{x, gate} : std::vector<Made>{gate, x};
+    return dynamic_ ? b_.reals("mul", inputs, x.shape, attrs)
+                    : b_.codes("mul", inputs, x.shape, b_.some_qparams(x.scale * gate.scale * 60.0F), attrs);
+  }
+
+  Made global_pool(const Made& x) {
+    const std::vector<int64_t> size = {1, 1};
+    return pooled("adaptive_avg_pool2d", x, {x.shape[0], 1, 1}, {{"output_size", size}});
+  }
+
+  Made pooled(const std::string& op, const Made& x, std::vector<int64_t> shape, nlohmann::json attrs) {
+    return dynamic_ ? b_.reals(op, {x}, shape, attrs)
+                    : b_.codes(op, {x}, shape, b_.some_qparams(x.scale * 0.7F), attrs);
+  }
+
+  /// torch's output size, for windows with ceil_mode.
+  static int64_t pooled_size(int64_t size, int64_t kernel, int64_t stride, int64_t pad, bool ceil_mode) {
+    int64_t output = (size + 2 * pad - kernel + (ceil_mode ? stride - 1 : 0)) / stride + 1;
+    if (ceil_mode && (output - 1) * stride >= size + pad) --output;
+    return output;
+  }
+
+  Made pool(const std::string& op, const Made& x, nlohmann::json attrs) {
+    const int64_t kernel = std::min({b_.integer(1, 3), x.shape[1], x.shape[2]});
+    const int64_t stride = b_.integer(1, 3);
+    const int64_t pad = b_.integer(0, kernel / 2);
+    const bool ceil_mode = b_.coin();
+    attrs.update({{"kernel_size", {kernel, kernel}},
+                  {"stride", {stride, stride}},
+                  {"padding", {pad, pad}},
+                  {"ceil_mode", ceil_mode}});
+    const std::vector<int64_t> shape = {x.shape[0], pooled_size(x.shape[1], kernel, stride, pad, ceil_mode),
+                                        pooled_size(x.shape[2], kernel, stride, pad, ceil_mode)};
+    return op == "max_pool2d" ? b_.moved(op, {x}, shape, attrs) : pooled(op, x, shape, attrs);
+  }
+  Made max_pool(const Made& x) { return pool("max_pool2d", x, {{"dilation", {1, 1}}}); }
+  Made avg_pool(const Made& x) {
+    return pool("avg_pool2d", x,
+                {{"count_include_pad", b_.coin()}, {"divisor", b_.integer(0, 3) == 0 ? 5 : 0}});
+  }
+
+  Made cat(const Made& x) {
+    const Made y = max_pool_same(x);
+    std::vector<int64_t> shape = x.shape;
+    shape[0] *= 3;
+    return shape[0] > 64 ? y : b_.moved("cat", {x, y, x}, shape, {{"dim", 1}});
+  }
+
+  Made max_pool_same(const Made& x) {
+    return b_.moved("max_pool2d", {x}, x.shape,
+                    {{"kernel_size", {3, 3}},
+                     {"stride", {1, 1}},
+                     {"padding", {1, 1}},
+                     {"dilation", {1, 1}},
+                     {"ceil_mode", false}});
+  }
+
+  Made slice(const Made& x) {
+    const int64_t start = b_.integer(0, x.shape[0] - 1);
+    const int64_t end = b_.integer(start + 1, x.shape[0]);
+    return b_.moved("slice", {x}, {end - start, x.shape[1], x.shape[2]},
+                    {{"dim", 1}, {"start", start}, {"end", end}});
+  }
+
+  Made shuffle(const Made& x) {
+    const int64_t groups = x.shape[0] % 4 == 0 ? 4 : 1;
+    return b_.moved("channel_shuffle", {x}, x.shape, {{"groups", groups}});
+  }
+
+  Made pad(const Made& x) {
+    const std::vector<int64_t> p = {b_.integer(0, 2), b_.integer(0, 1), b_.integer(0, 1), b_.integer(0, 2)};
+    return b_.moved("pad", {x}, {x.shape[0], x.shape[1] + p[0] + p[2], x.shape[2] + p[1] + p[3]},
+                    {{"padding", p}});
+  }
+
+  Made upsample(const Made& x) {
+    if (x.shape[1] > 12) return x;
+    const std::vector<int64_t> factor = {2, b_.integer(1, 2)};
+    return b_.moved("upsample_nearest2d", {x}, {x.shape[0], x.shape[1] * 2, x.shape[2] * factor[1]},
+                    {{"scale_factor", factor}});
+  }
+
+  Made lookup(const Made& x) {
+    nlohmann::json roles = nlohmann::json::object();
+    if (dynamic_) {
+      nlohmann::json attrs;
+      b_.set_activation(activation(7), 1.0F, x.shape[0], attrs, roles);
+      return b_.reals("activation", {x}, x.shape, attrs, roles);
+    }
+    const std::string table = "table" + x.name;
+    std::vector<uint8_t> values(256);
+    for (uint8_t& value : values) value = static_cast<uint8_t>(b_.integer(0, 255));
+    b_.graph.tensors[table] = Tensor::of(DType::kU8, {256}, values);
+    return b_.codes("lookup", {x}, x.shape, b_.some_qparams(x.scale), nlohmann::json::object(),
+                    {{"table", table}});
+  }
+
+  Made flatten(const Made& x) {
+    return b_.moved("flatten", {x}, {GraphBuilder::product(x.shape)}, {{"start_dim", 1}});
+  }
+
+  Made head(Made x) {
+    switch (b_.integer(0, 4)) {
+      case 0:  // a spatial output
+        return dynamic_ ? x : b_.dequantize(x);
+      case 1: {  // features that must be put into NCHW order
+        const Made y = flatten(x);
+        return dynamic_ ? y : b_.dequantize(y);
+      }
+      case 2:
+        x = flatten(global_pool(x));
+        break;
+      default:
+        x = flatten(x);
+    }
+    ConvOptions o;
+    o.dynamic = dynamic_;
+    if (b_.coin()) {
+      o.out = 20;
+      o.activation = "relu";
+      o.group_size = !dynamic_ && b_.coin() ? 8 : 0;
+      x = b_.linear(x, o);
+      o.group_size = 0;
+    }
+    o.out = 10;
+    o.activation = "none";
+    o.float_output = true;
+    return b_.linear(x, o);
+  }
+
+  GraphBuilder b_;
+  bool dynamic_;
+};
+
+}  // namespace
+
+Graph random_integer_network(unsigned seed) { return RandomNetwork(seed, false).make(); }
+Graph random_dynamic_network(unsigned seed) { return RandomNetwork(seed, true).make(); }
+
+}  // namespace ptqx::engine::testing

@@ -1,0 +1,13 @@
+#pragma once
+
+#include "graph_builder.h"
+
+namespace ptqx::engine::testing {
+
+/// A graph of 3 to 10 random nodes on codes, then a linear layer or global pooling to float32.
+Graph random_integer_network(unsigned seed);
+
+/// The same with float32 between dynamic layers.
+Graph random_dynamic_network(unsigned seed);
+
+}  // namespace ptqx::engine::testing

@@ -1,0 +1,470 @@
+#include "reference.h"
+
+#include <functional>
+#include <stdexcept>
+
+#include "kernels/arith.h"
+
+namespace ptqx::engine::testing {
+namespace {
+
+using nlohmann::json;
+
+/// One value of one sample. Codes are in `q`, real numbers in `f`; spatial ones in [c][h][w] order.
+struct Array {
+  std::vector<int64_t> shape;
+  bool is_float = true;
+  std::vector<float> f;
+  std::vector<int32_t> q;
+  float scale = 1.0F;
+  int32_t zero_point = 0, qmin = 0, qmax = 255;
+
+  int64_t c() const { return shape[0]; }
+  int64_t h() const { return shape.size() == 3 ? shape[1] : 1; }
+  int64_t w() const { return shape.size() == 3 ? shape[2] : 1; }
+  size_t at(int64_t channel, int64_t y, int64_t x) const {
+    return static_cast<size_t>((channel * h() + y) * w() + x);
+  }
+  void resize(std::vector<int64_t> to) {
+    shape = std::move(to);
+    (is_float ? f.resize(static_cast<size_t>(GraphBuilder::product(shape)))
+              : q.resize(static_cast<size_t>(GraphBuilder::product(shape))));
+  }
+  /// Copies one element, whichever kind it is.
+  void copy(size_t to, const Array& from, size_t index) {
+    if (is_float) {
+      f[to] = from.f[index];
+    } else {
+      q[to] = from.q[index];
+    }
+  }
+  void put(size_t to, float t) {
+    if (is_float) {
+      f[to] = t;
+    } else {
+      q[to] = kernels::round_and_clamp(t, zero_point, qmin, qmax);
+    }
+  }
+  size_t size() const { return is_float ? f.size() : q.size(); }
+};
+
+class Reference {
+ public:
+  explicit Reference(const Graph& graph) : graph_(graph) {}
+
+  std::vector<float> run(const std::vector<float>& input) {
+    Array x;
+    x.shape = graph_.document["input"]["shape"].get<std::vector<int64_t>>();
+    x.f = input;
+    values_["input"] = x;
+    for (const json& node : graph_.document["nodes"]) values_[node["name"]] = run_node(node);
+    return values_.at(graph_.document["output"]).f;
+  }
+
+ private:
+  const Array& in(const json& node, size_t index = 0) const { return values_.at(node["inputs"][index]); }
+
+  template <class T>
+  std::vector<T> tensor(const json& node, const char* role) const {
+    if (!node["tensors"].contains(role)) return {};
+    return graph_.tensors.at(node["tensors"][role]).as<T>();
+  }
+
+  kernels::ActivationArgs activation(const json& node, std::vector<float>& slopes) const {
+    using kernels::Activation;
+    const std::map<std::string, Activation> kinds = {{"none", Activation::kNone},
+                                                     {"clip", Activation::kClip},
+                                                     {"leaky_relu", Activation::kLeakyRelu},
+                                                     {"prelu", Activation::kPrelu},
+                                                     {"hardsigmoid", Activation::kHardsigmoid},
+                                                     {"hardswish", Activation::kHardswish}};
+    std::vector<float> args;
+    for (const json& arg : node["attrs"].value("activation_args", json::array())) {
+      args.push_back(arg == "inf" ? std::numeric_limits<float>::infinity() : arg.get<float>());
+    }
+    kernels::ActivationArgs result{.kind = kinds.at(node["attrs"].value("activation", "none"))};
+    slopes = tensor<float>(node, "slopes");
+    result.slopes = slopes.data();
+    if (result.kind == Activation::kClip) {
+      result.low = args[0];
+      result.high = args[1];
+    } else if (!args.empty()) {
+      result.slope = args[0];
+      if (args.size() > 1) result.offset = args[1];
+      if (args.size() > 2) result.high = args[2];
+    }
+    return result;
+  }
+
+  Array empty_output(const json& node) const {
+    Array y;
+    const json& output = node["output"];
+    y.is_float = output["dtype"] == "float32";
+    if (!y.is_float) {
+      y.scale = graph_.tensors.at(output["scale"]).as<float>()[0];
+      y.zero_point = graph_.tensors.at(output["zero_point"]).as<int32_t>()[0];
+      y.qmin = output["qmin"];
+      y.qmax = output["qmax"];
+    }
+    return y;
+  }
+
+  Array run_node(const json& node) const {
+    using Method = void (Reference::*)(const json&, Array&) const;
+    static const std::map<std::string, Method> methods = {
+        {"quantize", &Reference::quantize},
+        {"dequantize", &Reference::dequantize},
+        {"conv2d", &Reference::conv2d},
+        {"linear", &Reference::conv2d},
+        {"conv2d_dynamic", &Reference::conv2d},
+        {"linear_dynamic", &Reference::conv2d},
+        {"max_pool2d", &Reference::max_pool2d},
+        {"avg_pool2d", &Reference::avg_pool2d},
+        {"adaptive_avg_pool2d", &Reference::adaptive_avg_pool2d},
+        {"add", &Reference::add},
+        {"mul", &Reference::mul},
+        {"activation", &Reference::activate},
+        {"lookup", &Reference::lookup},
+        {"cat", &Reference::cat},
+        {"flatten", &Reference::flatten},
+        {"slice", &Reference::slice},
+        {"channel_shuffle", &Reference::channel_shuffle},
+        {"pad", &Reference::pad},
+        {"upsample_nearest2d", &Reference::upsample_nearest2d}};
+    Array y = empty_output(node);
+    (this->*methods.at(node["op"]))(node, y);
+    return y;
+  }
+
+  void quantize(const json& node, Array& y) const {
+    y.resize(in(node).shape);
+    for (size_t i = 0; i < y.size(); ++i) {
+      y.q[i] = kernels::quantize(in(node).f[i], y.scale, y.zero_point, y.qmin, y.qmax);
+    }
+  }
+
+  void dequantize(const json& node, Array& y) const {
+    const Array& x = in(node);
+    y.resize(x.shape);
+    for (size_t i = 0; i < y.size(); ++i) y.f[i] = kernels::dequantize(x.q[i], x.scale, x.zero_point);
+  }
+
+  std::vector<int32_t> weight_codes(const json& node, size_t rows, size_t k) const {
+    const int bits = node["attrs"]["weight_bits"];
+    const int width = bits > 4 ? 8 : bits == 2 ? 2 : 4;
+    const std::vector<uint8_t> bytes = tensor<uint8_t>(node, "weight");
+    const size_t row_bytes = bytes.size() / rows;
+    std::vector<int32_t> codes(rows * k);
+    for (size_t row = 0; row < rows; ++row) {
+      for (size_t i = 0; i < k; ++i) {
+        const size_t bit = i * static_cast<size_t>(width);
+        const int code = bytes[row * row_bytes + bit / 8] >> (bit % 8) & ((1 << width) - 1);
+        codes[row * k + i] = code >= 1 << (width - 1) ? code - (1 << width) : code;
+      }
+    }
+    return codes;
+  }
+
+  void conv2d(const json& node, Array& y) const {
+    Array x = in(node);
+    const json& attrs = node["attrs"];
+    std::vector<int64_t> weight_shape = attrs["weight_shape"];
+    const bool linear = weight_shape.size() == 2;
+    if (linear) weight_shape.insert(weight_shape.end(), {1, 1});
+    const auto ints = [&](const char* name, std::vector<int64_t> otherwise) {
+      return linear ? otherwise : attrs[name].get<std::vector<int64_t>>();
+    };
+    const auto stride = ints("stride", {1, 1}), padding = ints("padding", {0, 0, 0, 0}),
+               dilation = ints("dilation", {1, 1});
+    const int64_t groups = linear ? 1 : attrs["groups"].get<int64_t>();
+    const bool dynamic = x.is_float;
+    if (dynamic) {  // ONNX DynamicQuantizeLinear
+      float low = 0.0F, high = 0.0F;
+      for (const float value : x.f) low = std::min(low, value), high = std::max(high, value);
+      x.scale = low == high ? 1.0F : (high - low) / 255.0F;
+      x.zero_point = low == high ? 0 : kernels::round_and_clamp(0.0F - low / x.scale, 0, 0, 255);
+      x.q.resize(x.f.size());
+      for (size_t i = 0; i < x.q.size(); ++i)
+        x.q[i] = kernels::quantize(x.f[i], x.scale, x.zero_point, 0, 255);
+    }
+    const int64_t out = weight_shape[0], in_per_group = weight_shape[1], kh = weight_shape[2],
+                  kw = weight_shape[3];
+    const auto weight =
+        weight_codes(node, static_cast<size_t>(out), static_cast<size_t>(in_per_group * kh * kw));
+    const auto weight_scale = tensor<float>(node, "weight_scale");
+    const auto weight_zero_point = tensor<int32_t>(node, "weight_zero_point");
+    std::vector<int32_t> bias;
+    std::vector<float> bias_f32;
+    if (node["tensors"].contains("bias")) {
+      const bool is_float = graph_.tensors.at(node["tensors"]["bias"]).dtype == DType::kF32;
+      (is_float ? bias_f32 = tensor<float>(node, "bias") : std::vector<float>());
+      if (!is_float) bias = tensor<int32_t>(node, "bias");
+    }
+    std::vector<float> slopes;
+    const kernels::ActivationArgs args = activation(node, slopes);
+    const int64_t group_size =
+        attrs["group_size"].get<int64_t>() > 0 ? attrs["group_size"].get<int64_t>() : in_per_group;
+    const int64_t slices = (in_per_group + group_size - 1) / group_size;
+    const bool has_residual = node["inputs"].size() > 1;
+
+    const auto accumulate = [&](int64_t oc, int64_t oy, int64_t ox, int64_t slice) {
+      int32_t acc = 0;
+      for (int64_t i = slice * group_size; i < std::min((slice + 1) * group_size, in_per_group); ++i) {
+        const int64_t ic = oc / (out / groups) * in_per_group + i;
+        for (int64_t ky = 0; ky < kh; ++ky) {
+          for (int64_t kx = 0; kx < kw; ++kx) {
+            const int64_t iy = oy * stride[0] - padding[0] + ky * dilation[0];
+            const int64_t ix = ox * stride[1] - padding[1] + kx * dilation[1];
+            if (iy < 0 || iy >= x.h() || ix < 0 || ix >= x.w()) continue;
+            const int32_t z = weight_zero_point.empty() ? 0 : weight_zero_point[static_cast<size_t>(oc)];
+            const size_t index = static_cast<size_t>(((oc * in_per_group + i) * kh + ky) * kw + kx);
+            acc += (x.q[x.at(ic, iy, ix)] - x.zero_point) * (weight[index] - z);
+          }
+        }
+      }
+      return acc;
+    };
+    const auto extent = [&](int64_t size, size_t axis, int64_t kernel) {
+      return (size + padding[axis] + padding[axis + 2] - dilation[axis] * (kernel - 1) - 1) / stride[axis] +
+             1;
+    };
+    y.resize(linear ? std::vector<int64_t>{out}
+                    : std::vector<int64_t>{out, extent(x.h(), 0, kh), extent(x.w(), 1, kw)});
+    for (int64_t oc = 0; oc < out; ++oc) {
+      const auto o = static_cast<size_t>(oc);
+      for (int64_t oy = 0; oy < y.h(); ++oy) {
+        for (int64_t ox = 0; ox < y.w(); ++ox) {
+          float t = 0.0F;
+          for (int64_t slice = 0; slice < slices; ++slice) {
+            const float s =
+                weight_scale[weight_scale.size() == 1 ? 0 : static_cast<size_t>(oc * slices + slice)];
+            int32_t acc = accumulate(oc, oy, ox, slice);
+            if (!bias.empty()) acc += bias[o];
+            t += static_cast<float>(acc) * kernels::requantize_multiplier(x.scale, s, y.scale);
+          }
+          if (!bias_f32.empty()) t += bias_f32[o] / y.scale;
+          const size_t index = y.at(oc, oy, ox);
+          if (has_residual) {
+            const Array& r = in(node, 1);
+            t += static_cast<float>(r.q[index] - r.zero_point) * (r.scale / y.scale);
+          }
+          y.put(index, kernels::activate(t, args, oc));
+        }
+      }
+    }
+  }
+
+  struct Window {
+    std::vector<int64_t> kernel, stride, padding, dilation;
+    int64_t taps_end(int64_t output, size_t axis, int64_t size) const {  // of the window with its padding
+      return std::min(output * stride[axis] - padding[axis] + kernel[axis], size + padding[axis]);
+    }
+  };
+
+  /// torch.nn.functional: the output size with ceil_mode, and visit(y, index of y, window's elements).
+  template <class Visit>
+  void pool(const json& node, Array& y, Visit visit) const {
+    const Array& x = in(node);
+    const json& attrs = node["attrs"];
+    const Window win{attrs["kernel_size"], attrs["stride"], attrs["padding"],
+                     attrs.value("dilation", std::vector<int64_t>{1, 1})};
+    const bool ceil_mode = attrs.value("ceil_mode", false);
+    const auto extent = [&](int64_t size, size_t axis) {
+      const int64_t room = size + 2 * win.padding[axis] - win.dilation[axis] * (win.kernel[axis] - 1) - 1;
+      int64_t output = (room + (ceil_mode ? win.stride[axis] - 1 : 0)) / win.stride[axis] + 1;
+      if (ceil_mode && (output - 1) * win.stride[axis] >= size + win.padding[axis]) --output;
+      return output;
+    };
+    y.resize({x.c(), extent(x.h(), 0), extent(x.w(), 1)});
+    for (int64_t c = 0; c < y.c(); ++c) {
+      for (int64_t oy = 0; oy < y.h(); ++oy) {
+        for (int64_t ox = 0; ox < y.w(); ++ox) {
+          std::vector<size_t> inside;
+          for (int64_t ky = 0; ky < win.kernel[0]; ++ky) {
+            for (int64_t kx = 0; kx < win.kernel[1]; ++kx) {
+              const int64_t iy = oy * win.stride[0] - win.padding[0] + ky * win.dilation[0];
+              const int64_t ix = ox * win.stride[1] - win.padding[1] + kx * win.dilation[1];
+              if (iy >= 0 && iy < x.h() && ix >= 0 && ix < x.w()) inside.push_back(x.at(c, iy, ix));
+            }
+          }
+          const int64_t padded = (win.taps_end(oy, 0, x.h()) - oy * win.stride[0] + win.padding[0]) *
+                                 (win.taps_end(ox, 1, x.w()) - ox * win.stride[1] + win.padding[1]);
+          visit(y.at(c, oy, ox), inside, padded);
+        }
+      }
+    }
+  }
+
+  void max_pool2d(const json& node, Array& y) const {
+    pool(node, y, [&](size_t index, const std::vector<size_t>& inside, int64_t) {
+      const Array& x = in(node);
+      y.copy(index, x, inside[0]);
+      for (const size_t i : inside) {
+        if (y.is_float ? x.f[i] > y.f[index] : x.q[i] > y.q[index]) y.copy(index, x, i);
+      }
+    });
+  }
+
+  void put_average(Array& y, size_t index, const Array& x, const std::vector<size_t>& elements,
+                   int64_t count) const {
+    float f32 = 0.0F;
+    int32_t s32 = 0;
+    for (const size_t i : elements) x.is_float ? void(f32 += x.f[i]) : void(s32 += x.q[i] - x.zero_point);
+    const float ratio = x.scale / y.scale;
+    y.put(index, x.is_float ? f32 / static_cast<float>(count)
+                            : static_cast<float>(s32) * (ratio / static_cast<float>(count)));
+  }
+
+  void avg_pool2d(const json& node, Array& y) const {
+    pool(node, y, [&](size_t index, const std::vector<size_t>& inside, int64_t padded) {
+      int64_t count =
+          node["attrs"].value("count_include_pad", true) ? padded : static_cast<int64_t>(inside.size());
+      if (const int64_t divisor = node["attrs"].value("divisor", 0); divisor != 0) count = divisor;
+      put_average(y, index, in(node), inside, count);
+    });
+  }
+
+  void adaptive_avg_pool2d(const json& node, Array& y) const {
+    const Array& x = in(node);
+    const std::vector<int64_t> size = node["attrs"]["output_size"];
+    y.resize({x.c(), size[0], size[1]});
+    for (int64_t c = 0; c < y.c(); ++c) {
+      for (int64_t oy = 0; oy < y.h(); ++oy) {
+        for (int64_t ox = 0; ox < y.w(); ++ox) {
+          std::vector<size_t> elements;
+          for (int64_t iy = oy * x.h() / y.h(); iy * y.h() < (oy + 1) * x.h(); ++iy) {
+            for (int64_t ix = ox * x.w() / y.w(); ix * y.w() < (ox + 1) * x.w(); ++ix)
+              elements.push_back(x.at(c, iy, ix));
+          }
+          put_average(y, y.at(c, oy, ox), x, elements, static_cast<int64_t>(elements.size()));
+        }
+      }
+    }
+  }
+
+  void add(const json& node, Array& y) const {
+    const Array& a = in(node, 0);
+    const Array& b = in(node, 1);
+    std::vector<float> slopes;
+    const kernels::ActivationArgs args = activation(node, slopes);
+    y.resize(a.shape);
+    for (size_t i = 0; i < y.size(); ++i) {
+      const float left =
+          y.is_float ? a.f[i] : static_cast<float>(a.q[i] - a.zero_point) * (a.scale / y.scale);
+      const float right =
+          y.is_float ? b.f[i] : static_cast<float>(b.q[i] - b.zero_point) * (b.scale / y.scale);
+      const float sum = left + right;
+      y.put(i, kernels::activate(sum, args, 0));
+    }
+  }
+
+  void mul(const json& node, Array& y) const {
+    const Array& a = in(node, 0);
+    const Array& b = in(node, 1);
+    std::vector<float> slopes;
+    const kernels::ActivationArgs args = activation(node, slopes);
+    y.resize(a.size() >= b.size() ? a.shape : b.shape);
+    const size_t per_channel = y.size() / static_cast<size_t>(y.c());
+    for (size_t i = 0; i < y.size(); ++i) {
+      const size_t ia = a.size() == y.size() ? i : i / per_channel;
+      const size_t ib = b.size() == y.size() ? i : i / per_channel;
+      const float multiplier = kernels::requantize_multiplier(a.scale, b.scale, y.scale);
+      const float t =
+          y.is_float ? a.f[ia] * b.f[ib]
+                     : static_cast<float>((a.q[ia] - a.zero_point) * (b.q[ib] - b.zero_point)) * multiplier;
+      y.put(i, kernels::activate(t, args, 0));
+    }
+  }
+
+  void activate(const json& node, Array& y) const {
+    std::vector<float> slopes;
+    const kernels::ActivationArgs args = activation(node, slopes);
+    y.resize(in(node).shape);
+    for (size_t i = 0; i < y.size(); ++i) {
+      y.f[i] = kernels::activate(in(node).f[i], args,
+                                 static_cast<int64_t>(i / (y.size() / static_cast<size_t>(y.c()))));
+    }
+  }
+
+  void lookup(const json& node, Array& y) const {
+    const std::vector<uint8_t> table = tensor<uint8_t>(node, "table");
+    y.resize(in(node).shape);
+    for (size_t i = 0; i < y.size(); ++i) y.q[i] = table[static_cast<size_t>(in(node).q[i])];
+  }
+
+  /// y[c][h][w] = x[from(c, h, w)], or what stands for zero where from gives -1.
+  template <class From>
+  void gather(const json& node, Array& y, std::vector<int64_t> shape, From from) const {
+    y.resize(std::move(shape));
+    if (!y.is_float) std::fill(y.q.begin(), y.q.end(), y.zero_point);
+    for (int64_t c = 0; c < y.c(); ++c) {
+      for (int64_t h = 0; h < y.h(); ++h) {
+        for (int64_t w = 0; w < y.w(); ++w) {
+          const int64_t index = from(c, h, w);
+          if (index >= 0) y.copy(y.at(c, h, w), in(node), static_cast<size_t>(index));
+        }
+      }
+    }
+  }
+
+  void cat(const json& node, Array& y) const {
+    std::vector<int64_t> shape = in(node).shape;
+    shape[0] = 0;
+    for (size_t i = 0; i < node["inputs"].size(); ++i) {
+      const Array& x = in(node, i);
+      shape[0] += x.c();
+      y.f.insert(y.f.end(), x.f.begin(), x.f.end());
+      y.q.insert(y.q.end(), x.q.begin(), x.q.end());
+    }
+    y.shape = shape;
+  }
+
+  void flatten(const json& node, Array& y) const {
+    gather(node, y, {static_cast<int64_t>(in(node).size())}, [](int64_t c, int64_t, int64_t) { return c; });
+  }
+
+  void slice(const json& node, Array& y) const {
+    const Array& x = in(node);
+    const int64_t start = node["attrs"]["start"];
+    std::vector<int64_t> shape = x.shape;
+    shape[0] = node["attrs"]["end"].get<int64_t>() - start;
+    gather(node, y, shape,
+           [&](int64_t c, int64_t h, int64_t w) { return static_cast<int64_t>(x.at(c + start, h, w)); });
+  }
+
+  void channel_shuffle(const json& node, Array& y) const {
+    const Array& x = in(node);
+    const int64_t groups = node["attrs"]["groups"];
+    gather(node, y, x.shape, [&](int64_t c, int64_t h, int64_t w) {
+      return static_cast<int64_t>(x.at(c % groups * (x.c() / groups) + c / groups, h, w));
+    });
+  }
+
+  void pad(const json& node, Array& y) const {
+    const Array& x = in(node);
+    const std::vector<int64_t> p = node["attrs"]["padding"];
+    gather(node, y, {x.c(), x.h() + p[0] + p[2], x.w() + p[1] + p[3]}, [&](int64_t c, int64_t h, int64_t w) {
+      const bool inside = h >= p[0] && h < p[0] + x.h() && w >= p[1] && w < p[1] + x.w();
+      return inside ? static_cast<int64_t>(x.at(c, h - p[0], w - p[1])) : int64_t{-1};
+    });
+  }
+
+  void upsample_nearest2d(const json& node, Array& y) const {
+    const Array& x = in(node);
+    const std::vector<int64_t> factor = node["attrs"]["scale_factor"];
+    gather(node, y, {x.c(), x.h() * factor[0], x.w() * factor[1]}, [&](int64_t c, int64_t h, int64_t w) {
+      return static_cast<int64_t>(x.at(c, h / factor[0], w / factor[1]));
+    });
+  }
+
+  const Graph& graph_;
+  std::map<std::string, Array> values_;
+};
+
+}  // namespace
+
+std::vector<float> reference_run(const Graph& graph, const std::vector<float>& input) {
+  return Reference(graph).run(input);
+}
+
+}  // namespace ptqx::engine::testing

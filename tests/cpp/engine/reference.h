@@ -1,0 +1,13 @@
+#pragma once
+
+#include <vector>
+
+#include "graph_builder.h"
+
+namespace ptqx::engine::testing {
+
+/// Runs a graph document for one sample, NCHW, by loops over kernels/arith.h. Shares no code with the
+/// engine's own reading, planning and kernels.
+std::vector<float> reference_run(const Graph& graph, const std::vector<float>& input);
+
+}  // namespace ptqx::engine::testing

@@ -1,0 +1,175 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <random>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "kernel_rows.h"
+#include "kernels/conv_tail.h"
+
+namespace ptqx::kernels {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+constexpr int64_t kPixels = 5;
+constexpr int64_t kFirst = 2;  // pixels before the ones that are finished
+
+/// Operands for `channels` channels of a wider output, of which they are the ones from `channel` on.
+struct TailOperands {
+  TailOperands(int64_t channel_, int64_t channels_, int64_t nr_)
+      : channel(channel_), channels(channels_), nr(nr_) {
+    std::mt19937 random(5);
+    const int64_t width = channel + channels;
+    std::uniform_real_distribution<float> real(-2.0F, 2.0F);
+    std::uniform_int_distribution<int32_t> integer(-200, 400);
+    for (int64_t i = 0; i < kPixels * nr; ++i) acc.push_back(integer(random));
+    acc[0] = std::numeric_limits<int32_t>::max();
+    acc[static_cast<size_t>(nr)] = std::numeric_limits<int32_t>::min();
+    for (int64_t i = 0; i < width; ++i) {
+      multiplier.push_back(i % 5 == 1 ? 0.5F : real(random));  // many ties
+      bias.push_back(real(random));
+      slopes.push_back(real(random));
+    }
+    for (int64_t i = 0; i < kFirst + kPixels; ++i) {
+      places.push_back((kFirst + kPixels - 1 - i) * (width + 3));
+      scales.push_back(real(random));
+    }
+    for (int64_t i = 0; i < size(); ++i) residual.push_back(static_cast<uint8_t>(random()));
+  }
+
+  int64_t size() const { return (kFirst + kPixels) * (channel + channels + 3); }
+
+  template <class T>
+  std::vector<T> run(ConvTailFn* function, Tail tail, bool scaled, bool pixel_scale) const {
+    tail.multiplier = multiplier.data();
+    GuardedBuffer<T> output(size());
+    const ConvTailArgs args{.tail = &tail,
+                            .channel = channel,
+                            .channels = channels,
+                            .places = places.data(),
+                            .pixel_scale = pixel_scale ? scales.data() : nullptr,
+                            .output = output.data(),
+                            .scaled = scaled};
+    function(args, acc.data(), kFirst, kPixels, nr);
+    EXPECT_TRUE(output.guards_intact());
+    return output.values();
+  }
+
+  int64_t channel, channels, nr;
+  std::vector<int32_t> acc;
+  std::vector<float> multiplier, bias, slopes, scales;
+  std::vector<int64_t> places;
+  std::vector<uint8_t> residual;
+};
+
+std::vector<ActivationArgs> activations(const TailOperands& operands) {
+  return {{},
+          {.kind = Activation::kClip, .low = 0.0F, .high = kInfinity},
+          {.kind = Activation::kClip, .low = 0.0F, .high = 60.25F},
+          {.kind = Activation::kClip, .low = 3.5F, .high = 60.5F},
+          {.kind = Activation::kClip, .low = -1000.0F, .high = -3.0F},
+          {.kind = Activation::kClip, .low = 5.0F, .high = 2.0F},
+          {.kind = Activation::kLeakyRelu, .slope = 0.125F},
+          {.kind = Activation::kPrelu, .slopes = operands.slopes.data()},
+          {.kind = Activation::kHardsigmoid, .high = 77.0F, .slope = 1.0F / 6.0F, .offset = 38.5F},
+          {.kind = Activation::kHardswish, .slope = 0.01F}};
+}
+
+template <class T>
+void expect_rows_agree(const TailOperands& operands, const Tail& tail, bool scaled = false,
+                       bool pixel_scale = false) {
+  for_each_vector_row(conv_tail_rows(), [&](ConvTailFn* function) {
+    expect_same(operands.run<T>(conv_tail_scalar, tail, scaled, pixel_scale),
+                operands.run<T>(function, tail, scaled, pixel_scale));
+  });
+}
+
+TEST(ConvTailTest, EveryRowEqualsTheScalarOne) {
+  for (const int64_t nr : {16, 32, 48, 64}) {
+    for (const int64_t channels :
+         std::set<int64_t>{1, nr / 2 - 1, nr / 2, nr - 15, nr - 9, nr - 8, nr - 7, nr - 1, nr}) {
+      for (const int64_t channel : {0, 3}) {
+        const TailOperands operands(channel, channels, nr);
+        for (const ActivationArgs& activation : activations(operands)) {
+          for (int options = 0; options < 8; ++options) {
+            SCOPED_TRACE("nr " + std::to_string(nr) + ", channels " + std::to_string(channels) +
+                         ", activation " + std::to_string(static_cast<int>(activation.kind)) + ", options " +
+                         std::to_string(options));
+            Tail tail;
+            tail.activation = activation;
+            if ((options & 1) != 0) tail.bias_f32 = operands.bias.data();
+            if ((options & 2) != 0) {
+              tail.residual = operands.residual.data();
+              tail.residual_multiplier = 0.37F;
+              tail.residual_zero_point = 99;
+            }
+            if ((options & 4) != 0) {
+              tail.output_zero_point = 100;
+              tail.qmin = 2;
+              tail.qmax = 240;
+            }
+            expect_rows_agree<uint8_t>(operands, tail, false, (options & 3) == 3);
+            tail.output = Output::kF32;
+            expect_rows_agree<float>(operands, tail, false, (options & 3) == 3);
+            if (HasFailure()) return;
+          }
+        }
+        Tail integers;
+        integers.output = Output::kS32;
+        expect_rows_agree<int32_t>(operands, integers);
+      }
+    }
+  }
+}
+
+TEST(ConvTailTest, ZeroPointOutsideTheCodesIsClamped) {
+  const TailOperands operands(0, 40, 48);
+  Tail tail;
+  tail.output_zero_point = 10;
+  tail.qmin = 20;
+  tail.qmax = 200;
+  expect_rows_agree<uint8_t>(operands, tail);
+}
+
+TEST(ConvTailTest, NotNumbersBecomeTheZeroPoint) {
+  for (const int64_t nr : {16, 64}) {
+    TailOperands operands(0, nr, nr);
+    operands.multiplier[0] = kNaN;
+    operands.multiplier[3] = kInfinity;
+    operands.multiplier[4] = -kInfinity;
+    operands.acc[3] = 0;
+    for (const ActivationArgs& activation : activations(operands)) {
+      SCOPED_TRACE("activation " + std::to_string(static_cast<int>(activation.kind)));
+      Tail tail;
+      tail.activation = activation;
+      tail.output_zero_point = 7;
+      expect_rows_agree<uint8_t>(operands, tail);
+      tail.output = Output::kF32;
+      expect_rows_agree<float>(operands, tail);
+    }
+    Tail tail;
+    tail.output_zero_point = 7;
+    EXPECT_EQ(operands.run<uint8_t>(conv_tail_scalar, tail, false,
+                                    false)[static_cast<size_t>(operands.places[kFirst])],
+              7);
+  }
+}
+
+TEST(ConvTailTest, ScaledAccumulatorsAreFloats) {
+  TailOperands operands(0, 33, 48);
+  for (size_t i = 0; i < operands.acc.size(); ++i) {
+    operands.acc[i] = std::bit_cast<int32_t>(static_cast<float>(i % 300) * 0.5F - 20.0F);
+  }
+  Tail tail;
+  tail.activation = {.kind = Activation::kClip, .low = 0.0F, .high = kInfinity};
+  expect_rows_agree<uint8_t>(operands, tail, true);
+  tail.output = Output::kF32;
+  expect_rows_agree<float>(operands, tail, true);
+}
+
+}  // namespace
+}  // namespace ptqx::kernels

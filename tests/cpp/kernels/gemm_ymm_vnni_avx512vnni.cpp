@@ -1,0 +1,17 @@
+// The source of the AVX-VNNI row with the AVX-512 encoding of its instruction, for CPUs that have only that.
+
+#include "kernels/gemm_ymm_vnni.h"
+
+namespace ptqx::kernels {
+namespace {
+
+struct DotAvx512Vl {
+  static __m256i dot(__m256i acc, __m256i x, __m256i w) { return _mm256_dpbusd_epi32(acc, x, w); }
+};
+
+}  // namespace
+
+void gemm_u8s8_ymm_evex(const GemmArgs& args);
+void gemm_u8s8_ymm_evex(const GemmArgs& args) { GemmYmmVnni<DotAvx512Vl>::run(args); }
+
+}  // namespace ptqx::kernels

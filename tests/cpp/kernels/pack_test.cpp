@@ -1,0 +1,84 @@
+#include "kernels/pack.h"
+
+#include "kernel_rows.h"
+
+namespace ptqx::kernels {
+namespace {
+
+struct Width {
+  int bits;
+  std::span<const Row<PackFn>> pack;
+  std::span<const Row<UnpackFn>> unpack;
+  int64_t bytes(int64_t n) const { return (n * bits + 7) / 8; }
+};
+
+std::vector<Width> widths() {
+  return {{4, pack_int4_rows(), unpack_int4_rows()}, {2, pack_int2_rows(), unpack_int2_rows()}};
+}
+
+TEST(PackRows, test_every_length_equals_the_scalar_truth_and_comes_back) {
+  for (const Width& width : widths()) {
+    const int half = 1 << (width.bits - 1);
+    for (int64_t n : kLengths) {
+      SCOPED_TRACE(std::to_string(n) + " codes of " + std::to_string(width.bits) + " bits");
+      const std::vector<int8_t> codes = random_codes<int8_t>(n, -half, half - 1);
+      GuardedBuffer<uint8_t> truth(width.bytes(n));
+      width.pack.front().function(codes.data(), n, truth.data());
+      ASSERT_TRUE(truth.guards_intact());
+      for_each_vector_row(width.pack, [&](PackFn* pack) {
+        GuardedBuffer<uint8_t> packed(width.bytes(n), 3);
+        pack(codes.data(), n, packed.data());
+        expect_same(truth.values(), packed.values());
+        ASSERT_TRUE(packed.guards_intact());
+      });
+      for (const Row<UnpackFn>& row : width.unpack) {
+        if (!isa_supported(row.isa)) continue;
+        SCOPED_TRACE(row.name);
+        GuardedBuffer<int8_t> back(n);
+        row.function(truth.data(), n, back.data());
+        expect_same(codes, back.values());
+        ASSERT_TRUE(back.guards_intact());
+      }
+    }
+  }
+}
+
+TEST(PackRows, test_the_first_code_lies_in_the_lowest_bits) {
+  const std::vector<int8_t> codes = {1, -2, 0, -1, 1};
+  for (const Row<PackFn>& row : pack_int4_rows()) {
+    if (!isa_supported(row.isa)) continue;
+    std::vector<uint8_t> packed(3);
+    row.function(codes.data(), 5, packed.data());
+    EXPECT_EQ(packed, (std::vector<uint8_t>{0xE1, 0xF0, 0x01})) << row.name;
+  }
+  for (const Row<PackFn>& row : pack_int2_rows()) {
+    if (!isa_supported(row.isa)) continue;
+    std::vector<uint8_t> packed(2);
+    row.function(codes.data(), 5, packed.data());
+    EXPECT_EQ(packed, (std::vector<uint8_t>{0b11'00'10'01, 0b01})) << row.name;
+  }
+}
+
+TEST(PackRows, test_every_byte_unpacks_to_its_signed_codes) {
+  std::vector<uint8_t> packed(256);
+  for (int byte = 0; byte < 256; ++byte) packed[static_cast<size_t>(byte)] = static_cast<uint8_t>(byte);
+  for (const Width& width : widths()) {
+    const int per_byte = 8 / width.bits;
+    const int levels = 1 << width.bits;
+    for (const Row<UnpackFn>& row : width.unpack) {
+      if (!isa_supported(row.isa)) continue;
+      SCOPED_TRACE(row.name);
+      std::vector<int8_t> codes(static_cast<size_t>(256 * per_byte));
+      row.function(packed.data(), 256 * per_byte, codes.data());
+      for (int i = 0; i < 256 * per_byte; ++i) {
+        int digit = i / per_byte;
+        for (int k = 0; k < i % per_byte; ++k) digit /= levels;
+        digit %= levels;
+        ASSERT_EQ(codes[static_cast<size_t>(i)], digit < levels / 2 ? digit : digit - levels) << i;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace ptqx::kernels

@@ -1,0 +1,278 @@
+"""The command line: what is printed, exit status, and that mistakes are one line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from ptqx import cli, files, models
+from ptqx.errors import PtqxError
+from typer.testing import CliRunner
+
+runner = CliRunner()
+DIGITS = ["--model", "cnn", "--dataset", "digits", "--model-option", "width=4"]
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """A checkpoint of a narrow CNN, not trained."""
+    torch.manual_seed(0)
+    path = tmp_path / "cnn.safetensors"
+    files.write_tensors(path, models.cnn(width=4).state_dict())
+    return path
+
+
+def one_error_line(capsys: pytest.CaptureFixture[str]) -> str:
+    error = capsys.readouterr().err
+    lines = [line for line in error.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, error
+    assert error.endswith(lines[0] + "\n")
+    assert "Traceback" not in error
+    return lines[0]
+
+
+def test_help_lists_the_commands_that_exist() -> None:
+    result = runner.invoke(cli.app, ["--help"])
+    assert result.exit_code == 0
+    for command in ("demo", "train", "quantize", "qat", "compare", "scalings", "report", "info"):
+        assert f" {command} " in result.output
+
+
+@pytest.mark.parametrize(
+    "command", ["demo", "train", "quantize", "qat", "compare", "scalings", "report", "info"]
+)
+def test_every_command_explains_itself(command: str) -> None:
+    result = runner.invoke(cli.app, [command, "--help"])
+    assert result.exit_code == 0
+    assert "Usage" in result.output
+
+
+def test_help_does_not_import_torch() -> None:
+    code = "import sys, ptqx.cli; ptqx.cli.main(['--help']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["comapre"], "No such command 'comapre'"),
+        (["info", "--jsn", "x"], "No such option: --jsn"),
+        (["compare", "--model", "cnn"], "Missing option"),
+        (["compare", *DIGITS, "--weights", "w", "--threads", "two"], "--threads"),
+        (["compare", *DIGITS, "--weights", "w", "--threads", "0"], "--threads"),
+        (
+            ["compare", *DIGITS, "--weights", "w", "--formats", "fp32,itn8"],
+            "unknown format 'itn8'; did you mean int8",
+        ),
+        (["compare", *DIGITS, "--weights", "none.safetensors"], "no such checkpoint file: none.safetensors"),
+        (["quantize", "--model", "cnn", "--dataset", "digit", "--weights", "w"], "did you mean digits?"),
+        (["quantize", "--model", "vgg11", "--dataset", "digits", "--weights", "w.txt"], "w.txt"),
+        (["scalings", *DIGITS, "--weights", "w", "--bits", "8,x"], "--bits must be whole numbers"),
+        (["quantize", *DIGITS[:4], "--weights", "w", "--model-option", "width"], "NAME=VALUE"),
+        (["quantize", *DIGITS[:4], "--weights", "w", "--model-option", "widht=4"], "did you mean width?"),
+        (["report", "none.json"], "can't read none.json"),
+        (["train", "--model", "cnnn"], "did you mean cnn"),
+        (["train", "--no-such-option"], "No such option: --no-such-option"),
+    ],
+    ids=lambda value: " ".join(value[-2:]) if isinstance(value, list) else None,
+)
+def test_mistakes_end_in_one_line_and_status_two(
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 2
+    assert message in one_error_line(capsys)
+
+
+def test_data_folder_that_is_missing_is_one_line(
+    capsys: pytest.CaptureFixture[str], weights: Path, tmp_path: Path
+) -> None:
+    arguments = ["--model", "vgg11_bn", "--dataset", "cifar100", "--weights", str(weights)]
+    assert cli.main(["compare", *arguments, "--data-root", str(tmp_path), "--no-download"]) == 2
+    assert "CIFAR100 is not whole" in one_error_line(capsys)
+
+
+def test_report_of_something_else_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("[1, 2")
+    assert cli.main(["report", str(tmp_path / "a.json"), "--html", str(tmp_path / "a.html")]) == 2
+    assert "not JSON" in one_error_line(capsys)
+    assert not (tmp_path / "a.html").exists()
+
+
+def _raise(error: BaseException) -> Callable[..., None]:
+    def run(*args: object, **kwargs: object) -> None:
+        raise error
+
+    return run
+
+
+def test_ctrl_c_is_one_line_and_status_130(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ptqx.study.read_report", _raise(KeyboardInterrupt()))
+    assert cli.main(["report", "x.json"]) == 130
+    assert one_error_line(capsys) == "error: interrupted"
+
+
+def test_messages_of_several_lines_become_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ptqx.study.read_report", _raise(PtqxError("first\n  second")))
+    assert cli.main(["report", "x.json"]) == 2
+    assert one_error_line(capsys) == "error: first second"
+
+
+def test_debug_shows_the_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PTQX_DEBUG", "1")
+    assert cli.main(["report", "none.json"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_defects_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ptqx.study.read_report", _raise(ZeroDivisionError()))
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["report", "x.json"])
+
+
+def test_module_runs_as_a_program() -> None:
+    result = subprocess.run([sys.executable, "-m", "ptqx", "nothing"], capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr == "error: No such command 'nothing'. (see ptqx --help)\n"
+
+
+def test_info_names_versions_kernels_and_remedies(tmp_path: Path) -> None:
+    result = runner.invoke(cli.app, ["info", "--json", str(tmp_path / "info.json")])
+    assert result.exit_code == 0, result.output
+    facts = json.loads((tmp_path / "info.json").read_text())
+    assert facts["torch"] == torch.__version__
+    assert facts["isa_ceiling"] in facts["isa_supported"]
+    families = {kernel["family"] for kernel in facts["kernels"]}
+    chosen = [kernel["family"] for kernel in facts["kernels"] if kernel["chosen"]]
+    assert sorted(chosen) == sorted(families), "one kernel is chosen in every family"
+    for text in (torch.__version__, facts["cpu"], facts["isa_ceiling"], "kernels chosen"):
+        assert text in result.output
+
+
+def test_info_names_the_remedy_of_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ptqx.study import environment
+
+    monkeypatch.setattr(environment.importlib.util, "find_spec", lambda name: None)
+    assert "pip install 'ptqx[onnx]'" in environment._package_line(environment.optional_package("onnx"))
+
+
+def test_train_passes_its_options_on(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    result = runner.invoke(
+        cli.app, ["train", "--epochs", "1", "--out", str(out), "--json", str(tmp_path / "t.json")]
+    )
+    assert result.exit_code == 0, result.output
+    assert (out / "model.safetensors").is_file()
+    assert json.loads((tmp_path / "t.json").read_text())["epochs"] == 1
+
+
+def test_quantize_writes_a_model_that_loads_and_its_coverage(weights: Path, tmp_path: Path) -> None:
+    import ptqx
+
+    out, result_file = tmp_path / "m.ptqx", tmp_path / "q.json"
+    result = runner.invoke(
+        cli.app,
+        [
+            "quantize",
+            *DIGITS,
+            "--weights",
+            str(weights),
+            "--recipe",
+            "int4",
+            "--out",
+            str(out),
+            "--json",
+            str(result_file),
+        ],
+    )
+    assert result.exit_code == 0, result.output
+    assert "features.3" in result.output
+    written = json.loads(result_file.read_text())
+    assert written["format"] == "int4"
+    assert written["execution"] == "integer"
+    assert written["coverage"] == 100.0
+    assert written["size_bytes"] == out.stat().st_size
+    assert ptqx.load(out)(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+
+
+def test_quantize_with_an_unknown_recipe_writes_nothing(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "m.ptqx"
+    arguments = ["quantize", *DIGITS, "--weights", str(weights), "--recipe", "int9", "--out", str(out)]
+    assert cli.main(arguments) == 2
+    assert "unknown recipe 'int9'" in one_error_line(capsys)
+    assert not out.exists()
+
+
+def test_qat_trains_converts_and_resumes(weights: Path, tmp_path: Path) -> None:
+    out, run = tmp_path / "m.ptqx", tmp_path / "run"
+    arguments = [
+        "qat",
+        *DIGITS,
+        "--weights",
+        str(weights),
+        "--recipe",
+        "w4a4",
+        "--epochs",
+        "1",
+        "--out",
+        str(out),
+    ]
+    arguments += ["--run-folder", str(run), "--json", str(tmp_path / "q.json")]
+    first = runner.invoke(cli.app, arguments)
+    assert first.exit_code == 0, first.output
+    assert {p.name for p in run.iterdir()} >= {"log.csv", "checkpoint.pt", "config.json"}
+    content = out.read_bytes()
+    assert runner.invoke(cli.app, arguments).exit_code == 0  # continues from the end: nothing left to train
+    assert out.read_bytes() == content
+    written = json.loads((tmp_path / "q.json").read_text())
+    assert (written["kind"], written["execution"]) == ("qat", "integer")
+
+
+def test_scalings_prints_the_table(weights: Path, tmp_path: Path) -> None:
+    result_file = tmp_path / "s.json"
+    arguments = ["scalings", *DIGITS, "--weights", str(weights), "--bits", "8", "--json", str(result_file)]
+    result = runner.invoke(cli.app, arguments)
+    assert result.exit_code == 0, result.output
+    for scaling in ("max-abs", "3-sigma", "percentile 99.9"):
+        assert scaling in result.output
+    assert len(json.loads(result_file.read_text())) == 6
+
+
+def test_compare_then_report(weights: Path, tmp_path: Path) -> None:
+    results, page = tmp_path / "out.json", tmp_path / "out.html"
+    arguments = [
+        "compare",
+        *DIGITS,
+        "--weights",
+        str(weights),
+        "--formats",
+        "fp32,fp16,int8",
+        "--batch-size",
+        "8",
+    ]
+    arguments += ["--calibration", "64", "--json", str(results), "--html", str(page)]
+    result = runner.invoke(cli.app, arguments)
+    assert result.exit_code == 0, result.output
+    rows = json.loads(results.read_text())["rows"]
+    assert [row["format"] for row in rows] == ["fp32", "fp16", "int8"]
+    assert "| int8" in result.output
+    again = tmp_path / "again.html"
+    assert runner.invoke(cli.app, ["report", str(results), "--html", str(again)]).exit_code == 0
+    assert again.read_text() == page.read_text()

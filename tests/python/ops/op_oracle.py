@@ -1,0 +1,378 @@
+"""The operators' formulas once more, in numpy and exact integers: the Python twin of csrc/kernels/arith.h.
+
+Each function takes an operator's arguments and returns what it must return, bit by bit.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+f32 = np.float32
+
+
+# ---- arith.h ----
+
+
+def round_and_clamp(t: np.ndarray, zero_point, qmin: int, qmax: int) -> np.ndarray:
+    """clamp(round_half_even(t) + zero_point, qmin, qmax) of float32 t; a NaN becomes zero_point."""
+    zero_point = np.asarray(zero_point, dtype=np.int64)
+    clipped = np.clip(t, (qmin - zero_point).astype(f32), (qmax - zero_point).astype(f32))
+    rounded = np.where(np.isnan(t), 0, np.rint(clipped)).astype(np.int64) + zero_point
+    return np.clip(rounded, qmin, qmax)
+
+
+def activate(t: np.ndarray, activation: str, args, slopes=None) -> np.ndarray:
+    """`slopes` broadcasts against t."""
+    args = [f32(a) for a in args]
+    if activation == "clip":
+        return np.minimum(np.maximum(t, args[0]), args[1])
+    if activation == "leaky_relu":
+        return np.where(t < 0, t * args[0], t)
+    if activation == "prelu":
+        return np.where(t < 0, t * slopes, t)
+    if activation == "hardsigmoid":
+        return np.minimum(np.maximum(t * args[0] + args[1], f32(0)), args[2])
+    if activation == "hardswish":
+        return t * np.minimum(np.maximum(t * args[0] + f32(0.5), f32(0)), f32(1))
+    assert activation == "none"
+    return t
+
+
+def code_dtype(qmin: int) -> torch.dtype:
+    return torch.uint8 if qmin >= 0 else torch.int8
+
+
+def codes(q: np.ndarray, qmin: int) -> Tensor:
+    return torch.as_tensor(np.asarray(q)).to(code_dtype(qmin))
+
+
+def one(x: Tensor):
+    """The value of a tensor of one element, as float32 or int."""
+    return f32(x.item()) if x.is_floating_point() else int(x.item())
+
+
+# ---- quantize ----
+
+
+def spread(values: Tensor, shape, axis: int, group_size: int) -> np.ndarray:
+    """Scales or zero points as an array that broadcasts against `shape`."""
+    array = values.numpy()
+    if group_size:
+        groups = np.arange(shape[1]) // group_size
+        return array[:, groups].reshape(*shape[:2], *[1] * (len(shape) - 2))
+    if array.size == 1:
+        return array.reshape([1] * len(shape))
+    view = [1] * len(shape)
+    view[axis] = array.size
+    return array.reshape(view)
+
+
+def quantize(input, scale, zero_point, qmin, qmax, axis=0, group_size=0):
+    s, z = (spread(v, input.shape, axis, group_size) for v in (scale, zero_point))
+    with np.errstate(over="ignore"):
+        t = input.float().numpy() / s
+    return codes(round_and_clamp(t, z, qmin, qmax), qmin)
+
+
+def dequantize(input, scale, zero_point, axis=0, group_size=0):
+    s, z = (spread(v, input.shape, axis, group_size) for v in (scale, zero_point))
+    return torch.from_numpy((input.numpy().astype(np.int64) - z).astype(f32) * s)
+
+
+def dynamic_quantize(input, qmin=0, qmax=255, per_sample=False):
+    x = input.float().numpy()
+    rows = x.reshape(len(x), math.prod(x.shape[1:])) if per_sample else x.reshape(1, -1)
+    low = np.minimum(rows.min(axis=1, initial=np.inf), f32(0))
+    high = np.maximum(rows.max(axis=1, initial=-np.inf), f32(0))
+    scale = (high - low) / f32(qmax - qmin)
+    scale[low == high] = 1
+    zero_point = np.clip(np.rint(f32(qmin) - low / scale), qmin, qmax).astype(np.int32)
+    zero_point[low == high] = np.clip(0, qmin, qmax)
+    scale, zero_point = torch.from_numpy(scale.astype(f32)), torch.from_numpy(zero_point)
+    return quantize(input, scale, zero_point, qmin, qmax), scale, zero_point
+
+
+def fake_quantize(input, scale, zero_point, qmin, qmax, axis=0, group_size=0):
+    s, z = (spread(v.detach(), input.shape, axis, group_size) for v in (scale, zero_point))
+    x = input.detach().float().numpy()
+    with np.errstate(invalid="ignore"):
+        q = round_and_clamp(x / s, np.rint(z), qmin, qmax)
+    y = np.where(np.isnan(x), x, (q - np.rint(z).astype(np.int64)).astype(f32) * s)
+    return torch.from_numpy(y).to(input.dtype)
+
+
+def lsq(input, scale, zero_point, qmin, qmax, grad_factor=0.0, axis=0, group_size=0):
+    return fake_quantize(input, scale, zero_point, qmin, qmax, axis, group_size)
+
+
+def fake_quantize_backward(grad, input, scale, zero_point, qmin, qmax, axis=0, group_size=0, factor=1.0):
+    """The first exactly; the sums of the others in float64."""
+    s, z = (spread(v.detach(), input.shape, axis, group_size) for v in (scale, zero_point))
+    x, dy = (v.detach().float().numpy() for v in (input, grad))
+    t = x / s
+    low, high = qmin - np.rint(z), qmax - np.rint(z)
+    below, above = np.rint(t) < low, np.rint(t) > high
+    inside = ~(below | above)
+    by_scale = np.where(inside, np.rint(t) - t, np.where(below, low, high)).astype(np.float64) * dy
+    by_zero_point = np.where(inside, 0.0, -dy.astype(np.float64) * s)
+
+    def summed(terms):
+        out = np.zeros(scale.numel())
+        index = np.arange(scale.numel()).reshape(scale.shape)
+        np.add.at(out, np.broadcast_to(spread(torch.from_numpy(index), x.shape, axis, group_size), x.shape), terms)
+        return torch.from_numpy((out * factor).astype(f32)).reshape(scale.shape)
+
+    return torch.from_numpy(np.where(inside, dy, f32(0))).to(input.dtype), summed(by_scale), summed(by_zero_point)
+
+
+def lsq_backward(grad, input, scale, zero_point, qmin, qmax, grad_factor=0.0, axis=0, group_size=0):
+    factor = grad_factor or 1 / math.sqrt(max(input.numel() / scale.numel(), 1) * qmax)
+    return fake_quantize_backward(grad, input, scale, zero_point, qmin, qmax, axis, group_size, factor)
+
+
+# ---- statistics ----
+
+
+def min_max(input):
+    x = input.float().numpy().ravel()
+    finite = x[np.isfinite(x)]
+    low, high = finite.min(initial=np.inf), finite.max(initial=-np.inf)
+    return torch.tensor(low), torch.tensor(high), torch.tensor(x.size - finite.size)
+
+
+def moments(input):
+    """Exactly rounded sums: the operator's differ in the last bits."""
+    x = input.double().numpy().ravel()
+    finite = x[np.isfinite(x)]
+    sums = [torch.tensor(math.fsum(v), dtype=torch.float64) for v in (finite, finite * finite)]
+    return *sums, torch.tensor(x.size - finite.size)
+
+
+def histogram(input, low, high, bins):
+    x = input.float().numpy().ravel()
+    x = x[np.isfinite(x)]
+    low, high = f32(low), f32(high)
+    inside = x[(x >= low) & (x <= high)].astype(np.float64)
+    place = np.floor((inside - np.float64(low)) * (bins / (np.float64(high) - np.float64(low))))
+    counts = np.bincount(np.minimum(place, bins - 1).astype(np.int64), minlength=bins)
+    return torch.from_numpy(counts), torch.tensor(x.size - inside.size)
+
+
+# ---- conv2d, linear ----
+
+
+def pair(value) -> list[int]:
+    return [value, value] if isinstance(value, int) else list(value)
+
+
+def centered(q: Tensor, zero_point: Tensor | None, axis: int) -> Tensor:
+    """q - zero_point in float64, where every sum below 2^53 is exact."""
+    if zero_point is None:
+        return q.double()
+    view = [1] * q.dim()
+    view[axis] = zero_point.numel()
+    return q.double() - zero_point.double().reshape(view)
+
+
+def accumulators(input, weight, input_zero_point, weight_zero_point, stride, padding, dilation, groups) -> np.ndarray:
+    top, left, bottom, right = [padding] * 4 if isinstance(padding, int) else padding
+    x = F.pad(centered(input, input_zero_point, 0), (left, right, top, bottom))
+    w = centered(weight, weight_zero_point, 0)
+    if len(x) == 0:
+        x = x.new_zeros(1, *x.shape[1:])
+        return F.conv2d(x, w, None, pair(stride), 0, pair(dilation), groups).numpy().astype(np.int64)[:0]
+    return F.conv2d(x, w, None, pair(stride), 0, pair(dilation), groups).numpy().astype(np.int64)
+
+
+def conv2d_s32(input, weight, input_zero_point=None, weight_zero_point=None, stride=1, padding=0, dilation=1, groups=1):
+    acc = accumulators(input, weight, input_zero_point, weight_zero_point, stride, padding, dilation, groups)
+    return torch.from_numpy(acc).to(torch.int32)
+
+
+def scaled(input, input_scale, input_zero_point, weight, weight_scale, weight_zero_point, bias, output_scale,
+           geometry, group_size) -> np.ndarray:  # fmt: skip
+    """Accumulators and bias in units of the output scale, float32."""
+    s_x, s_y = input_scale.numpy().reshape(-1, 1, 1, 1), f32(output_scale)
+    real_bias = f32(0) if bias is None else (bias.numpy().reshape(1, -1, 1, 1) / s_y).astype(f32)
+    integer_bias = bias is not None and not bias.is_floating_point()
+
+    def multiplier(s_w):
+        return (s_x * s_w.reshape(1, -1, 1, 1)) / s_y
+
+    if group_size:
+        t = None
+        for g in range(weight_scale.shape[1]):
+            part = slice(g * group_size, (g + 1) * group_size)
+            acc = accumulators(input[:, part], weight[:, part], input_zero_point, weight_zero_point, *geometry)
+            term = acc.astype(f32) * multiplier(weight_scale[:, g].numpy())
+            t = term if t is None else t + term
+        return t if bias is None else t + real_bias
+    acc = accumulators(input, weight, input_zero_point, weight_zero_point, *geometry)
+    if integer_bias:
+        acc = acc + bias.numpy().reshape(1, -1, 1, 1)
+    t = acc.astype(f32) * multiplier(weight_scale.numpy())
+    return t if bias is None or integer_bias else t + real_bias
+
+
+def conv2d(input, input_scale, input_zero_point, weight, weight_scale, weight_zero_point, bias, output_scale,
+           output_zero_point, qmin, qmax, stride=1, padding=0, dilation=1, groups=1, activation="none",
+           activation_args=(), slopes=None, residual=None, residual_scale=None, residual_zero_point=None,
+           group_size=0):  # fmt: skip
+    s_y = one(output_scale)
+    t = scaled(input, input_scale, input_zero_point, weight, weight_scale, weight_zero_point, bias, s_y,
+               (stride, padding, dilation, groups), group_size)  # fmt: skip
+    if residual is not None:
+        r = residual.numpy().astype(np.int64) - one(residual_zero_point)
+        t = t + r.astype(f32) * (one(residual_scale) / s_y)
+    t = activate(t, activation, activation_args, None if slopes is None else slopes.numpy().reshape(1, -1, 1, 1))
+    return codes(round_and_clamp(t, one(output_zero_point), qmin, qmax), qmin)
+
+
+def conv2d_f32(input, input_scale, input_zero_point, weight, weight_scale, weight_zero_point, bias, stride=1,
+               padding=0, dilation=1, groups=1, activation="none", activation_args=(), slopes=None,
+               group_size=0):  # fmt: skip
+    t = scaled(input, input_scale, input_zero_point, weight, weight_scale, weight_zero_point, bias, 1.0,
+               (stride, padding, dilation, groups), group_size)  # fmt: skip
+    t = activate(t, activation, activation_args, None if slopes is None else slopes.numpy().reshape(1, -1, 1, 1))
+    return torch.from_numpy(t.astype(f32))
+
+
+def column(x: Tensor | None) -> Tensor | None:
+    """[N, ..., K] as images [N, K, rows, 1]."""
+    if x is None:
+        return None
+    samples = x.shape[0] if x.dim() > 1 else 1
+    return x.reshape(samples, math.prod(x.shape[1:-1]), x.shape[-1]).transpose(1, 2).unsqueeze(3)
+
+
+def uncolumn(y: Tensor, input: Tensor) -> Tensor:
+    return y.squeeze(3).transpose(1, 2).reshape(*input.shape[:-1], y.shape[1])
+
+
+def linear_s32(input, weight, input_zero_point=None, weight_zero_point=None):
+    y = conv2d_s32(column(input), weight[:, :, None, None], input_zero_point, weight_zero_point)
+    return uncolumn(y, input)
+
+
+def linear(input, input_scale, input_zero_point, weight, weight_scale, weight_zero_point, bias, output_scale,
+           output_zero_point, qmin, qmax, activation="none", activation_args=(), slopes=None, residual=None,
+           residual_scale=None, residual_zero_point=None, group_size=0):  # fmt: skip
+    y = conv2d(column(input), input_scale, input_zero_point, weight[:, :, None, None], weight_scale,
+               weight_zero_point, bias, output_scale, output_zero_point, qmin, qmax, activation=activation,
+               activation_args=activation_args, slopes=slopes, residual=column(residual),
+               residual_scale=residual_scale, residual_zero_point=residual_zero_point,
+               group_size=group_size)  # fmt: skip
+    return uncolumn(y, input)
+
+
+def linear_f32(input, input_scale, input_zero_point, weight, weight_scale, weight_zero_point, bias,
+               activation="none", activation_args=(), slopes=None, group_size=0):  # fmt: skip
+    y = conv2d_f32(column(input), input_scale, input_zero_point, weight[:, :, None, None], weight_scale,
+                   weight_zero_point, bias, activation=activation, activation_args=activation_args, slopes=slopes,
+                   group_size=group_size)  # fmt: skip
+    return uncolumn(y, input)
+
+
+# ---- pooling ----
+
+
+def max_pool2d(input, kernel_size, stride=(), padding=0, dilation=1, ceil_mode=False):
+    stride = stride or kernel_size
+    return F.max_pool2d(input.double(), kernel_size, stride, padding, dilation, ceil_mode).to(input.dtype)
+
+
+def average(sums: np.ndarray, counts, scales, zero_points, qmin, qmax) -> Tensor:
+    ratio = one(scales[0]) / one(scales[1])
+    t = sums.astype(f32) * (ratio / np.asarray(counts, dtype=f32))
+    return codes(round_and_clamp(t, one(zero_points[1]), qmin, qmax), qmin)
+
+
+def avg_pool2d(input, input_scale, input_zero_point, output_scale, output_zero_point, qmin, qmax, kernel_size,
+               stride=(), padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):  # fmt: skip
+    stride = stride or kernel_size
+    x = centered(input, input_zero_point, 0)
+    window = (kernel_size, stride, padding, ceil_mode)
+    sums = F.avg_pool2d(x, *window, divisor_override=1).numpy()
+    counts = divisor_override
+    if counts is None:  # the mean of ones is counted / (what the mean divides by)
+        ones = torch.ones(1, 1, *x.shape[2:], dtype=torch.float64)
+        inside = F.avg_pool2d(ones, *window, divisor_override=1).numpy()
+        counts = np.rint(inside / F.avg_pool2d(ones, *window, count_include_pad).numpy())
+    return average(sums, counts, (input_scale, output_scale), (input_zero_point, output_zero_point), qmin, qmax)
+
+
+def adaptive_avg_pool2d(input, input_scale, input_zero_point, output_scale, output_zero_point, qmin, qmax, output_size):
+    x = centered(input, input_zero_point, 0).numpy()
+    oh, ow = pair(output_size)
+    h, w = x.shape[2:]
+    sums, counts = np.zeros((*x.shape[:2], oh, ow)), np.zeros((oh, ow))
+    for i, j in itertools.product(range(oh), range(ow)):
+        rows = slice(i * h // oh, -(-(i + 1) * h // oh))
+        columns = slice(j * w // ow, -(-(j + 1) * w // ow))
+        sums[:, :, i, j] = x[:, :, rows, columns].sum(axis=(2, 3))
+        counts[i, j] = x[0:1, 0:1, rows, columns].size or 1
+    return average(sums, counts, (input_scale, output_scale), (input_zero_point, output_zero_point), qmin, qmax)
+
+
+# ---- pointwise, storage ----
+
+
+def add(a, a_scale, a_zero_point, b, b_scale, b_zero_point, output_scale, output_zero_point, qmin, qmax,
+        activation="none", activation_args=()):  # fmt: skip
+    s_y = one(output_scale)
+    left = centered(a, a_zero_point, 0).numpy().astype(f32) * (one(a_scale) / s_y)
+    right = centered(b, b_zero_point, 0).numpy().astype(f32) * (one(b_scale) / s_y)
+    t = activate(left + right, activation, activation_args)
+    return codes(round_and_clamp(t, one(output_zero_point), qmin, qmax), qmin)
+
+
+def mul(a, a_scale, a_zero_point, b, b_scale, b_zero_point, output_scale, output_zero_point, qmin, qmax,
+        activation="none", activation_args=()):  # fmt: skip
+    product = (centered(a, a_zero_point, 0) * centered(b, b_zero_point, 0)).numpy().astype(f32)
+    t = activate(product * ((one(a_scale) * one(b_scale)) / one(output_scale)), activation, activation_args)
+    return codes(round_and_clamp(t, one(output_zero_point), qmin, qmax), qmin)
+
+
+def cat(inputs, dim=1):
+    return torch.cat(list(inputs), dim)
+
+
+def lookup(input, table):
+    return table[input.long() + (128 if input.dtype == torch.int8 else 0)]
+
+
+def pack(input: Tensor, bits: int) -> Tensor:
+    per_byte = 8 // bits
+    rows = input.reshape(len(input), math.prod(input.shape[1:])).long() & (2**bits - 1)
+    rows = F.pad(rows, (0, -rows.shape[1] % per_byte))
+    shifts = torch.arange(per_byte) * bits
+    return (rows.unflatten(1, (-1, per_byte)) << shifts).sum(2).to(torch.uint8)
+
+
+def unpack(packed: Tensor, sizes, bits: int) -> Tensor:
+    shifts = torch.arange(8 // bits) * bits
+    values = (packed.long().unsqueeze(2) >> shifts) & (2**bits - 1)
+    values = torch.where(values >= 2 ** (bits - 1), values - 2**bits, values)
+    return values.flatten(1)[:, : math.prod(sizes[1:])].reshape(sizes).to(torch.int8)
+
+
+def pack_int4(input):
+    return pack(input, 4)
+
+
+def unpack_int4(packed, sizes):
+    return unpack(packed, sizes, 4)
+
+
+def pack_int2(input):
+    return pack(input, 2)
+
+
+def unpack_int2(packed, sizes):
+    return unpack(packed, sizes, 2)

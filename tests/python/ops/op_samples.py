@@ -1,0 +1,509 @@
+"""Arguments for every operator: layouts, empty batches, odd sizes, every optional argument.
+
+`SAMPLES[name]` is what the tests of values, opcheck, threads and instruction sets walk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import op_oracle
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sample:
+    operator: str
+    id: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+    def run(self) -> Any:
+        return getattr(torch.ops.ptqx, self.operator)(*self.args, **self.kwargs)
+
+    def expected(self) -> Any:
+        return getattr(op_oracle, self.operator)(*self.args, **self.kwargs)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def reals(*shape: int, seed: int = 0, spread: float = 3.0) -> Tensor:
+    return torch.randn(shape, generator=generator(seed)) * spread
+
+
+def u8(*shape: int, seed: int = 1) -> Tensor:
+    return torch.randint(0, 256, shape, generator=generator(seed)).to(torch.uint8)
+
+
+def s8(*shape: int, seed: int = 2, low: int = -128, high: int = 128) -> Tensor:
+    return torch.randint(low, high, shape, generator=generator(seed)).to(torch.int8)
+
+
+def scale(value: float = 0.05) -> Tensor:
+    return torch.tensor([value])
+
+
+def zero(value: int = 0) -> Tensor:
+    return torch.tensor([value], dtype=torch.int32)
+
+
+def scales(*shape: int, seed: int = 3) -> Tensor:
+    return torch.rand(shape, generator=generator(seed)) * 0.05 + 0.01
+
+
+def zeros(*shape: int, low: int = 100, high: int = 150) -> Tensor:
+    return torch.randint(low, high, shape, generator=generator(4), dtype=torch.int32)
+
+
+def layouts(x: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """The same values at different places in memory."""
+    yield "contiguous", x.contiguous()
+    if x.dim() == 4:
+        yield "channels-last", x.contiguous(memory_format=torch.channels_last)
+    wide = torch.stack([x, x], dim=-1)
+    yield "sliced", wide[..., 0]
+    yield "transposed", x.transpose(0, -1).contiguous().transpose(0, -1)
+    flat = torch.cat([x.new_zeros(1), x.reshape(-1)])
+    yield "misaligned", flat[1:].view(x.shape)
+
+
+IMAGES = (2, 5, 7, 3)  # odd in every dimension
+
+
+def quantize_samples() -> Iterator[Sample]:
+    def sample(id: str, *args: Any) -> Sample:
+        return Sample("quantize", id, args)
+
+    for layout, x in layouts(reals(*IMAGES)):
+        yield sample(layout, x, scale(), zero(128), 0, 255)
+        yield sample(f"{layout}-per-channel", x, scales(5), zeros(5), 0, 255, 1)
+        yield sample(f"{layout}-ragged-groups", x, scales(2, 2), zeros(2, 2), 0, 255, 0, 3)
+    yield sample("int8", reals(*IMAGES), scale(), zero(-3), -128, 127)
+    yield sample("narrow", reals(4, 9), scale(), zero(), -127, 127)
+    yield sample("int4-axis-0", reals(6, 4, 3, 3), scales(6), zeros(6, low=0, high=1), -8, 7, 0)
+    yield sample("axis-last", reals(6, 33), scales(33), zeros(33), 0, 255, -1)
+    yield sample("whole-groups", reals(3, 8), scales(3, 2), zeros(3, 2), 0, 255, 0, 4)
+    yield sample("near-ties", torch.arange(-600, 600) * 0.05 * 0.5, scale(), zero(128), 0, 255)
+    yield sample("bfloat16", reals(3, 17).bfloat16(), scale(), zero(7), 0, 255)
+    yield sample("float16", reals(3, 17).half(), scale(), zero(7), 0, 255)
+    yield sample("huge", torch.tensor([3e38, -3e38, 1e-40]), scale(1e-3), zero(9), 0, 255)
+    yield sample("no-samples", reals(0, 3, 4, 4), scale(), zero(), 0, 255)
+    yield sample("no-pixels", reals(2, 3, 0, 4), scale(), zero(), 0, 255)
+    yield sample("one-pixel", reals(2, 1, 1, 1), scale(), zero(), 0, 255)
+    yield sample("scalar", torch.tensor(1.3), torch.tensor(0.1), torch.tensor(3, dtype=torch.int32), 0, 255)
+    yield sample("many", reals(300, 1001), scale(), zero(128), 0, 255)
+
+
+def dequantize_samples() -> Iterator[Sample]:
+    def sample(id: str, *args: Any) -> Sample:
+        return Sample("dequantize", id, args)
+
+    for layout, x in layouts(u8(*IMAGES)):
+        yield sample(layout, x, scale(), zero(128))
+        yield sample(f"{layout}-ragged-groups", x, scales(2, 3), zeros(2, 3), 0, 2)
+    yield sample("int8-axis-0", s8(6, 4, 3, 3), scales(6), zeros(6, low=-3, high=3))
+    accumulators = torch.randint(-(2**30), 2**30, (3, 5), generator=generator(), dtype=torch.int32)
+    yield sample("int32", accumulators, scale(1e-4), zero())
+    yield sample("no-samples", u8(0, 3, 4, 4), scale(), zero())
+    yield sample("many", s8(300, 1001), scale(), zero(5))
+
+
+def dynamic_quantize_samples() -> Iterator[Sample]:
+    def sample(id: str, *args: Any) -> Sample:
+        return Sample("dynamic_quantize", id, args)
+
+    for layout, x in layouts(reals(*IMAGES)):
+        yield sample(layout, x)
+        yield sample(f"{layout}-per-sample", x, 0, 255, True)
+    yield sample("int8", reals(3, 17), -128, 127)
+    yield sample("positive", reals(3, 17).abs() + 20)
+    yield sample("negative", -reals(3, 17).abs() - 1, 0, 255, True)
+    yield sample("all-zero", torch.zeros(2, 3), -128, 127, True)
+    yield sample("no-samples", reals(0, 3, 4, 4), 0, 255, True)
+    yield sample("many", reals(2, 70001), 0, 255, True)
+
+
+def fake_quantize_arguments() -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Without grad_factor, which lsq has before axis."""
+    for layout, x in layouts(reals(*IMAGES)):
+        yield layout, (x, scale(), zero(128), 0, 255)
+        yield f"{layout}-per-channel", (x, scales(5), zeros(5), 0, 255, 1)
+        yield f"{layout}-ragged-groups", (x, scales(2, 2), zeros(2, 2), 0, 255, 0, 3)
+    yield "weights", (reals(6, 4, 3, 3), scales(6), zeros(6, low=0, high=1), -7, 7, 0)
+    yield "whole-groups", (reals(3, 8), scales(3, 2), zeros(3, 2), 0, 255, 0, 4)
+    yield "float-zero-point", (reals(4, 9), scale(), torch.tensor([2.5]), 0, 15)
+    yield "bfloat16", (reals(3, 17).bfloat16(), scale(), zero(7), 0, 255)
+    yield "float16", (reals(3, 17).half(), scale(), zero(7), 0, 255)
+    yield "float64", (reals(3, 17).double(), scale(), zero(7), 0, 255)
+    yield "no-samples", (reals(0, 3, 4, 4), scale(), zero(), 0, 255)
+    yield "many", (reals(300, 1001), scale(), zero(128), 0, 255)
+
+
+def fake_quantize_samples() -> Iterator[Sample]:
+    for id, args in fake_quantize_arguments():
+        yield Sample("fake_quantize", id, args)
+    special = torch.tensor([math.nan, math.inf, -math.inf, -0.0, 0.01, -0.01])
+    yield Sample("fake_quantize", "special-values", (special, scale(), zero(3), 0, 15))
+
+
+def fake_quantize_backward_samples() -> Iterator[Sample]:
+    for id, args in fake_quantize_arguments():
+        grad = reals(*args[0].shape, seed=9, spread=1.0).to(args[0].dtype)
+        yield Sample("fake_quantize_backward", id, (grad, *args))
+    x = reals(2, 5, 4, 4)
+    yield Sample("fake_quantize_backward", "expanded-grad", (torch.ones(()).expand(x.shape), x, scale(), zero(8), 0, 15))
+
+
+def with_grad_factor(sample: Sample, operator: str, factor: float) -> Sample:
+    place = 5 if operator == "lsq" else 6
+    args = (*sample.args[:place], factor, *sample.args[place:])
+    return Sample(operator, sample.id, args, sample.kwargs)
+
+
+def lsq_samples() -> Iterator[Sample]:
+    for sample in fake_quantize_samples():
+        yield with_grad_factor(sample, "lsq", 0.0)
+
+
+def lsq_backward_samples() -> Iterator[Sample]:
+    for sample in fake_quantize_backward_samples():
+        yield with_grad_factor(sample, "lsq_backward", 0.25 if sample.id == "weights" else 0.0)
+
+
+def statistics_samples(operator: str, *args: Any) -> Iterator[Sample]:
+    for layout, x in layouts(reals(*IMAGES)):
+        yield Sample(operator, layout, (x, *args))
+    broken = reals(3, 50)
+    broken[1, 3:7] = torch.tensor([math.nan, math.inf, -math.inf, 2.0])
+    yield Sample(operator, "nonfinite", (broken, *args))
+    yield Sample(operator, "bfloat16", (reals(3, 17).bfloat16(), *args))
+    yield Sample(operator, "empty", (reals(0, 3), *args))
+    yield Sample(operator, "many", (reals(3, 70001), *args))
+
+
+GEOMETRIES: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
+    # input, weight, the rest
+    "3x3": ((2, 5, 7, 6), (6, 5, 3, 3), {"padding": 1}),
+    "1x1": ((2, 5, 7, 3), (7, 5, 1, 1), {}),
+    "asymmetric-padding": ((1, 3, 6, 5), (4, 3, 3, 2), {"padding": [0, 1, 2, 0]}),
+    "stride-3": ((2, 3, 11, 9), (4, 3, 4, 5), {"stride": [3, 2], "padding": 2}),
+    "dilated-groups": ((2, 8, 9, 9), (6, 4, 3, 3), {"padding": 2, "dilation": 2, "groups": 2}),
+    "depthwise": ((2, 9, 7, 7), (9, 1, 3, 3), {"padding": 1, "groups": 9}),
+    "depthwise-multiplier": ((1, 4, 6, 6), (8, 1, 5, 5), {"padding": 2, "stride": 2, "groups": 4}),
+    "7x7": ((1, 3, 15, 15), (17, 3, 7, 7), {"padding": 3, "stride": 2}),
+    "wide": ((1, 70, 5, 5), (66, 70, 3, 3), {"padding": 1}),
+    "one-pixel-out": ((2, 3, 3, 3), (1, 3, 3, 3), {}),
+    "no-samples": ((0, 3, 5, 5), (4, 3, 3, 3), {"padding": 1}),
+}
+
+
+def conv2d_s32_samples() -> Iterator[Sample]:
+    def sample(id: str, *args: Any, **kwargs: Any) -> Sample:
+        return Sample("conv2d_s32", id, args, kwargs)
+
+    for id, (x, w, rest) in GEOMETRIES.items():
+        yield sample(id, u8(*x), s8(*w), zero(131), None, **rest)
+    for layout, x in layouts(u8(2, 5, 7, 6)):
+        yield sample(layout, x, s8(4, 5, 3, 3), padding=1)
+    yield sample("int8-input", s8(2, 5, 6, 6), s8(4, 5, 3, 3), zero(-7), padding=1)
+    yield sample("uint8-weight", u8(2, 5, 6, 6), u8(4, 5, 3, 3, seed=8), zero(3), zeros(4), padding=1)
+    yield sample("uint8-weight-no-zero-point", u8(1, 2, 4, 4), u8(3, 2, 3, 3, seed=8))
+    yield sample("depthwise-weight-zero-point", u8(1, 5, 6, 6), s8(5, 1, 3, 3), zero(9), zero(-5), groups=5)
+    yield sample("extremes", torch.full((1, 64, 4, 4), 255, dtype=torch.uint8), torch.full((8, 64, 3, 3), -128,
+                 dtype=torch.int8), zero(), padding=1)  # fmt: skip
+
+
+def bias_for(channels: int) -> Tensor:
+    return torch.randint(-5000, 5000, (channels,), generator=generator(6), dtype=torch.int32)
+
+
+ACTIVATIONS: dict[str, list[float]] = {
+    "clip": [0.0, math.inf],
+    "leaky_relu": [0.1],
+    "prelu": [],
+    "hardsigmoid": [1 / 6, 5.0, 10.0],
+    "hardswish": [0.4],
+}
+
+
+def conv2d_samples() -> Iterator[Sample]:
+    def sample(id: str, x: Tensor, w: Tensor, weight_scale: Tensor, *, input_zero_point: int = 120,
+               weight_zero_point: Tensor | None = None, bias: Tensor | None = None, output_zero_point: int = 110,
+               qmin: int = 0, qmax: int = 255, **rest: Any) -> Sample:  # fmt: skip
+        args = (x, scale(0.02), zero(input_zero_point), w, weight_scale, weight_zero_point, bias, scale(0.7),
+                zero(output_zero_point), qmin, qmax)  # fmt: skip
+        return Sample("conv2d", id, args, rest)
+
+    for id, (x, w, rest) in GEOMETRIES.items():
+        yield sample(id, u8(*x), s8(*w), scales(w[0]), bias=bias_for(w[0]), **rest)
+    x, w = u8(2, 8, 7, 6), s8(5, 8, 3, 3)
+    for layout, laid_out in layouts(x):
+        yield sample(layout, laid_out, w, scale(), padding=1)
+    for activation, args in ACTIVATIONS.items():
+        slopes = {"slopes": scales(5)} if activation == "prelu" else {}
+        yield sample(activation, x, w, scales(5), padding=1, activation=activation, activation_args=args, **slopes)
+    residual = {"residual_scale": scale(0.3), "residual_zero_point": zero(100)}
+    yield sample("residual", x, w, scales(5), padding=1, residual=u8(2, 5, 7, 6), **residual)
+    yield sample("residual-int8", x, w, scales(5), padding=1, residual=s8(2, 5, 7, 6), activation="clip",
+                 activation_args=[0.0, 30.0], **residual)  # fmt: skip
+    yield sample("int8-in-and-out", s8(2, 8, 6, 6), w, scales(5), input_zero_point=-3, output_zero_point=-9,
+                 qmin=-128, qmax=127, bias=bias_for(5))  # fmt: skip
+    yield sample("uint8-weight", x, u8(5, 8, 3, 3, seed=8), scales(5), weight_zero_point=zeros(5))
+    yield sample("float-bias", x, w, scales(5), bias=reals(5))
+    for group_size in (4, 8):
+        groups = 8 // group_size
+        yield sample(f"groups-of-{group_size}", x, w, scales(5, groups), bias=reals(5), padding=1, group_size=group_size)
+    yield sample("ragged-groups", u8(1, 10, 5, 5), s8(70, 10, 3, 3), scales(70, 3), padding=1, group_size=4)
+    yield sample("int4-range", x, s8(5, 8, 3, 3, low=-8, high=8), scales(5), output_zero_point=3, qmax=15)
+
+
+def conv2d_f32_samples() -> Iterator[Sample]:
+    x, w = u8(3, 8, 6, 5), s8(5, 8, 3, 3)
+
+    def sample(id: str, input_scale: Tensor, input_zero_point: Tensor, weight_scale: Tensor, bias: Tensor | None,
+               x: Tensor = x, w: Tensor = w, **rest: Any) -> Sample:  # fmt: skip
+        args = (x, input_scale, input_zero_point, w, weight_scale, None, bias)
+        return Sample("conv2d_f32", id, args, rest)
+
+    yield sample("int32-bias", scale(), zero(120), scales(5), bias_for(5), padding=1)
+    yield sample("float-bias", scale(), zero(120), scales(5), reals(5), padding=1)
+    yield sample("per-sample", scales(3), zeros(3), scales(5), reals(5), padding=1)
+    yield sample("per-sample-relu", scales(3), zeros(3), scale(), None, activation="clip",
+                 activation_args=[0.0, math.inf])  # fmt: skip
+    yield sample("groups-of-4", scale(), zero(120), scales(5, 2), reals(5), padding=1, group_size=4)
+    yield sample("depthwise", scales(3), zeros(3), scales(8), None, w=s8(8, 1, 3, 3), padding=1, groups=8)
+    yield sample("no-samples", scale(), zero(), scales(5), None, x=u8(0, 8, 6, 5))
+
+
+def linear_inputs() -> Iterator[tuple[str, Tensor]]:
+    yield from layouts(u8(6, 37))
+    yield "vector", u8(37)
+    yield "3d", u8(2, 3, 37)
+    yield "4d", u8(2, 3, 5, 37)
+    yield "no-samples", u8(0, 37)
+
+
+def linear_s32_samples() -> Iterator[Sample]:
+    for id, x in linear_inputs():
+        yield Sample("linear_s32", id, (x, s8(11, 37), zero(120)))
+    yield Sample("linear_s32", "int8-by-uint8", (s8(6, 37), u8(70, 37), zero(-9), zeros(70)))
+
+
+def linear_samples() -> Iterator[Sample]:
+    output = (scale(0.7), zero(100), 0, 255)
+    for id, x in linear_inputs():
+        args = (x, scale(0.02), zero(120), s8(11, 37), scales(11), None, bias_for(11), *output)
+        yield Sample("linear", id, args)
+    args = (u8(4, 3, 24), scale(0.02), zero(120), s8(11, 24), scales(11), None, None, *output)
+    residual = {"residual": u8(4, 3, 11), "residual_scale": scale(0.3), "residual_zero_point": zero(100)}
+    yield Sample("linear", "residual-relu", args, {**residual, "activation": "clip", "activation_args": [0.0, 9.0]})
+    args = (u8(4, 24), scale(0.02), zero(120), s8(11, 24), scales(11, 3), None, reals(11), *output)
+    yield Sample("linear", "groups-of-8", args, {"group_size": 8})
+
+
+def linear_f32_samples() -> Iterator[Sample]:
+    for id, x in linear_inputs():
+        yield Sample("linear_f32", id, (x, scale(0.02), zero(120), s8(11, 37), scales(11), None, bias_for(11)))
+    weight = (s8(11, 37), scales(11), None, reals(11))
+    yield Sample("linear_f32", "per-sample", (u8(6, 37), scales(6), zeros(6), *weight))
+    yield Sample("linear_f32", "per-sample-3d", (u8(2, 3, 37), scales(2), zeros(2), *weight))
+    args = (u8(6, 37), scale(), zero(), s8(11, 37), scales(11, 5), None, reals(11))
+    yield Sample("linear_f32", "ragged-groups", args, {"group_size": 8})
+
+
+def max_pool2d_samples() -> Iterator[Sample]:
+    def sample(id: str, *args: Any, **kwargs: Any) -> Sample:
+        return Sample("max_pool2d", id, args, kwargs)
+
+    for layout, x in layouts(u8(2, 5, 7, 6)):
+        yield sample(layout, x, 2)
+    yield sample("int8", s8(2, 5, 7, 7), 3, 2, 1)
+    yield sample("wide", u8(1, 70, 8, 8), 2)
+    yield sample("dilated", u8(1, 3, 9, 9), [2, 3], [2, 1], [0, 1], 2)
+    yield sample("ceil-mode", u8(1, 3, 8, 6), 3, 2, 1, ceil_mode=True)
+    yield sample("no-samples", u8(0, 3, 8, 8), 2)
+
+
+QPARAMS = (scale(0.03), zero(117), scale(0.05), zero(90))
+
+
+def avg_pool2d_samples() -> Iterator[Sample]:
+    def sample(id: str, x: Tensor, *args: Any, **kwargs: Any) -> Sample:
+        return Sample("avg_pool2d", id, (x, *QPARAMS, 0, 255, *args), kwargs)
+
+    for layout, x in layouts(u8(2, 5, 7, 6)):
+        yield sample(layout, x, 2)
+    yield sample("padded", u8(1, 3, 8, 7), 3, 2, 1)
+    yield sample("padding-not-counted", u8(1, 3, 8, 7), 3, 2, 1, count_include_pad=False)
+    yield sample("ceil-mode", u8(1, 70, 8, 6), 3, 2, 1, True)
+    yield sample("divisor", u8(1, 3, 8, 7), [2, 3], divisor_override=5)
+    yield sample("no-samples", u8(0, 3, 8, 8), 2)
+    signed = (scale(0.03), zero(-7), scale(0.02), zero(-20))
+    yield Sample("avg_pool2d", "int8", (s8(1, 3, 8, 8), *signed, -128, 127, 2))
+
+
+def adaptive_avg_pool2d_samples() -> Iterator[Sample]:
+    def sample(id: str, x: Tensor, *args: Any) -> Sample:
+        return Sample("adaptive_avg_pool2d", id, (x, *QPARAMS, 0, 255, *args))
+
+    for layout, x in layouts(u8(2, 5, 7, 6)):
+        yield sample(layout, x, 1)
+    yield sample("uneven", u8(1, 70, 7, 5), [3, 2])
+    yield sample("larger", u8(1, 3, 2, 3), [5, 4])
+    yield sample("no-samples", u8(0, 3, 8, 8), 1)
+
+
+def arithmetic_samples(operator: str) -> Iterator[Sample]:
+    def sample(id: str, a: Tensor, b: Tensor, output_scale: float = 0.06, **kwargs: Any) -> Sample:
+        args = (a, scale(0.03), zero(117), b, scale(0.05), zero(90), scale(output_scale), zero(100), 0, 255)
+        return Sample(operator, id, args, kwargs)
+
+    for layout, a in layouts(u8(*IMAGES)):
+        yield sample(layout, a, u8(*IMAGES, seed=8))
+    yield sample("channels-right", u8(2, 5, 7, 3), u8(2, 5, 1, 1))
+    yield sample("channels-left", u8(2, 5, 1, 1), u8(2, 5, 7, 3))
+    yield sample("broadcast", u8(4, 1, 3), u8(5, 1))
+    yield sample("relu", u8(3, 70), u8(3, 70, seed=8), activation="clip", activation_args=[0.0, math.inf])
+    yield sample("hardswish", u8(3, 70), u8(3, 70, seed=8), activation="hardswish", activation_args=[0.01])
+    yield sample("no-samples", u8(0, 3, 4, 4), u8(0, 3, 4, 4))
+    yield sample("many", u8(70, 4001), u8(70, 4001, seed=8))
+    mixed = (s8(3, 9), scale(0.03), zero(-4), u8(3, 9), scale(0.05), zero(9), scale(0.06), zero(-1), -128, 127)
+    yield Sample(operator, "int8-and-uint8", mixed)
+
+
+def cat_samples() -> Iterator[Sample]:
+    for layout, x in layouts(u8(*IMAGES)):
+        yield Sample("cat", layout, ([x, u8(2, 2, 7, 3)],))
+    yield Sample("cat", "batch", ([s8(2, 5), s8(3, 5), s8(0, 5)], 0))
+    yield Sample("cat", "last", ([u8(2, 3, 5), u8(2, 3, 1)], -1))
+    yield Sample("cat", "single", ([u8(2, 3, 5, 5)],))
+
+
+def lookup_samples() -> Iterator[Sample]:
+    for layout, x in layouts(u8(*IMAGES)):
+        yield Sample("lookup", layout, (x, u8(256, seed=8)))
+    yield Sample("lookup", "int8", (s8(3, 50), s8(256)))
+    yield Sample("lookup", "no-samples", (u8(0, 3, 4, 4), u8(256)))
+
+
+def pack_samples(bits: int) -> Iterator[Sample]:
+    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1)
+    for layout, x in layouts(s8(6, 3, 3, 5, low=low, high=high)):
+        yield Sample(f"pack_int{bits}", layout, (x,))
+    yield Sample(f"pack_int{bits}", "long", (s8(3, 301, low=low, high=high),))
+    yield Sample(f"pack_int{bits}", "empty", (s8(0, 5, low=low, high=high),))
+
+
+def unpack_samples(bits: int) -> Iterator[Sample]:
+    for sizes in ([6, 3, 3, 5], [3, 301], [0, 5], [4]):
+        row = math.prod(sizes[1:])
+        packed = u8(sizes[0], -(-row * bits // 8))
+        yield Sample(f"unpack_int{bits}", "x".join(map(str, sizes)), (packed, sizes))
+
+
+# ---- a .ptqx file of two steps, written by hand from the format's description ----
+
+ENGINE_SCALE, ENGINE_ZERO, ENGINE_WEIGHT = scale(0.04), zero(120), s8(4, 12)
+ENGINE_WEIGHT_SCALE, ENGINE_BIAS = scales(4), bias_for(4)
+
+
+def engine_program() -> Tensor:
+    """quantize, then a linear layer with real results: [N, 12] -> [N, 4]."""
+    tensors = {
+        "classifier.bias": ("I32", ENGINE_BIAS),
+        "classifier.weight": ("I8", ENGINE_WEIGHT),
+        "classifier.weight_scale": ("F32", ENGINE_WEIGHT_SCALE),
+        "input.quantize.output_scale": ("F32", ENGINE_SCALE),
+        "input.quantize.output_zero_point": ("I32", ENGINE_ZERO),
+    }
+    codes_out = {"dtype": "uint8", "scale": "input.quantize.output_scale",
+                 "zero_point": "input.quantize.output_zero_point", "qmin": 0, "qmax": 255}  # fmt: skip
+    attrs = {"weight_shape": [4, 12], "weight_bits": 8, "group_size": 0, "activation": "none", "activation_args": []}
+    own = {key: f"classifier.{key}" for key in ("weight", "weight_scale", "bias")}
+    graph = {
+        "format": "ptqx", "version": 1, "producer": "a test", "info": {},
+        "input": {"name": "input", "shape": [12]},
+        "output": "classifier",
+        "nodes": [
+            {"name": "input.quantize", "op": "quantize", "inputs": ["input"], "attrs": {}, "tensors": {},
+             "output": codes_out},
+            {"name": "classifier", "op": "linear", "inputs": ["input.quantize"], "attrs": attrs, "tensors": own,
+             "output": {"dtype": "float32"}},
+        ],
+    }  # fmt: skip
+    document = json.dumps(graph)
+    checksum = hashlib.sha256(document.encode())
+    header: dict[str, Any] = {}
+    data = b""
+    for name, (dtype, tensor) in sorted(tensors.items()):
+        raw = tensor.numpy().tobytes()
+        shape = list(tensor.shape)
+        text = ",".join(map(str, shape))
+        checksum.update(b"\0".join([name.encode(), dtype.encode(), text.encode(), raw]))
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(raw)]}
+        data += raw
+    header["__metadata__"] = {"format": "ptqx", "version": "1", "graph": document, "sha256": checksum.hexdigest()}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return torch.frombuffer(bytearray(struct.pack("<Q", len(text)) + text + data), dtype=torch.uint8)
+
+
+def engine_run_expected(input: Tensor, program: Tensor, output_shape: list[int]) -> Tensor:
+    codes = op_oracle.quantize(input, ENGINE_SCALE, ENGINE_ZERO, 0, 255)
+    return op_oracle.linear_f32(codes, ENGINE_SCALE, ENGINE_ZERO, ENGINE_WEIGHT, ENGINE_WEIGHT_SCALE, None, ENGINE_BIAS)
+
+
+op_oracle.engine_run = engine_run_expected  # type: ignore[attr-defined]
+
+
+def engine_run_samples() -> Iterator[Sample]:
+    program = engine_program()
+    for layout, x in layouts(reals(5, 12)):
+        yield Sample("engine_run", layout, (x, program, [4]))
+    yield Sample("engine_run", "no-samples", (reals(0, 12), program, [4]))
+
+
+SAMPLES: dict[str, list[Sample]] = {
+    "quantize": list(quantize_samples()),
+    "dequantize": list(dequantize_samples()),
+    "dynamic_quantize": list(dynamic_quantize_samples()),
+    "fake_quantize": list(fake_quantize_samples()),
+    "fake_quantize_backward": list(fake_quantize_backward_samples()),
+    "lsq": list(lsq_samples()),
+    "lsq_backward": list(lsq_backward_samples()),
+    "min_max": list(statistics_samples("min_max")),
+    "moments": list(statistics_samples("moments")),
+    "histogram": list(statistics_samples("histogram", -4.0, 5.0, 37)),
+    "conv2d_s32": list(conv2d_s32_samples()),
+    "conv2d": list(conv2d_samples()),
+    "conv2d_f32": list(conv2d_f32_samples()),
+    "linear_s32": list(linear_s32_samples()),
+    "linear": list(linear_samples()),
+    "linear_f32": list(linear_f32_samples()),
+    "max_pool2d": list(max_pool2d_samples()),
+    "avg_pool2d": list(avg_pool2d_samples()),
+    "adaptive_avg_pool2d": list(adaptive_avg_pool2d_samples()),
+    "add": list(arithmetic_samples("add")),
+    "mul": list(arithmetic_samples("mul")),
+    "cat": list(cat_samples()),
+    "lookup": list(lookup_samples()),
+    "pack_int4": list(pack_samples(4)),
+    "unpack_int4": list(unpack_samples(4)),
+    "pack_int2": list(pack_samples(2)),
+    "unpack_int2": list(unpack_samples(2)),
+    "engine_run": list(engine_run_samples()),
+}
+ALL: list[Sample] = [sample for samples in SAMPLES.values() for sample in samples]
+
+
+def sample_id(sample: Sample) -> str:
+    return f"{sample.operator}-{sample.id}"
