@@ -63,15 +63,17 @@ struct Conv2dCall {
   const int32_t* input_zero_points = nullptr;  // [n], one per sample, instead of input_zero_point
   kernels::Tail tail;
   /// Per-group weights: tail.multiplier is [groups of input channels][out_channels], and
-  /// t = sum over ascending groups of float32(acc_g) * m_g, then + bias_f32.
+  /// t = sum over ascending groups of float32(acc_g) * m_g, then + bias_f32; tail.bias must be null.
   /// Dynamic activations: [n] factors, t = float32(acc) * (sample_scale[n] * multiplier[c]) + bias_f32.
   const float* sample_scale = nullptr;
   void* output;  // [n][oh][ow][out_channels] of uint8_t, int32_t or float, by tail.output
 };
 
-/// Bytes of scratch memory that a call needs, at most; 0 for most layers.
+/// Bytes of scratch memory that a call needs, on an int32 boundary: where the accumulators of each region
+/// start.
 size_t conv2d_scratch_bytes(const PackedConv2d& weight, const Conv2dCall& call, int threads);
 
+/// Throws std::invalid_argument if the padded input is smaller than the kernel.
 void conv2d(const PackedConv2d& weight, const Conv2dCall& call, const Executor& executor, void* scratch);
 
 /// A linear layer is a 1x1 convolution of n images of one pixel.

@@ -10,6 +10,7 @@
 #include <mutex>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -71,7 +72,11 @@ class Job {
 class ThreadExecutor::Pool {
  public:
   explicit Pool(int threads) : threads_(threads), process_(getpid()) {
-    for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { serve(); });
+    try {
+      for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { serve(); });
+    } catch (const std::system_error&) {
+      // The system has no more threads; fewer workers do the same work.
+    }
   }
 
   ~Pool() {

@@ -12,9 +12,9 @@ namespace ptqx::kernels {
 struct ConvTailArgs {
   /// The accumulators hold the bias already, so `tail->bias` is not read.
   const Tail* tail;
-  int64_t channel;           // first output channel of the block
-  int64_t channels;          // how many of them exist, at most 64; the rest of a row of accumulators is filling
-  const int64_t* places;     // [m] where each pixel's output channel 0 lies in output and residual
+  int64_t channel;        // first output channel of the block
+  int64_t channels;       // how many of them exist, at most 64; the rest of a row of accumulators is filling
+  const int64_t* places;  // [m] where each pixel's output channel 0 lies in output and residual
   const float* pixel_scale;  // [m], null for 1: multiplier[c] becomes pixel_scale[m] * multiplier[c]
   void* output;              // by tail->output
   bool scaled;               // the accumulators are float32 values, multiplied already

@@ -29,7 +29,7 @@ Tensor broadcast(const Tensor& values, const Tensor& input, int64_t axis, int64_
   if (group_size > 0) {
     shape[0] = input.size(0);
     shape[1] = input.size(1);
-    return floats.view({input.size(0), -1}).index_select(1, group_index(input, group_size)).view(shape);
+    return floats.index_select(1, group_index(input, group_size)).view(shape);
   }
   if (values.numel() == 1) return floats.view(shape);
   shape[static_cast<size_t>(axis < 0 ? axis + input.dim() : axis)] = values.numel();
@@ -39,11 +39,11 @@ Tensor broadcast(const Tensor& values, const Tensor& input, int64_t axis, int64_
 /// Sums of `terms`, shaped like input, over the elements of each scale.
 Tensor sum_per_scale(const Tensor& terms, const Tensor& scale, int64_t axis, int64_t group_size) {
   if (group_size > 0) {
-    const Tensor rows = terms.flatten(2).sum(2, false, at::kDouble).view({terms.size(0), terms.size(1)});
+    const Tensor rows = terms.unsqueeze(-1).flatten(2).sum(2, false, at::kDouble);
     return at::zeros(scale.sizes(), rows.options()).index_add(1, group_index(terms, group_size), rows).to(at::kFloat);
   }
   if (scale.numel() == 1) return terms.sum(at::kDouble).view(scale.sizes()).to(at::kFloat);
-  return terms.movedim(axis, 0).flatten(1).sum(1, false, at::kDouble).to(at::kFloat);
+  return terms.movedim(axis, 0).unsqueeze(-1).flatten(1).sum(1, false, at::kDouble).to(at::kFloat);
 }
 
 Tensor like(const Tensor& input, const Tensor& values) {

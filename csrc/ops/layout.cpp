@@ -47,8 +47,9 @@ void check_scale_shape(const Tensor& input, const Tensor& scale, const Tensor& z
                        int64_t group_size) {
   check_dtype(scale, "scale", {at::kFloat});
   TORCH_CHECK_VALUE(group_size >= 0, "group_size must be at least 0, got ", group_size);
-  TORCH_CHECK_VALUE(zero_point.sym_numel() == scale.sym_numel(), "zero_point must have as many elements as scale, ",
-                    scale.sym_sizes(), ", got shape ", zero_point.sym_sizes());
+  const bool per_tensor = scale.sym_numel() == 1 && zero_point.sym_numel() == 1;
+  TORCH_CHECK_VALUE(per_tensor || zero_point.sym_sizes() == scale.sym_sizes(), "zero_point must have the shape of scale, ",
+                    scale.sym_sizes(), ", got ", zero_point.sym_sizes());
   if (group_size > 0) {
     TORCH_CHECK_VALUE(input.dim() >= 2, "input must have at least 2 dimensions with group_size, got shape ",
                       input.sym_sizes());
@@ -58,7 +59,7 @@ void check_scale_shape(const Tensor& input, const Tensor& scale, const Tensor& z
                       ", got ", scale.sym_sizes());
     return;
   }
-  if (scale.sym_numel() == 1) return;
+  if (per_tensor) return;
   TORCH_CHECK_VALUE(-input.dim() <= axis && axis < input.dim(), "axis must lie in ", -input.dim(), "..",
                     input.dim() - 1, ", got ", axis);
   TORCH_CHECK_VALUE(scale.dim() == 1 && scale.sym_size(0) == input.sym_size(axis), "scale must have 1 or ",

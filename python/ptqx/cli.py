@@ -21,12 +21,13 @@ import typer.main
 from .errors import PtqxError
 
 if TYPE_CHECKING:
-    from torch import nn
-
+    from .graph import IntegerModel
     from .study.workload import Workload
 
 P = ParamSpec("P")
 BAD_INPUT, INTERRUPTED = 2, 130
+# The base of every mistake in the arguments themselves; typer exports only some of its children.
+UsageMistake: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
 
 app = typer.Typer(
     help="Quantize CNNs in PyTorch to integers and run them on the CPU.",
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0, 2 for wrong input, 130 after Ctrl-C."""
     try:
         status = typer.main.get_command(app).main(arguments, prog_name="ptqx", standalone_mode=False)
-    except typer.BadParameter.__mro__[2] as error:  # every mistake in the arguments themselves
+    except UsageMistake as error:
         message = error.format_message()
         command = error.ctx.command_path if error.ctx else "ptqx"
         if message:
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def guarded(command: Callable[P, None]) -> Callable[P, None]:
-    """Decorator: wrong input is one line and status 2, Ctrl-C one line and 130; PTQX_DEBUG=1 shows the traceback."""
+    """Decorator: wrong input is one line and status 2, Ctrl-C one line and 130; PTQX_DEBUG=1 shows more."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -92,7 +93,7 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
 @guarded
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo"),
-    threads: Threads = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     epochs: Annotated[int, typer.Option(min=1, help="Of training the float model.")] = 12,
 ) -> None:
     """Train a small CNN on embedded digits and compare it from fp32 down to 3 bits, in about a minute."""
@@ -260,7 +261,7 @@ def scalings(
     seed: Seed = 0,
     json_file: Json = None,
 ) -> None:
-    """Scale weights by max-abs, 3 sigma and percentile, per tensor and per channel: SQNR and top-1 of each."""
+    """Scale weights by max-abs, 3 sigma and percentile, per tensor and per channel: SQNR and top-1."""
     from .files import write_text
     from .study import scalings as run_scalings
 
@@ -328,7 +329,7 @@ def _parsed_options(pairs: list[str]) -> dict[str, Any]:
 
 
 def _finish(
-    model: nn.Module, work: Workload, recipe: str, kind: str, out: Path, json_file: Path | None
+    model: IntegerModel, work: Workload, recipe: str, kind: str, out: Path, json_file: Path | None
 ) -> None:
     """Write, test and describe an integer model."""
     from dataclasses import asdict

@@ -1,4 +1,5 @@
-"""Functions of one variable: one entry each. Those with a tail run inside a convolution's last step, all as tables.
+"""Functions of one variable: one entry each. Those with a tail run inside a convolution's last step, all as
+tables.
 
 Adding one: an entry of ACTIVATIONS. `real` computes it on float tensors of any width; `tail` gives kind and
 arguments of csrc/kernels/arith.h for an output scale (arguments are in units of that scale, float32).
@@ -50,7 +51,9 @@ _TABLE = (
         torch.relu,
         lambda s: _clip(s, 0.0, None),
     ),
-    Activation("relu6", (nn.ReLU6, F.relu6), lambda x: torch.clamp(x, 0.0, 6.0), lambda s: _clip(s, 0.0, 6.0)),
+    Activation(
+        "relu6", (nn.ReLU6, F.relu6), lambda x: torch.clamp(x, 0.0, 6.0), lambda s: _clip(s, 0.0, 6.0)
+    ),
     Activation(
         "hardtanh",
         (nn.Hardtanh, F.hardtanh, F.hardtanh_),
@@ -76,7 +79,11 @@ _TABLE = (
     Activation(
         "hardswish", (nn.Hardswish, F.hardswish), F.hardswish, lambda s: ("hardswish", [s / float32(6.0)])
     ),
-    Activation("sigmoid", (nn.Sigmoid, F.sigmoid, torch.sigmoid, torch.sigmoid_, "sigmoid", "sigmoid_"), torch.sigmoid),
+    Activation(
+        "sigmoid",
+        (nn.Sigmoid, F.sigmoid, torch.sigmoid, torch.sigmoid_, "sigmoid", "sigmoid_"),
+        torch.sigmoid,
+    ),
     Activation("silu", (nn.SiLU, F.silu), F.silu),
     Activation("tanh", (nn.Tanh, F.tanh, torch.tanh, torch.tanh_, "tanh", "tanh_"), torch.tanh),
     Activation(
@@ -87,8 +94,12 @@ _TABLE = (
     ),
     Activation("elu", (nn.ELU, F.elu), lambda x, alpha: F.elu(x, alpha), arguments=(("alpha", 1.0),)),
     Activation("mish", (nn.Mish, F.mish), F.mish),
-    Activation("softplus", (nn.Softplus,), lambda x, beta, threshold: F.softplus(x, beta, threshold),
-               arguments=(("beta", 1.0), ("threshold", 20.0))),
+    Activation(
+        "softplus",
+        (nn.Softplus,),
+        lambda x, beta, threshold: F.softplus(x, beta, threshold),
+        arguments=(("beta", 1.0), ("threshold", 20.0)),
+    ),
     Activation("softsign", (nn.Softsign, F.softsign), F.softsign),
     Activation("log_sigmoid", (nn.LogSigmoid, F.logsigmoid), F.logsigmoid),
     Activation("exp", (torch.exp, "exp"), torch.exp),

@@ -22,8 +22,8 @@ KEPT_SAMPLES = 16  # for convert's comparison
 def calibrate(prep: SimulatedModel, loader: Iterable[Any], progress: bool = False) -> SimulatedModel:
     """Find the scale of every quantizer from the batches of `loader`; what was observed before is forgotten.
 
-    Weights are fitted again as they are now. In a process group the statistics of all ranks are merged. The first
-    samples are kept in `prep.verification_batch` for `convert`.
+    Weights are fitted again as they are now. In a process group the statistics of all ranks are merged. The
+    first samples are kept in `prep.verification_batch` for `convert`.
 
     Args:
         prep: of `ptqx.prepare`.
@@ -34,7 +34,8 @@ def calibrate(prep: SimulatedModel, loader: Iterable[Any], progress: bool = Fals
         `prep` itself.
 
     Raises:
-        PtqxError: no batch, NaN or infinite values (naming the place and the count), or batches that don't fit.
+        PtqxError: no batch, NaN or infinite values (naming the place and the count), or batches that don't
+            fit.
     """
     keys = list(prep.graph.quantizers)
     quantizers = [prep.activation_quantizer(key) for key in keys]
@@ -68,5 +69,7 @@ def batch_input(batch: Any, sample_shape: tuple[int, ...]) -> Tensor:
         got = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
         raise PtqxError(f"loader: expected batches x or (x, y) with a floating-point tensor x, got {got}")
     if x.dim() != len(sample_shape) + 1 or x.shape[1] != sample_shape[0]:
-        raise PtqxError(f"loader: expected batches of shape [N, {', '.join(map(str, sample_shape))}], got {list(x.shape)}")
+        raise PtqxError(
+            f"loader: expected batches of shape [N, {', '.join(map(str, sample_shape))}], got {list(x.shape)}"
+        )
     return x.float()

@@ -34,10 +34,11 @@ class ConversionReport:
     Attributes:
         samples: how many inputs were compared; 0 if there were none to compare.
         compared: nodes whose values were equal, all of them.
-        agreement: share of samples for which train()'s fake-quantized arithmetic and the integer model have the same
-            largest output; the two are not the same arithmetic.
+        agreement: share of samples for which train()'s fake-quantized arithmetic and the integer model have
+            the same largest output; the two are not the same arithmetic.
         largest_difference: of their outputs.
-        widened: layer to how many output channels got a larger weight scale, so that their bias fits in int32.
+        widened: layer to how many output channels got a larger weight scale, so that their bias fits in
+            int32.
     """
 
     samples: int
@@ -50,12 +51,14 @@ class ConversionReport:
         lines = ["not verified: no calibration batch was kept and no `verify` loader given"]
         if self.samples:
             lines = [
-                f"{self.compared} of {self.compared} steps equal, bit by bit, to the simulated model in eval() "
-                f"({self.samples} samples)",
+                f"{self.compared} of {self.compared} steps equal, bit by bit, to the simulated model "
+                f"in eval() ({self.samples} samples)",
                 f"fake-quantized training arithmetic: top-1 agreement {100 * self.agreement:.2f} %, "
                 f"largest difference {self.largest_difference:.3g}",
             ]
-        lines += [f"{name}: {count} channels with a wider weight scale" for name, count in self.widened.items()]
+        lines += [
+            f"{name}: {count} channels with a wider weight scale" for name, count in self.widened.items()
+        ]
         return "\n".join(lines)
 
 
@@ -63,8 +66,8 @@ class ConversionReport:
 def convert(prep: SimulatedModel, verify: Iterable[Any] | None = None) -> IntegerModel:
     """Make the integer model of a calibrated (or trained) simulated model, and verify it.
 
-    On a batch, the codes of `prep` in eval() are compared with the integer model's after every step; they must be
-    equal. `prep` is not changed. The findings are in `model.report` and in the log of "ptqx".
+    On a batch, the codes of `prep` in eval() are compared with the integer model's after every step; they
+    must be equal. `prep` is not changed. The findings are in `model.report` and in the log of "ptqx".
 
     Args:
         prep: after `ptqx.calibrate`.
@@ -108,7 +111,9 @@ def _lowered(prep: SimulatedModel) -> IntegerModel:
         tensors.update({names[role]: tensor.contiguous() for role, tensor in lowered.tensors.items()})
         if node.op == "float":
             _copy_float_part(prep, node, tensors, modules)
-        nodes[node.name] = IntegerNode(node.name, node.op, inputs, lowered.attrs, names, output, _reason(node, lowered))
+        nodes[node.name] = IntegerNode(
+            node.name, node.op, inputs, lowered.attrs, names, output, _reason(node, lowered)
+        )
     output_name = alias.get(prep.graph.output, prep.graph.output)
     graph = IntegerGraph(prep.graph.input, prep.graph.input_shape, output_name, nodes)
     for name, tensor in tensors.items():
@@ -163,7 +168,9 @@ def _compared(prep: SimulatedModel, model: IntegerModel, batch: Tensor | None) -
     trained = prep.fake_quantized(batch)
     same = trained.flatten(1).argmax(1) == output.flatten(1).argmax(1)
     difference = float((trained - output).abs().max())
-    return ConversionReport(len(batch), len(model.graph.nodes), float(same.float().mean()), difference, widened)
+    return ConversionReport(
+        len(batch), len(model.graph.nodes), float(same.float().mean()), difference, widened
+    )
 
 
 def _require_equal(name: str, op: str, expected: Tensor | Codes, got: Tensor) -> None:
@@ -172,8 +179,8 @@ def _require_equal(name: str, op: str, expected: Tensor | Codes, got: Tensor) ->
     if values.shape != got.shape or bool(different.any()):
         count = int(different.sum()) if values.shape == got.shape else -1
         raise PtqxError(
-            f"{name} ({op}): {count} of {got.numel()} values of the integer model differ from the simulated one; "
-            "it is the first step that differs, and a defect of ptqx"
+            f"{name} ({op}): {count} of {got.numel()} values of the integer model differ from the "
+            "simulated one; it is the first step that differs, and a defect of ptqx"
         )
 
 

@@ -15,8 +15,8 @@ from .integer import IntegerModel
 
 @dataclass(frozen=True)
 class CoverageRow:
-    """One step: its operation, "integer" or "float" execution, bits of its weights (None without), multiplications
-    per sample, and why it is float ("" if it is not)."""
+    """One step: its operation, "integer" or "float" execution, bits of its weights (None without),
+    multiplications per sample, and why it is float ("" if it is not)."""
 
     name: str
     kind: str
@@ -45,12 +45,22 @@ class Coverage:
     def __str__(self) -> str:
         header = ("name", "kind", "execution", "bits", "MACs", "reason")
         cells = [
-            (r.name, r.kind, r.execution, "" if r.bits is None else str(r.bits), f"{r.macs:,}" if r.macs else "", r.reason)
+            (
+                r.name,
+                r.kind,
+                r.execution,
+                "" if r.bits is None else str(r.bits),
+                f"{r.macs:,}" if r.macs else "",
+                r.reason,
+            )
             for r in self.rows
         ]
         widths = [max(len(row[i]) for row in [header, *cells]) for i in range(len(header))]
         lines = [
-            "  ".join(c.rjust(w) if i in (3, 4) else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+            "  ".join(
+                c.rjust(w) if i in (3, 4) else c.ljust(w)
+                for i, (c, w) in enumerate(zip(row, widths, strict=True))
+            )
             for row in [header, *cells]
         ]
         lines.append(f"{100 * self.mac_share:.2f} % of {sum(r.macs for r in self.rows):,} MACs are integer")

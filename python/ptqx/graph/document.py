@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from ..errors import PtqxError
 
@@ -17,7 +17,8 @@ PRODUCER = "ptqx 0.1.0"
 
 @dataclass(frozen=True)
 class Output:
-    """What a node gives: "float32" values, or "uint8" codes in [qmin, qmax] whose scale and zero point are tensors."""
+    """What a node gives: "float32" values, or "uint8" codes in [qmin, qmax] whose scale and zero point are
+    tensors."""
 
     dtype: str = "float32"
     scale: str = ""
@@ -28,7 +29,8 @@ class Output:
 
 @dataclass(frozen=True)
 class IntegerNode:
-    """One step. `tensors` maps roles ("weight", "bias", …) to tensor names; `reason` says why it computes in float."""
+    """One step. `tensors` maps roles ("weight", "bias", …) to tensor names; `reason` says why it computes in
+    float."""
 
     name: str
     op: str
@@ -91,7 +93,9 @@ def graph_from_json(text: str) -> IntegerGraph:
         f"version {document.get('version')!r} of the graph; this ptqx reads version {VERSION}",
     )
     entry = document.get("input")
-    _require(isinstance(entry, dict) and isinstance(entry.get("name"), str), "input must be an object with a name")
+    _require(
+        isinstance(entry, dict) and isinstance(entry.get("name"), str), "input must be an object with a name"
+    )
     shape = entry.get("shape")
     _require(_is_shape(shape), f"input.shape: expected 1 to 4 positive whole numbers, got {shape!r}")
     nodes: dict[str, IntegerNode] = {}
@@ -100,13 +104,18 @@ def graph_from_json(text: str) -> IntegerGraph:
         node = _node_from_json(raw)
         _require(node.name not in nodes and node.name != entry["name"], f"two nodes are called {node.name!r}")
         for name in node.inputs:
-            _require(name in nodes or name == entry["name"], f"node {node.name!r} reads {name!r}, which is no earlier node")
+            _require(
+                name in nodes or name == entry["name"],
+                f"node {node.name!r} reads {name!r}, which is no earlier node",
+            )
         nodes[node.name] = node
     output = document.get("output")
     _require(output in nodes, f"output {output!r} is no node")
     _require(nodes[output].output.dtype == "float32", f"the output node {output!r} must give float32")
     info = document.get("info", {})
-    _require(isinstance(info, dict) and all(isinstance(v, str) for v in info.values()), "info must map to strings")
+    _require(
+        isinstance(info, dict) and all(isinstance(v, str) for v in info.values()), "info must map to strings"
+    )
     return IntegerGraph(entry["name"], tuple(shape), output, nodes, info)
 
 
@@ -152,8 +161,11 @@ def _output_from_json(name: str, raw: Mapping[str, Any]) -> Output:
     if dtype == "float32":
         return Output()
     _require(dtype == "uint8", f"node {name!r}: output.dtype must be 'uint8' or 'float32', got {dtype!r}")
-    scale, zero_point, qmin, qmax = (raw.get(key) for key in ("scale", "zero_point", "qmin", "qmax"))
-    _require(isinstance(scale, str) and isinstance(zero_point, str), f"node {name!r}: output needs tensor names")
+    keys = ("scale", "zero_point", "qmin", "qmax")
+    scale, zero_point, qmin, qmax = cast(tuple[str, str, int, int], tuple(raw.get(key) for key in keys))
+    _require(
+        isinstance(scale, str) and isinstance(zero_point, str), f"node {name!r}: output needs tensor names"
+    )
     _require(
         type(qmin) is int and type(qmax) is int and 0 <= qmin < qmax <= 255,
         f"node {name!r}: expected 0 <= qmin < qmax <= 255, got {qmin!r} and {qmax!r}",
@@ -177,7 +189,11 @@ def _is_strings(value: Any) -> bool:
 
 
 def _is_shape(value: Any) -> bool:
-    return isinstance(value, list) and 1 <= len(value) <= 4 and all(type(v) is int and 0 < v < 2**31 for v in value)
+    return (
+        isinstance(value, list)
+        and 1 <= len(value) <= 4
+        and all(type(v) is int and 0 < v < 2**31 for v in value)
+    )
 
 
 def _finite(value: Any) -> Any:

@@ -17,7 +17,8 @@ from .io import from_bytes, to_bytes
 class Engine(nn.Module):
     """An integer network compiled to one call of `torch.ops.ptqx.engine_run`. Made by `ptqx.compile`.
 
-    Input [N] + sample shape float32, output [N] + output_shape float32, equal bit by bit to the integer model's.
+    Input [N] + sample shape float32, output [N] + output_shape float32, equal bit by bit to the integer
+    model's.
 
     Attributes:
         program: uint8, the content of the .ptqx file; the only state.
@@ -54,7 +55,7 @@ class Engine(nn.Module):
 
 @torch.no_grad()
 def compile(qmodel: IntegerModel, example_inputs: Any) -> Engine:
-    """Compile an integer model to one operator call, and check on the example that both give the same bits.
+    """Compile an integer model to one operator call; check on the example that both give the same bits.
 
     Args:
         qmodel: of `ptqx.convert` or `ptqx.load`.
@@ -78,5 +79,7 @@ def compile(qmodel: IntegerModel, example_inputs: Any) -> Engine:
         raise PtqxError(f"the engine can't run this network: {str(error).splitlines()[0]}") from error
     if not torch.equal(got, expected):
         count = int((got != expected).sum())
-        raise PtqxError(f"the engine differs from the integer model in {count} outputs; it is a defect of ptqx")
+        raise PtqxError(
+            f"the engine differs from the integer model in {count} outputs; it is a defect of ptqx"
+        )
     return engine

@@ -1,11 +1,12 @@
 """The numbers of csrc/kernels/arith.h in float32 torch operations, one rounding each.
 
-The simulated model's exact path is made of these and of PyTorch's own convolution; no kernel of ours takes part.
+The simulated model's exact path is made of these and of PyTorch's own convolution; no kernel of ours takes
+part.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,8 @@ MAX_ACCUMULATOR = 2**31 - 1
 
 
 class QParams(NamedTuple):
-    """real = scale * (q - zero_point), q in [qmin, qmax] and not negative. scale, zero_point: float32 scalars."""
+    """real = scale * (q - zero_point), q in [qmin, qmax] and not negative. scale, zero_point: float32
+    scalars."""
 
     scale: Tensor
     zero_point: Tensor
@@ -80,7 +82,7 @@ def per_channel(parameter: Tensor, weight: Tensor) -> Tensor:
     return parameter.reshape(-1, 1, 1) if weight.dim() == 4 else parameter
 
 
-def convolve(x: Tensor, weight: Tensor, attrs: dict) -> Tensor:  # type: ignore[type-arg]
+def convolve(x: Tensor, weight: Tensor, attrs: dict[str, Any]) -> Tensor:
     """conv2d with padding on four sides, or linear, without a bias; the layer's shape in `attrs`."""
     if weight.dim() == 2:
         return F.linear(x, weight)
@@ -90,11 +92,13 @@ def convolve(x: Tensor, weight: Tensor, attrs: dict) -> Tensor:  # type: ignore[
     return F.conv2d(x, weight, None, attrs["stride"], (top, left), attrs["dilation"], attrs["groups"])
 
 
-def accumulate(x: Tensor, weight: Tensor, bias: Tensor | None, steps: int, attrs: dict) -> Tensor:  # type: ignore[type-arg]
-    """float32(acc), acc = convolution + bias, exact before that one rounding; all whole numbers, |x| <= steps.
+def accumulate(x: Tensor, weight: Tensor, bias: Tensor | None, steps: int, attrs: dict[str, Any]) -> Tensor:
+    """float32(acc), acc = convolution + bias, exact before that one rounding; all whole numbers, |x| <=
+    steps.
 
-    steps * max(sum |w|) + max |bias| < 2**24 proves that every partial sum is exact in float32, in any order. Where
-    it fails, w = 16 * high + low makes two convolutions of smaller sums; where that fails too, float64 is used.
+    steps * max(sum |w|) + max |bias| < 2**24 proves that every partial sum is exact in float32, in any order.
+    Where it fails, w = 16 * high + low makes two convolutions of smaller sums; where that fails too, float64
+    is used.
     """
     bound = _bound(weight, steps)
     if bound < EXACT_IN_FLOAT32:

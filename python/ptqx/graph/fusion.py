@@ -1,4 +1,5 @@
-"""Passes over a captured graph that change no value: folding, fusing and merging before quantizers are placed."""
+"""Passes over a captured graph that change no value: folding, fusing and merging before quantizers are
+placed."""
 
 from __future__ import annotations
 
@@ -28,8 +29,8 @@ def fuse(graph: Graph) -> None:
 def fuse_residuals(graph: Graph) -> None:
     """Let an addition be the end of the convolution that computes one operand: one rounding instead of two.
 
-    The convolution must have no other reader and no activation of its own. Of two candidates the larger one takes
-    the addition over; the other is the residual, in codes of its own quantizer.
+    The convolution must have no other reader and no activation of its own. Of two candidates the larger one
+    takes the addition over; the other is the residual, in codes of its own quantizer.
     """
     for node in graph:
         if node.op != "add":

@@ -17,8 +17,9 @@ from .operators.boundary import call_float
 class IntegerModel(nn.Module):
     """A network of integer operators, run one by one. Made by `ptqx.convert` or `ptqx.load`.
 
-    Input [N] + graph.input_shape float32, output float32. The state dict holds codes, scales and biases under the
-    names of the graph: `features.0.weight`, `features.0.weight_scale`, `features.0.output_scale`, … It compiles as
+    Input [N] + graph.input_shape float32, output float32. The state dict holds codes, scales and biases under
+    the names of the graph: `features.0.weight`, `features.0.weight_scale`, `features.0.output_scale`, … It
+        compiles as
     one graph, exports, and copies; it stays on the CPU in its own types.
 
     Attributes:
@@ -27,7 +28,10 @@ class IntegerModel(nn.Module):
     """
 
     def __init__(
-        self, graph: IntegerGraph, tensors: Mapping[str, Tensor], modules: Mapping[str, nn.Module] | None = None
+        self,
+        graph: IntegerGraph,
+        tensors: Mapping[str, Tensor],
+        modules: Mapping[str, nn.Module] | None = None,
     ) -> None:
         super().__init__()
         self.graph = graph
@@ -53,7 +57,9 @@ class IntegerModel(nn.Module):
         """forward; `keep` receives what every node gives (codes or float32)."""
         shape = self.graph.input_shape
         if x.dim() != len(shape) + 1 or x.shape[1] != shape[0] or not x.is_floating_point():
-            raise PtqxError(f"input: expected float32 of shape {['N', *shape]}, got {x.dtype} {list(x.shape)}")
+            raise PtqxError(
+                f"input: expected float32 of shape {['N', *shape]}, got {x.dtype} {list(x.shape)}"
+            )
         values: dict[str, Tensor] = {self.graph.input: x.float()}
         for node in self.graph.nodes.values():
             values[node.name] = OPERATORS[node.op].run(self, node, *[values[name] for name in node.inputs])
@@ -108,7 +114,7 @@ class IntegerModel(nn.Module):
         probe = fn(torch.zeros(1))
         if probe.dtype != torch.float32 or probe.device.type != "cpu":
             raise PtqxError(
-                f"an integer model can't become {probe.dtype} on {probe.device}: its codes and scales are what was "
-                "verified, and its kernels run on the CPU; convert or move the float model instead"
+                f"an integer model can't become {probe.dtype} on {probe.device}: its codes and scales "
+                "are what was verified, and its kernels run on the CPU; convert or move the float model instead"
             )
         return super()._apply(fn, recurse)

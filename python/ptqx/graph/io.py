@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from ..errors import PtqxError
@@ -31,8 +30,8 @@ def save(model: IntegerModel, path: str | os.PathLike[str], info: Mapping[str, s
         info: free strings kept in the file: model, dataset, recipe, class names, …
 
     Raises:
-        PtqxError: a part of the network stayed a Python module, or the file can't be written (a full disk leaves
-            what was there).
+        PtqxError: a part of the network stayed a Python module, or the file can't be written (a full disk
+            leaves what was there).
     """
     if not isinstance(model, IntegerModel):
         raise PtqxError(f"model: expected an integer model of ptqx.convert, got {type(model).__name__}")
@@ -45,7 +44,8 @@ def load(path: str | os.PathLike[str]) -> IntegerModel:
     """Read a .ptqx file; nothing in it is executed, and no model class is needed.
 
     Raises:
-        PtqxError: no such file, or anything in it that does not fit: lengths, offsets, checksum, version, graph.
+        PtqxError: no such file, or anything in it that does not fit: lengths, offsets, checksum, version,
+            graph.
     """
     path = Path(path)
     if not path.is_file():
@@ -57,13 +57,36 @@ def load(path: str | os.PathLike[str]) -> IntegerModel:
 
 
 def to_bytes(model: IntegerModel, info: Mapping[str, str] | None = None) -> bytes:
-    """The content of the .ptqx file."""
+    """The content of the .ptqx file: the same bytes for the same model."""
     if info:
         model.graph.info.update({str(k): str(v) for k, v in info.items()})
     graph = model.graph.to_json()
     tensors = {name: tensor.detach().contiguous().clone() for name, tensor in model.tensors().items()}
     metadata = {"format": FORMAT, "version": str(VERSION), "graph": graph, "sha256": _sha256(graph, tensors)}
-    return to_safetensors(tensors, metadata)
+    return _safetensors(tensors, metadata)
+
+
+def _safetensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file. Its own package writes the metadata in an order that changes from run to run."""
+    header: dict[str, Any] = {"__metadata__": metadata}
+    chunks, position = [], 0
+    for name in sorted(tensors, key=lambda n: (-tensors[n].element_size(), n)):  # aligned to their elements
+        data = _data(tensors[name])
+        offsets = [position, position + len(data)]
+        header[name] = {
+            "dtype": NAMES[tensors[name].dtype],
+            "shape": list(tensors[name].shape),
+            "data_offsets": offsets,
+        }
+        chunks.append(data)
+        position += len(data)
+    encoded = json.dumps(header, separators=(",", ":")).encode("utf-8")
+    encoded += b" " * (-len(encoded) % 8)
+    return b"".join([len(encoded).to_bytes(8, "little"), encoded, *chunks])
+
+
+def _data(tensor: Tensor) -> bytes:
+    return tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
 def from_bytes(content: bytes) -> IntegerModel:
@@ -106,14 +129,21 @@ def _parse_header(content: bytes) -> tuple[dict[str, str], dict[str, Any], memor
 
 
 def _read_tensors(entries: dict[str, Any], data: memoryview) -> dict[str, Tensor]:
-    """Views are copied; every entry must begin where the one before it ended, and the last end with the file."""
-    checked = sorted((_checked_entry(name, entry, len(data)) for name, entry in entries.items()), key=lambda e: e[2:])
+    """Views are copied; every entry must begin where the one before it ended, and the last end with the
+    file."""
+    checked = sorted(
+        (_checked_entry(name, entry, len(data)) for name, entry in entries.items()), key=lambda e: e[2:]
+    )
     tensors, position = {}, 0
-    for name, dtype, begin, end, shape in ((n, d, b, e, s) for n, d, b, e, s in checked):
+    for name, dtype, begin, end, shape in checked:
         if begin != position:
             raise PtqxError(f"tensor {name!r} begins at {begin}, expected {position}")
         position = end
-        raw = torch.frombuffer(bytearray(data[begin:end]), dtype=dtype) if end > begin else torch.empty(0, dtype=dtype)
+        raw = (
+            torch.frombuffer(bytearray(data[begin:end]), dtype=dtype)
+            if end > begin
+            else torch.empty(0, dtype=dtype)
+        )
         tensors[name] = raw.reshape(shape)
     if position != len(data):
         raise PtqxError(f"{len(data) - position} bytes after the last tensor")
@@ -152,7 +182,8 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _sha256(graph: str, tensors: Mapping[str, Tensor]) -> str:
-    """Over the graph, then for every tensor by name: name, dtype, shape, each followed by NUL, and its bytes."""
+    """Over the graph, then for every tensor by name: name, dtype, shape, each followed by NUL, and its
+    bytes."""
     digest = hashlib.sha256(graph.encode("utf-8"))
     for name in sorted(tensors, key=lambda n: n.encode("utf-8")):
         tensor = tensors[name]
@@ -160,12 +191,13 @@ def _sha256(graph: str, tensors: Mapping[str, Tensor]) -> str:
         if tensor.dtype not in NAMES:
             raise PtqxError(f"tensor {name!r} is {tensor.dtype}; a .ptqx file holds {', '.join(DTYPES)}")
         digest.update(f"{name}\0{NAMES[tensor.dtype]}\0{shape}\0".encode())
-        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        digest.update(_data(tensor))
     return digest.hexdigest()
 
 
 def _try_out(model: IntegerModel) -> None:
-    """Run it on no sample at all: whatever in the graph does not fit shows, and nothing large is allocated."""
+    """Run it on no sample at all: whatever in the graph does not fit shows, and nothing large is
+    allocated."""
     try:
         with torch.no_grad():
             model(torch.zeros(0, *model.graph.input_shape))

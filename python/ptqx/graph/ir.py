@@ -17,11 +17,13 @@ class Node:
     """One operation. Its values are read from the nodes in `inputs`.
 
     Attributes:
-        name: unique; the module's dotted path where there is a module, else the owner's path and the operation.
+        name: unique; the module's dotted path where there is a module, else the owner's path and the
+            operation.
         op: a key of `ptqx.graph.operators.OPERATORS`.
         inputs: names of nodes, or the graph's input.
         attrs: numbers, strings and lists that the operation needs.
-        params: role to the dotted path of a parameter or buffer of the float model: "weight", "bias", "bn_weight", …
+        params: role to the dotted path of a parameter or buffer of the float model: "weight", "bias",
+            "bn_weight", …
         module: dotted path of the module, for operations that call it.
         shape: of the result, without the batch dimension.
         source: "file.py:12", where the operation was written, if known.
@@ -75,7 +77,8 @@ class Graph:
     def __str__(self) -> str:
         lines = [f"{self.input}: input {list(self.input_shape)}"]
         lines += [
-            f"{n.name}: {n.op}({', '.join(n.inputs)}) {list(n.shape)}" + (f"  # float: {n.reason}" if n.reason else "")
+            f"{n.name}: {n.op}({', '.join(n.inputs)}) {list(n.shape)}"
+            + (f"  # float: {n.reason}" if n.reason else "")
             for n in self
         ]
         return "\n".join([*lines, f"output: {self.output}"])

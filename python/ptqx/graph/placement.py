@@ -47,8 +47,11 @@ def assign_kinds(graph: Graph, recipe: Recipe) -> dict[str, tuple[Scheme | None,
     return schemes
 
 
-def place_quantizers(graph: Graph, recipe: Recipe, schemes: dict[str, tuple[Scheme | None, Scheme | None]]) -> None:
-    """Insert quantize and dequantize nodes, give every node of codes its quantizer, share scales over concat."""
+def place_quantizers(
+    graph: Graph, recipe: Recipe, schemes: dict[str, tuple[Scheme | None, Scheme | None]]
+) -> None:
+    """Insert quantize and dequantize nodes, give every node of codes its quantizer, share scales over
+    concat."""
     _Placement(graph, recipe).run()
     _name_execution(graph)
     _share_concat_scales(graph)
@@ -124,8 +127,8 @@ def _name_execution(graph: Graph) -> None:
 def _share_concat_scales(graph: Graph) -> None:
     """All inputs of a concatenation come in its own codes.
 
-    A producer that only it reads (through nodes that move codes) writes them directly; other inputs go through
-    a table.
+    A producer that only it reads (through nodes that move codes) writes them directly; other inputs go
+    through a table.
     """
     for cat in graph:
         if cat.op != "cat" or cat.quantizer is None:
@@ -134,7 +137,11 @@ def _share_concat_scales(graph: Graph) -> None:
             producer = _sole_producer(graph, name, cat)
             if producer is None:
                 table = Node(f"{name}.rescale", "lookup", [name], {"function": "identity", "args": []})
-                table.name, table.shape, table.quantizer = graph.unique(table.name), graph.shape(name), cat.quantizer
+                table.name, table.shape, table.quantizer = (
+                    graph.unique(table.name),
+                    graph.shape(name),
+                    cat.quantizer,
+                )
                 graph.add(table, after=name)
                 cat.inputs = [table.name if i == name else i for i in cat.inputs]
                 continue
@@ -166,7 +173,11 @@ def _scheme_of_site(
     asked = []
     for name in writers:
         for reader in graph.consumers(name):
-            if reader in static and graph.nodes[reader].kind == "static" and graph.nodes[reader].inputs[0] == name:
+            if (
+                reader in static
+                and graph.nodes[reader].kind == "static"
+                and graph.nodes[reader].inputs[0] == name
+            ):
                 asked.append(schemes[reader][1])
             elif graph.nodes[reader].quantizer not in (None, graph.nodes[name].quantizer):
                 asked.append(recipe.activations)

@@ -26,8 +26,8 @@ def prepare(
 ) -> SimulatedModel:
     """Make the simulated model: captured, fused, with quantizers where the integer network rounds.
 
-    `model` is not changed. Batch norms are folded into their layers; with `qat` they stay unfolded in train(), their
-    statistics keep learning, and the folded weights are what is quantized.
+    `model` is not changed. Batch norms are folded into their layers; with `qat` they stay unfolded in
+    train(), their statistics keep learning, and the folded weights are what is quantized.
 
     Args:
         model: takes one float32 tensor with the batch first, returns one.
@@ -57,9 +57,12 @@ def prepare(
     if chosen.residual == "fused":
         fuse_residuals(graph)
     if not any(node.kind in ("static", "dynamic", "weight_only") for node in layers(graph)):
-        raise PtqxError("nothing to quantize: the model has no convolution or linear layer that ptqx can take")
+        raise PtqxError(
+            "nothing to quantize: the model has no convolution or linear layer that ptqx can take"
+        )
     schemes = {
-        name: (_layer_scheme(graph, name, weights), activations) for name, (weights, activations) in schemes.items()
+        name: (_layer_scheme(graph, name, weights), activations)
+        for name, (weights, activations) in schemes.items()
     }
     place_quantizers(graph, chosen, schemes)
     prep = SimulatedModel(copied, graph, chosen, schemes, qat)
@@ -85,7 +88,9 @@ def _layer_scheme(graph: Graph, name: str, scheme: Scheme | None) -> Scheme | No
     if node.attrs.get("groups", 1) > 1 or channels <= scheme.group_size:
         return replace(scheme, granularity="channel", group_size=0)
     if node.kind == "dynamic" or not scheme.symmetric:
-        raise PtqxError(f"{name}: weights per group need symmetric codes and activations that are not dynamic")
+        raise PtqxError(
+            f"{name}: weights per group need symmetric codes and activations that are not dynamic"
+        )
     return scheme
 
 
@@ -103,9 +108,13 @@ def _check_capture(model: nn.Module, prep: SimulatedModel, example: Tensor) -> N
                 f"the captured network gives shape {tuple(got.shape)} for {count} samples, "
                 f"the model {tuple(expected.shape)}"
             )
-        error = float((got - expected).abs().max() / expected.abs().max().clamp(min=1e-12)) if got.numel() else 0.0
+        error = (
+            float((got - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
+            if got.numel()
+            else 0.0
+        )
         if error > CAPTURE_TOLERANCE:
             raise PtqxError(
-                f"the captured network differs from the model by {error:.3g} of the largest output; does its forward "
-                "change tensors in place, or depend on values or on the batch size?"
+                f"the captured network differs from the model by {error:.3g} of the largest output; does its "
+                "forward change tensors in place, or depend on values or on the batch size?"
             )

@@ -1,4 +1,5 @@
-"""The simulated model: the float network with quantizers, to calibrate, to train, and to compute exact codes."""
+"""The simulated model: the float network with quantizers, to calibrate, to train, and to compute exact
+codes."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ class SimulatedModel(nn.Module):
 
     - inside `observe()`: the float network; quantizers take statistics (`ptqx.calibrate`).
     - in train(): fake-quantized float32, with gradients; compiles as one graph.
-    - in eval(): integer codes, held in float32 and convolved by PyTorch itself: the same numbers, bit by bit, as the
+    - in eval(): integer codes, held in float32 and convolved by PyTorch itself: the same numbers, bit by bit,
+    as the
       integer model that `ptqx.convert` makes of it.
 
     Attributes:
@@ -49,7 +51,9 @@ class SimulatedModel(nn.Module):
     ) -> None:
         super().__init__()
         if hasattr(model, QUANTIZERS):
-            raise PtqxError(f"the model has an attribute {QUANTIZERS!r}, the name that ptqx needs for its own")
+            raise PtqxError(
+                f"the model has an attribute {QUANTIZERS!r}, the name that ptqx needs for its own"
+            )
         self._modules.update(model._modules)
         self._parameters.update(model._parameters)
         self._buffers.update(model._buffers)
@@ -114,7 +118,8 @@ class SimulatedModel(nn.Module):
 
     @torch.no_grad()
     def exact(self, x: Tensor, keep: dict[str, Tensor | Codes] | None = None) -> Tensor:
-        """The numbers of the integer model, by the written formulas. `keep` receives what every node gives."""
+        """The numbers of the integer model, by the written formulas. `keep` receives what every node
+        gives."""
         if not torch.compiler.is_compiling():
             self.require_calibrated()
         values: dict[str, Any] = {self.graph.input: x.float()}
@@ -179,7 +184,9 @@ class SimulatedModel(nn.Module):
         scheme = quantizer.scheme
         shift = -min(scheme.qmin, 0)
         zero_point = quantizer.zero_point.detach().float().reshape(()) + shift
-        return QParams(quantizer.scale.detach().reshape(()), zero_point, scheme.qmin + shift, scheme.qmax + shift)
+        return QParams(
+            quantizer.scale.detach().reshape(()), zero_point, scheme.qmin + shift, scheme.qmax + shift
+        )
 
     def qparams_of(self, name: str) -> QParams:
         """The same for the node `name`, which gives codes."""

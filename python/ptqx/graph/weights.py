@@ -44,7 +44,8 @@ def _column(parameter: Tensor, weight: Tensor) -> Tensor:
 
 
 def raw_weight(model: SimulatedModel, node: Node) -> Tensor:
-    """The layer's own weight; ones for a batch norm or PReLU that runs as a 1x1 convolution of each channel."""
+    """The layer's own weight; ones for a batch norm or PReLU that runs as a 1x1 convolution of each
+    channel."""
     if "weight" in node.params:
         return model.tensor(node.params["weight"])
     reference = next(model.tensor(path) for role, path in node.params.items() if role != "weight")
@@ -77,20 +78,22 @@ def folded(model: SimulatedModel, node: Node) -> tuple[Tensor, Tensor | None]:
 
 
 def layer_codes(model: SimulatedModel, node: Node, weight: Tensor, scale: Tensor | None = None) -> LayerCodes:
-    """The codes of a folded weight, by its quantizer; with another scale than the quantizer's own if given."""
+    """The codes of a folded weight, by its quantizer; with another scale than the quantizer's own if
+    given."""
     quantizer = model.weight_quantizer(node)
     scheme = quantizer.scheme
     scale = quantizer.scale.detach() if scale is None else scale
     zero_point = quantizer.zero_point.float()
-    expanded = [expand_to(p, weight, scheme) for p in (scale, zero_point)]
-    values = codes_f32(weight, *expanded, scheme.qmin, scheme.qmax)
+    s, z = (expand_to(p, weight, scheme) for p in (scale, zero_point))
+    values = codes_f32(weight, s, z, scheme.qmin, scheme.qmax)
     shift = 0 if scheme.signed else 2 ** (scheme.bits - 1)  # codes are stored signed
     shifted = None if scheme.symmetric else zero_point - shift
     return LayerCodes(values - shift, scale, shifted, scheme.bits, scheme.group_size)
 
 
 class IntegerLayer(NamedTuple):
-    """A static layer: codes, and the bias in units of the accumulator (whole numbers in float64) or as it is."""
+    """A static layer: codes, and the bias in units of the accumulator (whole numbers in float64) or as it
+    is."""
 
     codes: LayerCodes
     bias: Tensor | None
@@ -136,5 +139,3 @@ def check_accumulators(node: Node, layer: IntegerLayer) -> None:
     if bool((sums > MAX_ACCUMULATOR).any()):
         channel = int(sums.argmax())
         raise PtqxError(f"{node.name}: the accumulator of output channel {channel} may overflow int32")
-
-

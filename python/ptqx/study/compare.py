@@ -21,7 +21,7 @@ from . import machine
 from .formats import Candidate, Task, maker
 from .layers import layer_sqnr
 from .report import Report
-from .rows import Row, accuracy_columns
+from .rows import accuracy_columns, row_of
 from .statistics import activation_distributions, weight_distributions
 from .timing import Latency, interleaved, thread_count
 
@@ -51,16 +51,16 @@ def compare(
 ) -> Report:
     """Make `model` in every format and measure each on the same images and the same machine.
 
-    Accuracy is that of the test images through the format's own arithmetic, integer where it is integer; drops
-    come with a paired bootstrap interval. Latencies are medians of interleaved rounds in this process, against
-    torch.compile'd fp32. Sizes are those of files that were written.
+    Accuracy is that of the test images through the format's own arithmetic, integer where it is integer, and
+    drops come with a paired bootstrap interval. Latencies are medians of interleaved rounds in this process,
+    against torch.compile'd fp32. Sizes are those of files that were written.
 
     Args:
         model: a float CNN; it is not changed.
         train: a data set, or batches x or (x, y); calibration images come from it, and QAT trains on it.
         test: a data set, or a list or loader of batches (x, y), run through several times.
-        formats: "fp32", "fp16", "bf16", any recipe ("int8", "w4a4", ...), any recipe with "-qat". fp32 is always
-            the first row, because the others refer to it.
+        formats: "fp32", "fp16", "bf16", any recipe ("int8", "w4a4", ...), any recipe with "-qat". fp32 is
+            always the first row, because the others refer to it.
         example_inputs: what is timed, (N, C, H, W); by default the first `batch_size` test images.
         threads: of torch and the engine; by default torch's present number.
         calibration: at most this many training images.
@@ -71,7 +71,8 @@ def compare(
         info: facts for the report, such as model and data set names.
 
     Raises:
-        PtqxError: an unknown format (the nearest are named), data that can't be used, a format the model can't take.
+        PtqxError: an unknown format (the nearest are named), data that can't be used, or a format that the
+            model can't take.
     """
     makers = {name: maker(name) for name in dict.fromkeys(("fp32", *formats))}
     for name, value in (("batch_size", batch_size), ("calibration", calibration)):
@@ -80,25 +81,23 @@ def compare(
     _check_repeatable("test", test)
     example = _example(test, batch_size) if example_inputs is None else example_inputs
     example = example.float().contiguous(memory_format=torch.channels_last)
-    calibration_batches = _calibration_batches(train, calibration, seed)
-    folder = nullcontext(str(save_to)) if save_to is not None else tempfile.TemporaryDirectory(prefix="ptqx-")
+    folder = tempfile.TemporaryDirectory(prefix="ptqx-") if save_to is None else nullcontext(str(save_to))
     with (
         thread_count(threads) as used_threads,
         folder as place,
         tqdm(total=2 * len(makers) + 2, disable=not progress) as bar,
     ):
-        torch.manual_seed(seed)
         task = Task(
             model=copy.deepcopy(model).eval().to(memory_format=torch.channels_last),  # type: ignore[call-overload]
-            calibration=calibration_batches,
+            calibration=_calibration_batches(train, calibration, seed),
             example=example,
             folder=Path(place),
             train=train,
             test=test,
             qat=qat or TrainConfig(epochs=5, lr=0.01, warmup_epochs=0.0, seed=seed),
-            seed=seed,
             progress=progress,
         )
+        torch.manual_seed(seed)
         candidates: dict[str, Candidate] = {}
         evaluations: dict[str, Evaluation] = {}
         for name, make in makers.items():
@@ -110,35 +109,29 @@ def compare(
             sizes = dict.fromkeys([len(example), 1] if single else [len(example)])
             speed = [entry for size in sizes for entry in _speed(candidates, example[:size], seconds)]
         with _step(bar, "analyse layers"):
-            sqnr = [
-                {"format": name, **entry}
-                for name, candidate in candidates.items()
-                if candidate.simulated is not None
-                for entry in layer_sqnr(candidate.simulated, example[:ANALYSIS_IMAGES])
-            ]
+            sqnr = _sqnr(candidates, example[:ANALYSIS_IMAGES])
             distributions = [
                 *weight_distributions(task.model),
                 *activation_distributions(task.model, example[:ANALYSIS_IMAGES]),
             ]
         described = machine.describe()
+        conditions = {"batch": len(example), "threads": used_threads, "isa": described["isa"]}
         rows = [
-            _row(
-                name, candidates[name], evaluations, speed, len(example), used_threads, described["isa"], seed
-            )
-            for name in makers
+            _row(name, candidate, speed, conditions)
+            | accuracy_columns(evaluations["fp32"], evaluations[name], seed)
+            for name, candidate in candidates.items()
         ]
     facts = {
         "model": type(model).__name__,
         "dataset": train.name if isinstance(train, ImageDataset) else "custom",
         "test_images": len(evaluations["fp32"].labels),
-        "calibration_images": sum(len(x) for x in calibration_batches),
-        "image_shape": list(example.shape[1:]),
+        "calibration_images": sum(len(x) for x in task.calibration),
         "parameters": sum(p.numel() for p in model.parameters()),
         "seed": seed,
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     }
     return Report(
-        rows=rows,
+        rows=[row_of(row) for row in rows],
         info=facts | (info or {}),
         machine=described,
         speed=speed,
@@ -149,32 +142,31 @@ def compare(
 
 
 def _row(
-    name: str,
-    candidate: Candidate,
-    evaluations: dict[str, Evaluation],
-    speed: list[dict[str, Any]],
-    batch: int,
-    threads: int,
-    isa: str,
-    seed: int,
-) -> Row:
-    times = next((e for e in speed if e["format"] == name and e["batch"] == batch), {})
-    accuracy = accuracy_columns(evaluations["fp32"], evaluations[name], seed)
-    return Row(
-        format=name,
-        kind=candidate.kind,
-        execution=candidate.execution,
-        **accuracy,
-        size_bytes=candidate.file.stat().st_size,
-        latency_ms=times.get("median_ms"),
-        throughput=times.get("throughput"),
-        speedup_vs_fp32=times.get("speedup_vs_fp32"),
-        batch=batch,
-        threads=threads,
-        isa=isa,
-        coverage=candidate.coverage,
-        detail=candidate.detail,
-    )
+    name: str, candidate: Candidate, speed: list[dict[str, Any]], conditions: dict[str, Any]
+) -> dict[str, Any]:
+    """Everything in a row but accuracy."""
+    times = next((e for e in speed if e["format"] == name and e["batch"] == conditions["batch"]), {})
+    return {
+        "format": name,
+        "kind": candidate.kind,
+        "execution": candidate.execution,
+        "size_bytes": candidate.file.stat().st_size,
+        "latency_ms": times.get("median_ms"),
+        "throughput": times.get("throughput"),
+        "speedup_vs_fp32": times.get("speedup_vs_fp32"),
+        "coverage": candidate.coverage,
+        "detail": candidate.detail,
+        **conditions,
+    }
+
+
+def _sqnr(candidates: dict[str, Candidate], x: Tensor) -> list[dict[str, Any]]:
+    return [
+        {"format": name, **entry}
+        for name, candidate in candidates.items()
+        if candidate.simulated is not None
+        for entry in layer_sqnr(candidate.simulated, x)
+    ]
 
 
 def _speed(candidates: dict[str, Candidate], x: Tensor, seconds: float) -> list[dict[str, Any]]:

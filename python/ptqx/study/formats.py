@@ -44,7 +44,6 @@ class Task:
     train: Any
     test: Any
     qat: TrainConfig
-    seed: int = 0
     progress: bool = False
 
 

@@ -24,9 +24,9 @@ def layer_sqnr(prep: SimulatedModel, x: Tensor) -> list[dict[str, Any]]:
         x: one batch, (N, C, H, W).
 
     Returns:
-        One entry per layer, in order: layer; weight_db, of the folded weights alone (None where they stay float);
-        output_db, of what the layer gives inside the whole network (after its activation), with the errors of all
-        layers before it.
+        One entry per layer, in order: layer; weight_db, of the folded weights alone (None where they stay
+        float); output_db, of what the layer gives inside the whole network (after its activation), with the
+        errors of all layers before it.
     """
     prep = prep.eval()
     quantized: dict[str, Tensor | Codes] = {}

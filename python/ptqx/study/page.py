@@ -16,9 +16,9 @@ from .rows import COLUMNS, NUMERIC, cells, file_size, signed
 
 LIMITS = (
     "Energy is not measured: nothing here says anything about it.",
-    "Latency holds for this machine, this batch size and this number of threads; other programs ran beside it or not.",
-    "The 95 % intervals cover the choice of test images only, not that of the training run or of the calibration images.",
-    "Simulated rows compute in float32 on rounded values: their accuracy counts, their time would mean nothing.",
+    "Latency holds for this machine, this batch size and this number of threads.",
+    "The 95 % intervals cover the choice of test images, not that of training run and calibration images.",
+    "Simulated rows compute in float32 on rounded values: their accuracy counts, their time says nothing.",
 )
 
 

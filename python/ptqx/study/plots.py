@@ -23,7 +23,7 @@ COLORS = {"float": "#5b6770", "ptq": "#0072b2", "qat": "#d55e00"}
 LINE_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 INK, FAINT = "#24292f", "#d0d7de"
 MAX_HISTOGRAMS = 20
-STYLE = {
+STYLE: Any = {
     "font.size": 9.5,
     "axes.edgecolor": FAINT,
     "axes.labelcolor": INK,
@@ -69,8 +69,8 @@ def accuracy_and_cost(rows: Sequence[Row]) -> Figure:
     panels[0].axvline(reference, color=COLORS["float"], linewidth=1, linestyle=(0, (4, 3)))
     panels[0].hlines(lines, low, high, colors=colors, linewidth=2.2)
     panels[0].scatter(top1, lines, c=colors, s=34, zorder=3)
-    reach = max(*(reference - v for v in low), *(v - reference for v in high), 0.25)
-    panels[0].set_xlim(reference - 1.15 * reach, reference + 1.15 * reach)
+    margin = 0.08 * max(max(high) - min(low), 0.5)
+    panels[0].set_xlim(min(low) - margin, max(high) + margin)
     panels[0].set_xlabel("top-1, % (line: 95 % interval of the drop)")
     panels[0].set_yticks(lines, [row["format"] for row in rows])
     panels[0].invert_yaxis()
@@ -188,7 +188,7 @@ def sqnr_per_layer(sqnr: Sequence[dict[str, Any]]) -> Figure:
 
 @styled
 def histograms(distributions: Sequence[dict[str, Any]]) -> Figure:
-    """Small multiples, counts on a logarithmic axis so that the tails show; lines at 3 standard deviations."""
+    """Small multiples; counts on a logarithmic axis, so that tails show; lines at 3 standard deviations."""
     shown = spread(distributions, MAX_HISTOGRAMS)
     columns = min(5, len(shown))
     lines = math.ceil(len(shown) / columns)
@@ -228,7 +228,7 @@ def spread(items: Sequence[Any], most: int) -> list[Any]:
 
 
 def svg(figure: Figure, description: str) -> str:
-    """The figure as an <svg> element for a page: no XML header, no metadata, a description for screen readers."""
+    """The figure as an <svg> element for a page: no header, no metadata, described for screen readers."""
     import matplotlib
 
     buffer = io.StringIO()

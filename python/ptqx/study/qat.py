@@ -27,9 +27,9 @@ def train_quantized(
     identity: dict[str, Any] | None = None,
     progress: bool = True,
 ) -> graph.SimulatedModel:
-    """Prepare a trained float model, calibrate it, and train it on as its integer self; convert the result.
+    """Prepare a trained float model, calibrate it, and train it on as its integer self.
 
-    Batch norms keep learning their statistics and step sizes are learned (LSQ), unless the recipe says otherwise.
+    Batch norms keep learning their statistics, and step sizes are learned unless the recipe says otherwise.
 
     Args:
         calibration: batches x or (x, y) for the starting ranges.

@@ -24,7 +24,7 @@ class Report:
         rows: one per format, the first is fp32 (see `Row`).
         info: model, dataset, numbers of test and calibration images, seed, command, date.
         machine: CPU, cores, instruction set, versions.
-        speed: per format and batch size: median_ms, lower_quartile_ms, upper_quartile_ms, throughput, speedup_vs_fp32.
+        speed: per format and batch size: median and quartiles in ms, rounds, throughput, speedup_vs_fp32.
         coverage: per integer format, one entry per operation: how it runs and why.
         sqnr: per integer format and layer: the ratio in dB, of the weights alone and of the layer's output.
         distributions: of weights and layer inputs, float (see `Distribution`).
@@ -65,7 +65,7 @@ class Report:
         return "; ".join(parts)
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
-        """The report as JSON text, also written to `path` if given; non-finite numbers are the strings "inf", "nan"."""
+        """The report as JSON, also written to `path` if given; non-finite numbers are strings ("inf")."""
         text = (
             json.dumps({"schema": SCHEMA_VERSION, **_plain(asdict(self))}, indent=2, allow_nan=False) + "\n"
         )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict, cast
 
 import torch
 from torch import Tensor
@@ -21,12 +21,13 @@ class Row(TypedDict):
     format: the name that was asked for.
     kind: "float", "ptq" or "qat".
     execution: "float", "integer", or "simulated" (computed in float32 on rounded values).
-    top1, drop, drop_ci95: percent points; drop is fp32's top-1 minus this one's, with its paired 95 % interval.
+    top1, drop, drop_ci95: percent points; drop is fp32's top-1 minus this one's, with its 95 % interval.
     agreement: percent of test images with the same top-1 class as fp32.
     size_bytes: of the file that was written.
     latency_ms: median time of one forward pass of `batch` images; None where it would mean nothing.
-    throughput: images per second. speedup_vs_fp32: ratio of latencies. batch, threads, isa: how it was measured.
-    coverage: percent of the multiply-accumulates done in integers.
+    throughput: images per second. speedup_vs_fp32: ratio of latencies.
+    batch, threads, isa: how it was measured.
+    coverage: percent of the multiply-accumulates that are done on integers.
     detail: what the name does not say.
     """
 
@@ -46,6 +47,11 @@ class Row(TypedDict):
     isa: str
     coverage: float
     detail: str
+
+
+def row_of(values: Mapping[str, Any]) -> Row:
+    """The values as a row, in the order of its keys."""
+    return cast(Row, {key: values[key] for key in Row.__annotations__})
 
 
 def accuracy_columns(reference: Evaluation, evaluation: Evaluation, seed: int = 0) -> dict[str, Any]:

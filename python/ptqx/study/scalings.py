@@ -97,8 +97,8 @@ def scalings(
 ) -> ScalingTable:
     """Round the weights of every convolution and linear layer in each way and measure what it costs.
 
-    scale = max|w| / qmax, 3 * std(w) / qmax, or percentile_99.9(|w|) / qmax; symmetric, round half to even, values
-    beyond the range are clipped. Activations and biases stay float, so that only the scaling differs.
+    scale = max|w| / qmax, 3 * std(w) / qmax, or percentile_99.9(|w|) / qmax; symmetric, round half to even,
+    values beyond the range are clipped. Activations and biases stay float: only the scaling differs.
 
     >>> from ptqx.data import load
     >>> from ptqx.models import cnn
@@ -139,7 +139,7 @@ def scalings(
 
 @torch.no_grad()
 def with_rounded_weights(model: nn.Module, scheme: Scheme) -> tuple[nn.Module, dict[str, Sqnr]]:
-    """A copy of `model` whose convolution and linear weights are quantized and dequantized, and each one's SQNR."""
+    """A copy of `model` whose layers' weights are quantized and dequantized, and the SQNR of each."""
     rounded = copy.deepcopy(model)
     ratios = {}
     for name, module in weight_layers(rounded):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -108,7 +107,8 @@ def distribution(x: Tensor, layer: str = "", what: str = "weight", bins: int = B
 def weight_distributions(model: nn.Module, bins: int = BINS) -> list[Distribution]:
     """Of every convolution and linear layer's weights, in the model's order.
 
-    >>> [d.layer for d in weight_distributions(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2, 2)))]
+    >>> model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2, 2))
+    >>> [d.layer for d in weight_distributions(model)]
     ['0', '2']
     """
     return [distribution(m.weight, name, "weight", bins) for name, m in weight_layers(model)]
@@ -117,7 +117,8 @@ def weight_distributions(model: nn.Module, bins: int = BINS) -> list[Distributio
 def activation_distributions(model: nn.Module, x: Tensor, bins: int = BINS) -> list[Distribution]:
     """Of what enters every convolution and linear layer, for one batch `x` in eval() mode.
 
-    >>> [d.low for d in activation_distributions(nn.Sequential(nn.ReLU(), nn.Linear(2, 2)), torch.tensor([[-1.0, 2.0]]))]
+    >>> model = nn.Sequential(nn.ReLU(), nn.Linear(2, 2))
+    >>> [d.low for d in activation_distributions(model, torch.tensor([[-1.0, 2.0]]))]
     [0.0]
     """
     # Hooks go on a copy: the caller's model stays as it is, also when it fails.
@@ -140,11 +141,3 @@ def activation_distributions(model: nn.Module, x: Tensor, bins: int = BINS) -> l
 def weight_layers(model: nn.Module) -> list[tuple[str, Any]]:
     """(name, module) of the convolutions and linear layers."""
     return [(name, m) for name, m in model.named_modules() if isinstance(m, WEIGHT_LAYERS)]
-
-
-def first_batch(batches: Iterable[Any], images: int) -> Tensor:
-    """At most `images` inputs from the front of an iterable of x or (x, y)."""
-    for batch in batches:
-        x = batch[0] if isinstance(batch, (tuple, list)) else batch
-        return x[:images]
-    raise PtqxError("the data has no batches")

@@ -12,9 +12,7 @@ import torch
 
 from ..errors import PtqxError
 
-MIN_SAMPLE_SECONDS = (
-    0.01  # a shorter sample is repeated inside: clock and scheduler noise stay below a percent
-)
+MIN_SAMPLE_SECONDS = 0.01  # shorter calls are repeated inside a sample: the clock's own noise stays small
 MIN_ROUNDS = 7
 
 
@@ -36,9 +34,9 @@ def interleaved(
 ) -> dict[str, Latency]:
     """Time every call in rounds (a, b, c, a, b, c, ...) for about `seconds` each, at least 7 rounds.
 
-    Each is called twice before, to warm up. In a round a call is repeated until 10 ms have passed, and its time
-    divided by the repetitions. The order is reversed in every other round, so that no call always follows the
-    same neighbour.
+    Each is called twice before, to warm up. In a round a call is repeated until 10 ms have passed, and its
+    time divided by the repetitions. Every other round goes backwards, so that no call always follows the same
+    neighbour.
     """
     if not seconds > 0:
         raise PtqxError(f"seconds must be positive, got {seconds}")

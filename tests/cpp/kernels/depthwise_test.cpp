@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
 #include <string>
 #include <vector>
@@ -18,44 +19,41 @@ struct DepthwiseCase {
 
 /// The accumulators of 1 + 9 + 1 pixels, of which the outer ones see all taps but the first or the last.
 std::vector<int32_t> run(DepthwiseFn* function, const DepthwiseCase& c) {
-  constexpr int64_t kPixels = 11;
+  constexpr int64_t kInner = 9;
   std::mt19937 random(3);
-  const int64_t span = (c.taps - 1) * c.dilation + 1;
-  const int64_t columns = (kPixels - 1) * c.stride + span - (c.taps > 1 ? 2 * c.dilation : 0);
+  const int64_t missing = c.taps > 1 ? 1 : 0;  // taps that the outer pixels do not see
+  const int64_t last_tap = (c.taps - 1) * c.dilation;
+  // Column 0 is the first that the first pixel sees, unless the second pixel starts before it.
+  const int64_t first_column = -std::min(missing * c.dilation, c.stride);
+  const int64_t last_of_inner = first_column + kInner * c.stride + last_tap;
+  const int64_t last_of_outer = first_column + (kInner + 1) * c.stride + last_tap - missing * c.dilation;
+  const int64_t columns = std::max(last_of_inner, last_of_outer) + 1;
+
   const int64_t column_bytes = c.channels + 1;
-  std::vector<uint8_t> row_data(static_cast<size_t>(4 * c.quads * columns * column_bytes));
-  for (uint8_t& x : row_data) x = c.extreme ? 255 : static_cast<uint8_t>(random());
+  const int64_t row_bytes = columns * column_bytes;
+  std::vector<uint8_t> input(static_cast<size_t>(4 * c.quads * row_bytes));
+  for (uint8_t& x : input) x = c.extreme ? 255 : static_cast<uint8_t>(random());
   std::vector<const uint8_t*> rows;
   for (int64_t r = 0; r < 4 * c.quads; ++r) {
     const bool absent = r == c.absent_row || c.absent_row == -2;
-    // Rows end with their last column's last channel, so that reading more is noticed.
-    rows.push_back(absent ? nullptr : row_data.data() + r * columns * column_bytes + 1);
+    // One byte in, so that the last row's last channel is the last byte that may be read.
+    rows.push_back(absent ? nullptr : input.data() + r * row_bytes + 1);
   }
-  const int64_t first_tap = c.taps > 1 ? 1 : 0;
   std::vector<int32_t> init(3 * kDepthwiseChannels);
   for (int32_t& x : init) x = static_cast<int32_t>(random());
-  const DepthwiseSegment segments[] = {{1, first_tap, c.taps, init.data()},
-                                       {kPixels - 2, 0, c.taps, init.data() + 64},
-                                       {1, 0, c.taps - first_tap, init.data() + 128}};
-  // The outer taps of the segments between must lie on the input too.
-  const int64_t first_column = c.taps > 1 ? (c.stride >= c.dilation ? -c.dilation : 0) : 0;
-  const int64_t needed = first_column + (kPixels - 1) * c.stride + span - (c.taps > 1 ? c.dilation : 0);
+  const DepthwiseSegment segments[] = {{1, missing, c.taps, init.data()},
+                                       {kInner, 0, c.taps, init.data() + kDepthwiseChannels},
+                                       {1, 0, c.taps - missing, init.data() + 2 * kDepthwiseChannels}};
   GuardedBuffer<int8_t> weights(c.taps * c.quads * 256, 0);
   for (int64_t i = 0; i < c.taps * c.quads * 256; ++i) {
     weights.data()[i] = c.extreme ? -128 : static_cast<int8_t>(random());
   }
-  const int64_t used_columns = std::max(needed, first_column + (kPixels - 2) * c.stride + span);
-  row_data.resize(static_cast<size_t>(4 * c.quads * used_columns * column_bytes), 200);
-  for (int64_t r = 0; r < 4 * c.quads; ++r) {
-    if (rows[static_cast<size_t>(r)] != nullptr) {
-      rows[static_cast<size_t>(r)] = row_data.data() + r * used_columns * column_bytes + 1;
-    }
-  }
-  GuardedBuffer<int32_t> acc(kPixels * kDepthwiseChannels);
-  GuardedBuffer<uint8_t> work(used_columns * c.quads * 256, 0);
+
+  GuardedBuffer<int32_t> acc((kInner + 2) * kDepthwiseChannels);
+  GuardedBuffer<uint8_t> work(columns * c.quads * 256, 0);
   function({.rows = rows.data(),
             .quads = c.quads,
-            .columns = used_columns,
+            .columns = columns,
             .column_bytes = column_bytes,
             .first_column = first_column,
             .stride = c.stride,
@@ -69,9 +67,9 @@ std::vector<int32_t> run(DepthwiseFn* function, const DepthwiseCase& c) {
   EXPECT_TRUE(acc.guards_intact());
   EXPECT_TRUE(work.guards_intact());
   std::vector<int32_t> result;
-  for (int64_t p = 0; p < kPixels; ++p) {
-    result.insert(result.end(), acc.data() + p * kDepthwiseChannels,
-                  acc.data() + p * kDepthwiseChannels + c.channels);
+  for (int64_t p = 0; p < kInner + 2; ++p) {
+    const int32_t* row = acc.data() + p * kDepthwiseChannels;
+    result.insert(result.end(), row, row + c.channels);
   }
   return result;
 }

@@ -182,7 +182,7 @@ def test_train_passes_its_options_on(tmp_path: Path) -> None:
 
 
 def test_quantize_writes_a_model_that_loads_and_its_coverage(weights: Path, tmp_path: Path) -> None:
-    import ptqx
+    from ptqx import graph
 
     out, result_file = tmp_path / "m.ptqx", tmp_path / "q.json"
     result = runner.invoke(
@@ -207,7 +207,7 @@ def test_quantize_writes_a_model_that_loads_and_its_coverage(weights: Path, tmp_
     assert written["execution"] == "integer"
     assert written["coverage"] == 100.0
     assert written["size_bytes"] == out.stat().st_size
-    assert ptqx.load(out)(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+    assert graph.load(out)(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
 
 
 def test_quantize_with_an_unknown_recipe_writes_nothing(

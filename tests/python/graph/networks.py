@@ -78,7 +78,18 @@ class RandomNetwork(nn.Module):
         torch.manual_seed(seed)
         channels = choose.choice([1, 3, 4])
         self.in_channels = channels
-        kinds = ["conv", "depthwise", "dilated", "grouped", "residual", "concat", "pool", "excite", "shuffle", "split"]
+        kinds = [
+            "conv",
+            "depthwise",
+            "dilated",
+            "grouped",
+            "residual",
+            "concat",
+            "pool",
+            "excite",
+            "shuffle",
+            "split",
+        ]
         for _ in range(stages):
             kind = choose.choice(kinds)
             self.plan.append(kind)
@@ -114,10 +125,14 @@ def _stage(kind: str, channels: int, choose: random.Random) -> tuple[nn.Module, 
         pools = (nn.MaxPool2d(2, ceil_mode=True), nn.MaxPool2d(3, 1, 1), nn.AvgPool2d(2, ceil_mode=True))
         return choose.choice((*pools, nn.AvgPool2d(3, 2, 1, count_include_pad=False))), channels
     if kind == "excite":
-        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, channels, 1), nn.Hardsigmoid()), channels
+        return nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, channels, 1), nn.Hardsigmoid()
+        ), channels
     if kind == "depthwise":
         out = channels * choose.choice([1, 2])
-        conv = nn.Conv2d(channels, out, choose.choice([3, 5]), choose.choice([1, 2]), 2, groups=channels, bias=False)
+        conv = nn.Conv2d(
+            channels, out, choose.choice([3, 5]), choose.choice([1, 2]), 2, groups=channels, bias=False
+        )
     elif kind == "dilated":
         conv = nn.Conv2d(channels, out, 3, padding=2, dilation=2)
     elif kind == "grouped":

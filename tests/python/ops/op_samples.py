@@ -17,6 +17,8 @@ import op_oracle
 import torch
 from torch import Tensor
 
+import ptqx.ops  # noqa: F401, registers torch.ops.ptqx
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -140,6 +142,7 @@ def fake_quantize_arguments() -> Iterator[tuple[str, tuple[Any, ...]]]:
         yield f"{layout}-ragged-groups", (x, scales(2, 2), zeros(2, 2), 0, 255, 0, 3)
     yield "weights", (reals(6, 4, 3, 3), scales(6), zeros(6, low=0, high=1), -7, 7, 0)
     yield "whole-groups", (reals(3, 8), scales(3, 2), zeros(3, 2), 0, 255, 0, 4)
+    yield "vector-per-channel", (reals(9), scales(9), zeros(9), 0, 255, -1)
     yield "float-zero-point", (reals(4, 9), scale(), torch.tensor([2.5]), 0, 15)
     yield "bfloat16", (reals(3, 17).bfloat16(), scale(), zero(7), 0, 255)
     yield "float16", (reals(3, 17).half(), scale(), zero(7), 0, 255)

@@ -44,7 +44,8 @@ class Slot:
 
 @dataclass(frozen=True)
 class Handler:
-    """Builds the nodes of one kind of call. `parameters`: what follows the input, in PyTorch's order, with defaults."""
+    """Builds the nodes of one kind of call. `parameters`: what follows the input, in PyTorch's order, with
+    defaults."""
 
     build: Callable[..., Any]
     parameters: dict[str, Any]

@@ -18,7 +18,9 @@ from .tracing import TracedModule, propagate, trace
 class Capturer:
     """Walks a traced module and builds its Graph."""
 
-    def __init__(self, traced: TracedModule, float_leaves: dict[str, str], input_shape: tuple[int, ...]) -> None:
+    def __init__(
+        self, traced: TracedModule, float_leaves: dict[str, str], input_shape: tuple[int, ...]
+    ) -> None:
         self.traced = traced
         self.float_leaves = float_leaves
         self.graph = Graph(INPUT, input_shape)
@@ -66,7 +68,9 @@ class Capturer:
         """A node that runs as it stands in the float model, on real values."""
         value = call.fx_node.meta["value"]
         if not isinstance(value, Tensor):
-            raise PtqxError(f"{call.name}: {reason}, and it gives {type(value).__name__} instead of one tensor")
+            raise PtqxError(
+                f"{call.name}: {reason}, and it gives {type(value).__name__} instead of one tensor"
+            )
         inputs: list[Ref] = []
         params: dict[str, str] = {}
 
@@ -114,8 +118,9 @@ class Capturer:
 def capture(model: nn.Module, example_inputs: Any, float_modules: Iterable[str] = ()) -> Graph:
     """Capture an unmodified model as a Graph of operations.
 
-    The model is traced symbolically in eval() on a copy. A submodule that can't be traced (control flow that depends
-    on values) becomes one float node, with the reason and the line; so do calls without an integer form.
+    The model is traced symbolically in eval() on a copy. A submodule that can't be traced (control flow that
+    depends on values) becomes one float node, with the reason and the line; so do calls without an integer
+    form.
 
     Args:
         model: takes one float32 tensor whose first dimension is the batch, returns one tensor.
@@ -134,10 +139,12 @@ def capture(model: nn.Module, example_inputs: Any, float_modules: Iterable[str] 
     """
     example = example_tensor(example_inputs)
     copied = copy.deepcopy(model).eval()
-    by_choice = {path: "the recipe leaves it float" for path in float_modules}
+    by_choice = dict.fromkeys(float_modules, "the recipe leaves it float")
     traced = trace(copied, lambda module, path: path in by_choice or _module_key(module) in HANDLERS)
     propagate(traced, example)
-    leaves = by_choice | {path: f"can't be traced: {reason}" for path, (reason, _) in traced.untraceable.items()}
+    leaves = by_choice | {
+        path: f"can't be traced: {reason}" for path, (reason, _) in traced.untraceable.items()
+    }
     return Capturer(traced, leaves, tuple(example.shape[1:])).run()
 
 
@@ -158,7 +165,8 @@ def example_tensor(example_inputs: Any) -> Tensor:
 
 
 def _arguments(call: Call, handler: Handler) -> dict[str, Any]:
-    """Bind the call's arguments, or the module's attributes of the same names, to the handler's parameters."""
+    """Bind the call's arguments, or the module's attributes of the same names, to the handler's
+    parameters."""
     if call.module is not None:
         return {name: getattr(call.module, name, default) for name, default in handler.parameters.items()}
     bound = dict(handler.parameters)

@@ -17,7 +17,7 @@ def _conv2d_module(
 ) -> Ref:
     if padding_mode != "zeros":
         raise Unsupported(f"padding_mode {padding_mode!r}")
-    kernel = pair(call.module.kernel_size)  # type: ignore[union-attr,arg-type]
+    kernel = pair(call.module.kernel_size)  # type: ignore[union-attr]
     return _conv2d(call, _own_params(call), kernel, stride, padding, dilation, groups)
 
 
@@ -26,12 +26,24 @@ def _conv2d_function(
     call: Call, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int
 ) -> Ref:
     return _conv2d(
-        call, parameter_paths(weight=weight, bias=bias), list(weight.value.shape[2:]), stride, padding, dilation, groups
+        call,
+        parameter_paths(weight=weight, bias=bias),
+        list(weight.value.shape[2:]),
+        stride,
+        padding,
+        dilation,
+        groups,
     )
 
 
 def _conv2d(
-    call: Call, params: dict[str, str], kernel: list[int], stride: Any, padding: Any, dilation: Any, groups: int
+    call: Call,
+    params: dict[str, str],
+    kernel: list[int],
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
 ) -> Ref:
     if len(call.input_shape()) != 3:
         raise Unsupported(f"input of {len(call.input_shape()) + 1} dimensions, expected [N, C, H, W]")
@@ -98,7 +110,9 @@ def _batch_norm_function(
 ) -> Ref:
     if training or running_mean is None:
         raise Unsupported("it uses the statistics of the batch in eval()")
-    params = parameter_paths(bn_running_mean=running_mean, bn_running_var=running_var, bn_weight=weight, bn_bias=bias)
+    params = parameter_paths(
+        bn_running_mean=running_mean, bn_running_var=running_var, bn_weight=weight, bn_bias=bias
+    )
     return call.node("batch_norm", params=params, bn_eps=eps)
 
 

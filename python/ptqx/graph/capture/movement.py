@@ -1,4 +1,5 @@
-"""Capture of what moves values without changing them: shapes, slices, padding, shuffles, nearest upsampling."""
+"""Capture of what moves values without changing them: shapes, slices, padding, shuffles, nearest
+upsampling."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import fx, nn
 
 from .call import REQUIRED, Call, Ref, Unsupported, captures
 
@@ -29,7 +30,7 @@ def _reshape(call: Call) -> Ref:
     if len(after) == 2:
         return call.node("flatten", start_dim=1)
     if len(before) == 1 and after[1:] == (before[0], 1, 1):
-        return call.node("reshape", shape=list(after[1:]))
+        return call.node("reshape", sample_shape=list(after[1:]))
     raise Unsupported(f"from shape {list(before)} to {list(after[1:])}")
 
 
@@ -40,7 +41,8 @@ def _batch(call: Call) -> int:
 
 def _channel_shuffle(call: Call) -> Ref | None:
     """view(N, g, C/g, H, W), transpose(1, 2), view(N, C, H, W): the last view sees it."""
-    chain, node = [], call.fx_node
+    chain: list[fx.Node] = []
+    node = call.fx_node
     while node.op in ("call_method", "call_function") and len(chain) < 4:
         chain.append(node)
         node = node.all_input_nodes[0] if node.all_input_nodes else node
@@ -100,19 +102,28 @@ def _index(call: Call, index: tuple[Any, ...]) -> Ref:
     if any(not isinstance(i, slice) for i in index) or index[0] != slice(None):
         raise Unsupported(f"index {index}")
     result, shape = call.input, list(call.input_shape())
-    channels, *space = [*index[1:], *[slice(None)] * (len(shape) + 1 - len(index))]
+    slices = list(index[1:]) + [slice(None)] * (len(shape) + 1 - len(index))
+    channels, space = slices[0], slices[1:]
     if channels != slice(None):
         start, end, step = channels.indices(shape[0])
         if step != 1:
             raise Unsupported("a step over channels")
         shape[0] = end - start
-        result = call.node("slice", [result], shape=tuple(shape), suffix=".channels", dim=1, start=start, end=end)
+        result = call.node(
+            "slice", [result], shape=tuple(shape), suffix=".channels", dim=1, start=start, end=end
+        )
     if any(s != slice(None) for s in space):
         if any(s.start not in (None, 0) or s.stop is not None or (s.step or 1) < 1 for s in space):
             raise Unsupported("a crop; only steps over rows and columns have an integer form")
         stride = [s.step or 1 for s in space]
         result = call.node(
-            "max_pool2d", [result], kernel_size=[1, 1], stride=stride, padding=[0, 0], dilation=[1, 1], ceil_mode=False
+            "max_pool2d",
+            [result],
+            kernel_size=[1, 1],
+            stride=stride,
+            padding=[0, 0],
+            dilation=[1, 1],
+            ceil_mode=False,
         )
     return result
 
@@ -121,7 +132,7 @@ def _index(call: Call, index: tuple[Any, ...]) -> Ref:
 def _pad(call: Call, pad: Any, mode: str, value: Any) -> Ref:
     if mode != "constant" or value not in (None, 0, 0.0):
         raise Unsupported(f"mode {mode!r} with value {value}; only zeros have an integer form")
-    left, right, top, bottom, before, after, *rest = [*pad, *[0] * (8 - len(pad))]
+    left, right, top, bottom, before, after, *rest = list(pad) + [0] * (8 - len(pad))
     if any(rest) or min(pad) < 0:
         raise Unsupported(f"padding {list(pad)}")
     result, (channels, height, width) = call.input, call.input_shape()
@@ -132,7 +143,8 @@ def _pad(call: Call, pad: Any, mode: str, value: Any) -> Ref:
 
 
 def _pad_channels(call: Call, source: Ref, before: int, after: int) -> Ref:
-    """Concatenate with channels that are zero: channels of the input itself, through the table of x -> 0 * x."""
+    """Concatenate with channels that are zero: channels of the input itself, through the table of x -> 0 *
+    x."""
     channels, height, width = call.input_shape(source)
     parts: list[Ref] = [source]
     for count, in_front in ((before, True), (after, False)):

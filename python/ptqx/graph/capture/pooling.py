@@ -23,7 +23,13 @@ from .call import REQUIRED, Call, Ref, Unsupported, captures, pair
     return_indices=False,
 )
 def _max_pool2d(
-    call: Call, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool, return_indices: bool
+    call: Call,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: bool,
+    return_indices: bool,
 ) -> Ref:
     if return_indices:
         raise Unsupported("return_indices=True")

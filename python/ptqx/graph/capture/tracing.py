@@ -1,4 +1,5 @@
-"""Symbolic trace of an unmodified module, in which what can't be traced becomes a leaf instead of a failure."""
+"""Symbolic trace of an unmodified module, in which what can't be traced becomes a leaf instead of a
+failure."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ IsLeaf = Callable[[nn.Module, str], bool]
 
 @dataclass(frozen=True)
 class TracedModule:
-    """An fx graph over the modules of `root`; `untraceable` maps a leaf's dotted path to (reason, source line)."""
+    """An fx graph over the modules of `root`; `untraceable` maps a leaf's dotted path to (reason, source
+    line)."""
 
     root: nn.Module
     graph: fx.Graph
@@ -56,7 +58,9 @@ def propagate(traced: TracedModule, example: Tensor) -> None:
             _Recorder(module).run(batch)
         except Exception as error:
             message = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise PtqxError(f"example_inputs of shape {tuple(example.shape)} do not fit the model: {message}") from error
+            raise PtqxError(
+                f"example_inputs of shape {tuple(example.shape)} do not fit the model: {message}"
+            ) from error
 
 
 class _Tracer(fx.Tracer):
@@ -123,7 +127,9 @@ def _defaults(root: nn.Module) -> dict[str, Any]:
 def _blame(error: BaseException) -> tuple[str, str]:
     """What went wrong, and the innermost line of the user's code."""
     frames = traceback.extract_tb(error.__traceback__)
-    users = [f for f in frames if not f.filename.startswith(_NOT_THE_USERS) and not f.filename.startswith("<")]
+    users = [
+        f for f in frames if not f.filename.startswith(_NOT_THE_USERS) and not f.filename.startswith("<")
+    ]
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return reason, source_line(users[-1]) if users else "unknown line"
 

@@ -1,4 +1,5 @@
-"""What an operation must know: its real arithmetic, its exact codes, its place in the integer graph, its kernel."""
+"""What an operation must know: its real arithmetic, its exact codes, its place in the integer graph, its
+kernel."""
 
 from __future__ import annotations
 
@@ -44,8 +45,8 @@ class IntegerScope(Protocol):
 class Operator:
     """One operation. A new one is a subclass entered with `@operator("name")`.
 
-    An operation that only computes on real values needs `real`; one that moves codes overrides `move`; one that
-    rounds overrides `exact` and `run`.
+    An operation that only computes on real values needs `real`; one that moves codes overrides `move`; one
+    that rounds overrides `exact` and `run`.
     """
 
     def real(self, attrs: dict[str, Any], *inputs: Tensor) -> Tensor:

@@ -64,22 +64,27 @@ class Float(Operator):
         return self.train(model, node, *inputs)
 
     def lower(self, model: SimulatedModel, node: Node) -> Lowered:
-        attrs = {**node.attrs, "module": node.module, "params": list(node.params.values()), "reason": node.reason}
+        attrs = {
+            **node.attrs,
+            "module": node.module,
+            "params": list(node.params.values()),
+            "reason": node.reason,
+        }
         return Lowered(attrs)
 
     def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
         return scope.run_module(node, list(inputs))
 
 
-def call_float(
-    attrs: dict[str, Any], module: Any, tensor: Callable[[str], Tensor], inputs: Any
-) -> Tensor:
+def call_float(attrs: dict[str, Any], module: Any, tensor: Callable[[str], Tensor], inputs: Any) -> Tensor:
     """Call the captured module, function or method with its inputs and parameters in their places."""
 
     def filled(argument: Any) -> Any:
         if isinstance(argument, Slot):
             # One memory order, because PyTorch's float results depend on it.
-            return inputs[int(argument.key)].contiguous() if argument.kind == "input" else tensor(argument.key)
+            return (
+                inputs[int(argument.key)].contiguous() if argument.kind == "input" else tensor(argument.key)
+            )
         if isinstance(argument, (tuple, list)):
             return type(argument)(filled(a) for a in argument)
         return argument
@@ -89,4 +94,6 @@ def call_float(
     if module is not None:
         return module(*args, **kwargs)
     target = attrs["target"]
-    return getattr(args[0], target)(*args[1:], **kwargs) if isinstance(target, str) else target(*args, **kwargs)
+    return (
+        getattr(args[0], target)(*args[1:], **kwargs) if isinstance(target, str) else target(*args, **kwargs)
+    )

@@ -131,8 +131,7 @@ class StaticLayer(_Layer):
         if node.op == "conv2d":
             x = spatial(x)
         attrs = node.attrs
-        weights = (_unpacked(scope, node), scope.tensor(node, "weight_scale"))
-        weights = (*weights, scope.tensor(node, "weight_zero_point"), scope.tensor(node, "bias"))
+        weights = _stored(scope, node)
         shape = tuple(attrs[key] for key in SHAPE_ATTRS) if node.op == "conv2d" else ()
         tail = (attrs["activation"], attrs["activation_args"], scope.tensor(node, "slopes"))
         target = getattr(torch.ops.ptqx, node.op if node.output.dtype == "uint8" else f"{node.op}_f32")
@@ -188,8 +187,7 @@ class DynamicLayer(_Layer):
             x = spatial(x)
         attrs = node.attrs
         shape = tuple(attrs[key] for key in SHAPE_ATTRS) if op == "conv2d" else ()
-        weights = (_unpacked(scope, node), scope.tensor(node, "weight_scale"))
-        weights = (*weights, scope.tensor(node, "weight_zero_point"), scope.tensor(node, "bias"))
+        weights = _stored(scope, node)
         tail = (attrs["activation"], attrs["activation_args"], scope.tensor(node, "slopes"))
         target = getattr(torch.ops.ptqx, f"{op}_f32")
         return target(x, scale, zero_point, *weights, *shape, *tail, attrs["group_size"])
@@ -203,7 +201,9 @@ class FloatLayer(_Layer):
         weight, bias = folded(model, node)
         if node.kind == "weight_only":
             weight = layer_codes(model, node, weight).real()
-        return _float_layer(inputs[0], weight, bias, node.attrs, lowered_tail(node.attrs, None), _slopes(model, node))
+        return _float_layer(
+            inputs[0], weight, bias, node.attrs, lowered_tail(node.attrs, None), _slopes(model, node)
+        )
 
     def lower(self, model: SimulatedModel, node: Node) -> Lowered:
         weight, bias = folded(model, node)
@@ -252,8 +252,8 @@ def _float_layer(
 def _trained(model: SimulatedModel, node: Node, x: Tensor) -> Tensor:
     """The layer before residual and activation, on real values with fake-quantized weights.
 
-    With its batch norm unfolded (`qat`), weight * factor is quantized, and the convolution divided by the factor
-    again, so that the batch norm sees the scale that its statistics have
+    With its batch norm unfolded (`qat`), weight * factor is quantized, and the convolution divided by the
+    factor again, so that the batch norm sees the scale that its statistics have
     (Krishnamoorthi, arXiv:1806.08342, section 3.2.2).
     """
     if model.observing or node.kind == "float" or not (model.qat and "bn_eps" in node.attrs):
@@ -289,8 +289,10 @@ def _batch_norm(model: SimulatedModel, node: Node, y: Tensor) -> Tensor:
     if node.attrs["bn_module"] is not None:
         return model.get_submodule(node.attrs["bn_module"])(y)
     roles = ("bn_running_mean", "bn_running_var", "bn_weight", "bn_bias")
-    tensors = [model.tensor(node.params[role]) if role in node.params else None for role in roles]
-    return F.batch_norm(y, *tensors, eps=node.attrs["bn_eps"])  # type: ignore[arg-type]
+    mean, variance, gamma, beta = (
+        model.tensor(node.params[role]) if role in node.params else None for role in roles
+    )
+    return F.batch_norm(y, mean, variance, gamma, beta, eps=node.attrs["bn_eps"])
 
 
 def _slopes(model: SimulatedModel, node: Node) -> Tensor | None:
@@ -305,6 +307,14 @@ def _store_slopes(lowered: Lowered, model: SimulatedModel, node: Node) -> None:
     slopes = _slopes(model, node)
     if slopes is not None:
         lowered.tensors["slopes"] = slopes.detach().reshape(-1).expand(node.shape[0]).clone()
+
+
+def _stored(scope: IntegerScope, node: IntegerNode) -> tuple[Tensor | None, ...]:
+    """Weight, weight_scale, weight_zero_point and bias, as the operators take them."""
+    return (
+        _unpacked(scope, node),
+        *(scope.tensor(node, role) for role in ("weight_scale", "weight_zero_point", "bias")),
+    )
 
 
 def _unpacked(scope: IntegerScope, node: IntegerNode) -> Tensor:

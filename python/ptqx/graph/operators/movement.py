@@ -19,10 +19,10 @@ class Flatten(Mover):
 
 @operator("reshape")
 class Reshape(Mover):
-    """`shape` is of one sample."""
+    """`sample_shape` is without the batch."""
 
     def move(self, attrs: dict[str, Any], x: Tensor, zero: Tensor | None) -> Tensor:
-        return x.reshape(x.shape[0], *attrs["shape"])
+        return x.reshape(x.shape[0], *attrs["sample_shape"])
 
 
 @operator("slice")

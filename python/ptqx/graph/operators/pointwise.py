@@ -47,7 +47,9 @@ class _Binary(Operator):
         if out is None:
             return run_tail(lowered_tail(node.attrs, None), self._real(*inputs))
         kind, args = tail_of(node.attrs, out.scale)
-        return Codes(round_and_clamp(apply_tail(self._codes(*inputs, out), kind, args), out), out)
+        return Codes(
+            round_and_clamp(apply_tail(self._codes(inputs[0], inputs[1], out), kind, args), out), out
+        )
 
     def lower(self, model: SimulatedModel, node: Node) -> Lowered:
         return Lowered(lowered_tail(node.attrs, model.qparams(node)))
@@ -55,7 +57,9 @@ class _Binary(Operator):
     def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
         if node.output.dtype == "float32":
             return run_tail(node.attrs, self._real(*inputs))
-        operands = [v for x, name in zip(inputs, node.inputs, strict=True) for v in (spatial(x), *scope.qparams(name))]
+        operands = [
+            v for x, name in zip(inputs, node.inputs, strict=True) for v in (spatial(x), *scope.qparams(name))
+        ]
         tail = (node.attrs["activation"], node.attrs["activation_args"])
         target = getattr(torch.ops.ptqx, node.op)
         return target(*operands, *scope.qparams(node.name), node.output.qmin, node.output.qmax, *tail)
@@ -123,7 +127,8 @@ class Lookup(Operator):
         return torch.ops.ptqx.lookup(spatial(inputs[0]), scope.tensor(node, "table"))
 
     def _table(self, node: Node, x: QParams, out: QParams) -> Tensor:
-        """quantize(f(dequantize(q))) for q = 0..255; f in float64, rounded to float32. Codes held in float32."""
+        """quantize(f(dequantize(q))) for q = 0..255; f in float64, rounded to float32. Codes held in
+        float32."""
         codes = torch.arange(256, dtype=torch.float32, device=x.scale.device).clamp(x.qmin, x.qmax)
         real = in_float64(node.attrs["function"], Codes(codes, x).real(), node.attrs["args"])
         return round_and_clamp(torch.nan_to_num(real, posinf=torch.inf, neginf=-torch.inf) / out.scale, out)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 class _AveragePool(Operator):
     def _sums(self, attrs: dict[str, Any], x: Tensor) -> tuple[Tensor, Tensor]:
-        """Sums over the windows of whole numbers, exact, and the float32 numbers to divide by (they broadcast)."""
+        """Sums over the windows of whole numbers, exact, and the float32 numbers to divide by (they
+        broadcast)."""
         raise NotImplementedError
 
     def exact(self, model: SimulatedModel, node: Node, *inputs: Any) -> Value:
@@ -120,7 +121,8 @@ class AdaptiveAvgPool2d(_AveragePool):
 
     @staticmethod
     def _windows(size: int, outputs: int) -> Tensor:
-        """[outputs, size], 1 where row o counts: from floor(o * size / outputs) to ceil((o + 1) * size / outputs)."""
+        """[outputs, size], 1 where row o counts: from floor(o * size / outputs) to ceil((o + 1) * size /
+        outputs)."""
         o, position = torch.arange(outputs).unsqueeze(1), torch.arange(size)
         start, end = o * size // outputs, -(-(o + 1) * size // outputs)
         return ((position >= start) & (position < end)).double()

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import networks
+import pytest
+import torch
+import torch.nn.functional as F
+from ptqx.errors import PtqxError
+from ptqx.graph import SimulatedModel, prepare
+from ptqx.quant import Scheme, recipe
+from torch import Tensor, nn
+
+
+def ops(prep: SimulatedModel) -> list[str]:
+    return [node.op for node in prep.graph]
+
+
+def test_conv_bn_relu_becomes_one_node() -> None:
+    prep = prepare(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1)),
+        "int8",
+        torch.randn(1, 3, 6, 6),
+    )
+    assert ops(prep) == ["quantize", "conv2d", "conv2d"]
+    assert prep.graph.nodes["0"].attrs["activation"] == "relu"
+
+
+def test_bn_without_a_layer_before_it_becomes_a_depthwise_convolution() -> None:
+    prep = prepare(
+        nn.Sequential(nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 2, 1)), "int8", torch.randn(1, 3, 6, 6)
+    )
+    assert ops(prep) == ["quantize", "conv2d", "conv2d"]
+    assert prep.graph.nodes["0"].attrs["groups"] == 3
+
+
+def test_padding_is_merged_into_the_convolution_that_reads_it() -> None:
+    prep = prepare(
+        nn.Sequential(nn.ZeroPad2d((1, 2, 3, 0)), nn.Conv2d(3, 2, 3)), "int8", torch.randn(1, 3, 6, 6)
+    )
+    assert prep.graph.nodes["1"].attrs["padding"] == [3, 1, 0, 2]
+
+
+@pytest.mark.parametrize(("residual", "adds"), [("fused", 0), ("requantized", 1)])
+def test_residual_addition_is_fused_unless_requantized_is_asked_for(residual: str, adds: int) -> None:
+    prep = prepare(networks.Residual(), recipe("int8", residual=residual), torch.randn(1, 3, 6, 6))
+    assert ops(prep).count("add") == adds
+
+
+def test_residual_is_fused_into_the_larger_of_two_convolutions() -> None:
+    prep = prepare(networks.Residual(project=True), "int8", torch.randn(1, 3, 6, 6))
+    assert prep.graph.nodes["conv2"].inputs == ["conv1", "shortcut"]
+    assert prep.graph.nodes["conv2"].attrs["activation"] == "relu"
+
+
+def test_residual_of_a_convolution_that_has_another_reader_is_not_fused() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.last = nn.Conv2d(3, 3, 1), nn.Conv2d(6, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.conv(x)
+            return self.last(torch.cat([y + x, y], 1))
+
+    prep = prepare(Shared(), "int8", torch.randn(1, 3, 6, 6))
+    assert "add" in ops(prep)
+
+
+def test_convolution_with_activation_before_the_addition_is_not_fused() -> None:
+    class Activated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.last = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(F.relu(self.conv(x)) + x)
+
+    assert "add" in ops(prepare(Activated(), "int8", torch.randn(1, 3, 6, 6)))
+
+
+def test_concat_inputs_share_its_scale_and_others_go_through_a_table() -> None:
+    class Fire(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.last = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(8, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            a = F.relu(self.a(x))
+            return self.last(torch.cat([a, F.relu(self.b(a))], 1))
+
+    prep = prepare(Fire(), "int8", torch.randn(1, 3, 6, 6))
+    nodes = prep.graph.nodes
+    assert nodes["b"].quantizer == nodes["cat"].quantizer == "cat"
+    assert nodes["a"].quantizer == "a"
+    assert nodes["cat"].inputs == ["a.rescale", "b"]
+
+
+def test_logits_have_no_quantizer_and_pass_through_nodes_share_codes() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 3))
+    prep = prepare(model, "int8", torch.randn(1, 3, 6, 6))
+    quantizers = {node.name: node.quantizer for node in prep.graph}
+    assert quantizers == {"input.quantize": "input.quantize", "0": "0", "1": "0", "2": "0", "3": None}
+
+
+def test_edge_layers_keep_eight_bits_and_overrides_win() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 1))
+    changed = recipe("w4a4", overrides={"2": {"weights": {"bits": 6}}})
+    prep = prepare(model, changed, torch.randn(1, 3, 8, 8))
+    bits = {n.name: prep.weight_quantizer(n).scheme.bits for n in prep.graph if n.op == "conv2d"}
+    assert bits == {"0": 8, "2": 6, "4": 8}
+    inputs = {key: site.scheme.bits for key, site in prep.graph.quantizers.items()}
+    assert inputs == {"input.quantize": 8, "0": 4, "2": 8}
+
+
+def test_layer_left_float_by_an_override_is_float_with_conversions_around_it() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 1))
+    prep = prepare(model, recipe("int8", overrides={"2": {"weights": None}}), torch.randn(1, 3, 8, 8))
+    assert ops(prep) == ["quantize", "conv2d", "conv2d_float", "quantize", "conv2d"]
+
+
+def test_per_group_weights_fall_back_to_channels_where_there_is_one_group() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3, groups=16), nn.Conv2d(16, 4, 1))
+    weights = Scheme(bits=4, granularity="group", group_size=8)
+    prep = prepare(model, recipe("int4", weights=weights), torch.randn(1, 3, 8, 8))
+    shapes = [tuple(prep.weight_quantizer(n).scale.shape) for n in prep.graph if n.op == "conv2d"]
+    assert shapes == [(16,), (16,), (4, 2)]
+
+
+def test_override_that_matches_nothing_names_the_nearest_layer() -> None:
+    with pytest.raises(PtqxError, match=r"conv3.*conv2"):
+        prepare(
+            networks.Residual(), recipe("int8", overrides={"conv3": {"bits": 4}}), torch.randn(1, 3, 6, 6)
+        )
+
+
+def test_model_without_layers_has_nothing_to_quantize() -> None:
+    with pytest.raises(PtqxError, match="nothing to quantize"):
+        prepare(nn.Sequential(nn.ReLU()), "int8", torch.randn(1, 3, 6, 6))
