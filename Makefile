@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 # The build that the tests compile against; any later one should do.
 TORCH ?= torch==2.13.0
 JOBS ?= $(shell nproc)
+# Warnings are errors where changes are judged, not where people install.
+WERROR ?= $(if $(CI),ON,OFF)
 CMAKE := $(abspath $(BIN)/cmake)
 WITH_VENV := VIRTUAL_ENV=$(abspath $(VENV)) PATH=$(abspath $(BIN)):$$PATH
 
@@ -22,7 +24,7 @@ help:
 $(VENV)/.environment: pyproject.toml Makefile
 	@scripts/system_packages.sh
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools>=68" wheel
+	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools>=77" wheel
 	$(BIN)/python -m pip install --quiet "$(TORCH)" numpy
 	$(BIN)/python -m pip install --quiet cmake ninja
 	$(BIN)/python scripts/requirements.py study onnx dev > $(VENV)/requirements.txt
@@ -32,7 +34,8 @@ $(VENV)/.environment: pyproject.toml Makefile
 	@touch $@
 
 $(VENV)/.built: $(VENV)/.environment $(sources)
-	CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) $(BIN)/python -m pip install --quiet --no-build-isolation --no-deps -e .
+	PATH=$(abspath $(BIN)):$$PATH CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) CMAKE_ARGS=-DPTQX_WERROR=$(WERROR) \
+	  $(BIN)/python -m pip install --quiet --no-build-isolation --no-deps -e .
 	@touch $@
 
 .PHONY: env build
@@ -56,10 +59,12 @@ lint: build
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'tests/cpp/*.cpp' 'tests/cpp/*.h' 'benchmarks/*.cpp')
 
+# The build folder of the installation, with the tests added.
 test-cpp: build
-	$(WITH_VENV) $(CMAKE) --preset release -DPython3_EXECUTABLE=$(abspath $(BIN)/python) > /dev/null
-	$(WITH_VENV) $(CMAKE) --build --preset release --parallel $(JOBS)
-	$(WITH_VENV) $(BIN)/ctest --preset release
+	folder=build/$$($(BIN)/python -c 'import sys; print(sys.implementation.cache_tag)'); \
+	$(WITH_VENV) $(CMAKE) -B $$folder -DPTQX_TESTS=ON > /dev/null && \
+	$(WITH_VENV) $(CMAKE) --build $$folder --parallel $(JOBS) && \
+	$(WITH_VENV) $(BIN)/ctest --test-dir $$folder --output-on-failure --no-tests=error
 
 test-sanitizers: env
 	$(WITH_VENV) $(CMAKE) --preset asan > /dev/null

@@ -3,7 +3,10 @@ include(CMakePackageConfigHelpers)
 set(config_dir lib/cmake/ptqx)
 
 install(TARGETS ptqx_kernels ptqx_engine EXPORT ptqxTargets ARCHIVE DESTINATION lib)
-install(DIRECTORY csrc/kernels csrc/engine DESTINATION include/ptqx FILES_MATCHING PATTERN "*.h")
+# The public headers; the others are how these are made.
+install(DIRECTORY csrc/kernels DESTINATION include/ptqx FILES_MATCHING PATTERN "*.h" PATTERN "simd_*.h" EXCLUDE)
+install(FILES csrc/engine/engine.h csrc/engine/executor.h csrc/engine/container.h csrc/engine/conv2d.h
+        DESTINATION include/ptqx/engine)
 if(PTQX_TORCH)
   # A program links ptqx_ops for its registrations and calls it by the dispatcher: no torch in the export.
   install(TARGETS ptqx_ops LIBRARY DESTINATION lib)

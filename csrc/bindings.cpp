@@ -64,6 +64,7 @@ PYBIND11_MODULE(_C, m) {
   m.def("kernels", &kernels, "(family, row, instruction set, chosen now) for every kernel.");
   m.def("cpu_features", &cpu_features, "Whether the CPU has each feature.");
   m.def("build_info", &build_info, "Versions and compiler of this build.");
-  m.def("engine_describe", &engine_describe, py::arg("program"),
-        "One line a step of the .ptqx file whose bytes the uint8 tensor holds; ValueError if it is unusable.");
+  m.def(
+      "engine_describe", &engine_describe, py::arg("program"),
+      "One line a step of the .ptqx file whose bytes the uint8 tensor holds; ValueError if it is unusable.");
 }

@@ -224,7 +224,7 @@ Container Container::view(std::span<const uint8_t> bytes) try {
 
 Container Container::open(const std::string& path) try {
   const File file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  struct stat status{};
+  struct stat status {};
   if (file.get() < 0 || ::fstat(file.get(), &status) != 0) {
     throw Error(std::string("can't be opened: ") + std::strerror(errno));
   }

@@ -39,7 +39,7 @@ class Engine {
   /// Shapes of one sample, without the batch dimension: {3, 32, 32} and {100}, say.
   const std::vector<int64_t>& input_shape() const;
   const std::vector<int64_t>& output_shape() const;
-  int64_t input_size() const;   // product of input_shape()
+  int64_t input_size() const;  // product of input_shape()
   int64_t output_size() const;
 
   /// `input` [batch] + input_shape() float32, NCHW; `output` [batch] + output_shape() float32, NCHW.
@@ -48,8 +48,8 @@ class Engine {
 
   /// One line a step: name, operation, bytes written and multiplications a sample, kernel chosen.
   std::string describe() const;
-  size_t packed_bytes() const;                 // packed weights, tables, plan
-  size_t arena_bytes(int64_t batch) const;     // activations of one run
+  size_t packed_bytes() const;              // packed weights, tables, plan
+  size_t arena_bytes(int64_t batch) const;  // activations of one run
 
  private:
   struct Impl;

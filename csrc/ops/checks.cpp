@@ -1,22 +1,21 @@
 #include "ops/checks.h"
 
 #include <cmath>
-#include <sstream>
 
 namespace ptqx::ops {
 namespace {
 
-template <class Names>
-std::string joined(const Names& names) {
-  std::ostringstream text;
-  size_t index = 0;
-  for (const auto& name : names) {
-    if (index > 0) text << (index + 1 == names.size() ? " or " : ", ");
-    text << name;
-    ++index;
+std::string joined(const std::vector<std::string>& names) {
+  std::string text;
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (i > 0) text += i + 1 == names.size() ? " or " : ", ";
+    text += names[i];
   }
-  return text.str();
+  return text;
 }
+
+/// As Python has it: float32, uint8.
+std::string dtype_name(at::ScalarType type) { return std::string(c10::getDtypeNames(type).first); }
 
 struct ActivationName {
   const char* name;
@@ -48,18 +47,22 @@ void check_dtype(const Tensor& tensor, const char* name, std::initializer_list<a
   for (const at::ScalarType type : allowed) {
     if (tensor.scalar_type() == type) return;
   }
-  TORCH_CHECK_VALUE(false, name, " must be ", joined(std::vector<at::ScalarType>(allowed)), ", got ",
-                    tensor.scalar_type());
+  std::vector<std::string> names;
+  for (const at::ScalarType type : allowed) names.push_back(dtype_name(type));
+  TORCH_CHECK_VALUE(false, name, " must be ", joined(names), ", got ", dtype_name(tensor.scalar_type()));
 }
 
-void check_codes(const Tensor& tensor, const char* name) { check_dtype(tensor, name, {at::kByte, at::kChar}); }
+void check_codes(const Tensor& tensor, const char* name) {
+  check_dtype(tensor, name, {at::kByte, at::kChar});
+}
 
 void check_real(const Tensor& tensor, const char* name) {
   check_dtype(tensor, name, {at::kFloat, at::kBFloat16, at::kHalf, at::kDouble});
 }
 
 void check_dim(const Tensor& tensor, const char* name, int64_t dim) {
-  TORCH_CHECK_VALUE(tensor.dim() == dim, name, " must have ", dim, " dimensions, got shape ", tensor.sym_sizes());
+  TORCH_CHECK_VALUE(tensor.dim() == dim, name, " must have ", dim, " dimensions, got shape ",
+                    tensor.sym_sizes());
 }
 
 void check_ints(at::IntArrayRef value, const char* name, size_t count, int64_t minimum) {
@@ -85,7 +88,8 @@ void check_one_zero_point(const Tensor& zero_point, const std::string& name) {
 
 void check_per_tensor(const Tensor& scale, const Tensor& zero_point, const std::string& name) {
   check_dtype(scale, (name + "scale").c_str(), {at::kFloat});
-  TORCH_CHECK_VALUE(scale.sym_numel() == 1, name, "scale must have one element, got shape ", scale.sym_sizes());
+  TORCH_CHECK_VALUE(scale.sym_numel() == 1, name, "scale must have one element, got shape ",
+                    scale.sym_sizes());
   check_one_zero_point(zero_point, name + "zero_point");
 }
 
@@ -122,8 +126,8 @@ kernels::ActivationArgs parse_activation(c10::string_view name, at::ArrayRef<dou
                                          const std::optional<Tensor>& slopes, int64_t channels,
                                          std::vector<float>& slopes_storage) {
   const ActivationName& row = find_activation(name);
-  TORCH_CHECK_VALUE(args.size() == row.args, "activation_args of ", row.name, " must be ", row.meaning, ", got ",
-                    args);
+  TORCH_CHECK_VALUE(args.size() == row.args, "activation_args of ", row.name, " must be ", row.meaning,
+                    ", got ", args);
   for (const double arg : args) {
     TORCH_CHECK_VALUE(!std::isnan(arg), "activation_args must not be NaN, got ", args);
   }
@@ -139,7 +143,8 @@ kernels::ActivationArgs parse_activation(c10::string_view name, at::ArrayRef<dou
     case kernels::Activation::kClip:
       result.low = arg(0);
       result.high = arg(1);
-      TORCH_CHECK_VALUE(result.low <= result.high, "activation_args of clip must have low <= high, got ", args);
+      TORCH_CHECK_VALUE(result.low <= result.high, "activation_args of clip must have low <= high, got ",
+                        args);
       break;
     case kernels::Activation::kLeakyRelu:
     case kernels::Activation::kHardswish:
@@ -152,8 +157,8 @@ kernels::ActivationArgs parse_activation(c10::string_view name, at::ArrayRef<dou
       break;
     case kernels::Activation::kPrelu: {
       check_dtype(*slopes, "slopes", {at::kFloat});
-      TORCH_CHECK_VALUE(slopes->numel() == 1 || slopes->numel() == channels, "slopes must have 1 or ", channels,
-                        " elements, got shape ", slopes->sizes());
+      TORCH_CHECK_VALUE(slopes->numel() == 1 || slopes->numel() == channels, "slopes must have 1 or ",
+                        channels, " elements, got shape ", slopes->sizes());
       const Tensor dense = slopes->contiguous();
       const float* values = dense.const_data_ptr<float>();
       slopes_storage.assign(static_cast<size_t>(channels), values[0]);

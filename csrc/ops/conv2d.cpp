@@ -22,11 +22,11 @@ Tensor empty_conv2d(const Tensor& input, const Tensor& weight, const OptionalTen
   check_ints(stride, "stride", 2, 1);
   check_ints(padding, "padding", 4, 0);
   check_ints(dilation, "dilation", 2, 1);
-  TORCH_CHECK_VALUE(groups >= 1 && weight.sym_size(0) % groups == 0, "groups must divide the ", weight.sym_size(0),
-                    " output channels of weight, got ", groups);
-  TORCH_CHECK_VALUE(input.sym_size(1) == weight.sym_size(1) * groups, "input must have ", weight.sym_size(1) * groups,
-                    " channels for weight ", weight.sym_sizes(), " and ", groups, " groups, got shape ",
-                    input.sym_sizes());
+  TORCH_CHECK_VALUE(groups >= 1 && weight.sym_size(0) % groups == 0, "groups must divide the ",
+                    weight.sym_size(0), " output channels of weight, got ", groups);
+  TORCH_CHECK_VALUE(input.sym_size(1) == weight.sym_size(1) * groups, "input must have ",
+                    weight.sym_size(1) * groups, " channels for weight ", weight.sym_sizes(), " and ", groups,
+                    " groups, got shape ", input.sym_sizes());
   const auto extent = [&](int64_t d) {
     const auto i = static_cast<size_t>(d);
     const c10::SymInt padded = input.sym_size(2 + d) + (padding[i] + padding[i + 2]);
@@ -39,8 +39,8 @@ Tensor empty_conv2d(const Tensor& input, const Tensor& weight, const OptionalTen
 }
 
 Tensor conv2d_s32_meta(const Tensor& input, const Tensor& weight, const OptionalTensor& input_zero_point,
-                       const OptionalTensor& weight_zero_point, at::IntArrayRef stride, at::IntArrayRef padding,
-                       at::IntArrayRef dilation, int64_t groups) {
+                       const OptionalTensor& weight_zero_point, at::IntArrayRef stride,
+                       at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups) {
   Tensor output = empty_conv2d(input, weight, weight_zero_point, stride, padding, dilation, groups, at::kInt);
   if (input_zero_point) check_one_zero_point(*input_zero_point, "input_zero_point");
   return output;
@@ -65,12 +65,14 @@ Tensor conv2d_meta(const Tensor& input, const Tensor& input_scale, const Tensor&
 }
 
 Tensor conv2d_f32_meta(const Tensor& input, const Tensor& input_scale, const Tensor& input_zero_point,
-                       const Tensor& weight, const Tensor& weight_scale, const OptionalTensor& weight_zero_point,
-                       const OptionalTensor& bias, at::IntArrayRef stride, at::IntArrayRef padding,
-                       at::IntArrayRef dilation, int64_t groups, c10::string_view /*activation*/,
+                       const Tensor& weight, const Tensor& weight_scale,
+                       const OptionalTensor& weight_zero_point, const OptionalTensor& bias,
+                       at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation,
+                       int64_t groups, c10::string_view /*activation*/,
                        at::ArrayRef<double> /*activation_args*/, const OptionalTensor& /*slopes*/,
                        int64_t group_size) {
-  Tensor output = empty_conv2d(input, weight, weight_zero_point, stride, padding, dilation, groups, at::kFloat);
+  Tensor output =
+      empty_conv2d(input, weight, weight_zero_point, stride, padding, dilation, groups, at::kFloat);
   check_layer_scales(input, input_scale, input_zero_point, weight, weight_scale, bias, group_size, true);
   TORCH_CHECK_VALUE(group_size == 0 || groups == 1, "groups must be 1 with group_size, got ", groups);
   return output;
@@ -78,8 +80,8 @@ Tensor conv2d_f32_meta(const Tensor& input, const Tensor& input_scale, const Ten
 
 // ---- CPU ----
 
-LayerShape layer_shape(const Tensor& input, const Tensor& weight, at::IntArrayRef stride, at::IntArrayRef padding,
-                       at::IntArrayRef dilation, int64_t groups) {
+LayerShape layer_shape(const Tensor& input, const Tensor& weight, at::IntArrayRef stride,
+                       at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups) {
   return {.conv = {.in_channels = input.size(1),
                    .out_channels = weight.size(0),
                    .kernel_h = weight.size(2),
@@ -99,11 +101,12 @@ LayerShape layer_shape(const Tensor& input, const Tensor& weight, at::IntArrayRe
 }
 
 Tensor conv2d_s32_cpu(const Tensor& input, const Tensor& weight, const OptionalTensor& input_zero_point,
-                      const OptionalTensor& weight_zero_point, at::IntArrayRef stride, at::IntArrayRef padding,
-                      at::IntArrayRef dilation, int64_t groups) {
+                      const OptionalTensor& weight_zero_point, at::IntArrayRef stride,
+                      at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups) {
   Tensor output =
       conv2d_s32_meta(input, weight, input_zero_point, weight_zero_point, stride, padding, dilation, groups);
-  Layer layer(layer_shape(input, weight, stride, padding, dilation, groups), input, weight, weight_zero_point, 0);
+  Layer layer(layer_shape(input, weight, stride, padding, dilation, groups), input, weight, weight_zero_point,
+              0);
   layer.set_input_zero_point(input_zero_point);
   layer.run_s32(output);
   return output;
@@ -114,14 +117,15 @@ Tensor conv2d_cpu(const Tensor& input, const Tensor& input_scale, const Tensor& 
                   const OptionalTensor& bias, const Tensor& output_scale, const Tensor& output_zero_point,
                   int64_t qmin, int64_t qmax, at::IntArrayRef stride, at::IntArrayRef padding,
                   at::IntArrayRef dilation, int64_t groups, c10::string_view activation,
-                  at::ArrayRef<double> activation_args, const OptionalTensor& slopes, const OptionalTensor& residual,
-                  const OptionalTensor& residual_scale, const OptionalTensor& residual_zero_point,
-                  int64_t group_size) {
-  Tensor output = conv2d_meta(input, input_scale, input_zero_point, weight, weight_scale, weight_zero_point, bias,
-                              output_scale, output_zero_point, qmin, qmax, stride, padding, dilation, groups,
-                              activation, activation_args, slopes, residual, residual_scale, residual_zero_point,
-                              group_size);
-  const kernels::QParams to = per_tensor_qparams(output_scale, output_zero_point, "output_", output.scalar_type());
+                  at::ArrayRef<double> activation_args, const OptionalTensor& slopes,
+                  const OptionalTensor& residual, const OptionalTensor& residual_scale,
+                  const OptionalTensor& residual_zero_point, int64_t group_size) {
+  Tensor output =
+      conv2d_meta(input, input_scale, input_zero_point, weight, weight_scale, weight_zero_point, bias,
+                  output_scale, output_zero_point, qmin, qmax, stride, padding, dilation, groups, activation,
+                  activation_args, slopes, residual, residual_scale, residual_zero_point, group_size);
+  const kernels::QParams to =
+      per_tensor_qparams(output_scale, output_zero_point, "output_", output.scalar_type());
   Layer layer(layer_shape(input, weight, stride, padding, dilation, groups), input, weight, weight_zero_point,
               group_size);
   layer.set_input_zero_point(input_zero_point);
@@ -134,12 +138,14 @@ Tensor conv2d_cpu(const Tensor& input, const Tensor& input_scale, const Tensor& 
 }
 
 Tensor conv2d_f32_cpu(const Tensor& input, const Tensor& input_scale, const Tensor& input_zero_point,
-                      const Tensor& weight, const Tensor& weight_scale, const OptionalTensor& weight_zero_point,
-                      const OptionalTensor& bias, at::IntArrayRef stride, at::IntArrayRef padding,
-                      at::IntArrayRef dilation, int64_t groups, c10::string_view activation,
-                      at::ArrayRef<double> activation_args, const OptionalTensor& slopes, int64_t group_size) {
-  Tensor output = conv2d_f32_meta(input, input_scale, input_zero_point, weight, weight_scale, weight_zero_point, bias,
-                                  stride, padding, dilation, groups, activation, activation_args, slopes, group_size);
+                      const Tensor& weight, const Tensor& weight_scale,
+                      const OptionalTensor& weight_zero_point, const OptionalTensor& bias,
+                      at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation,
+                      int64_t groups, c10::string_view activation, at::ArrayRef<double> activation_args,
+                      const OptionalTensor& slopes, int64_t group_size) {
+  Tensor output =
+      conv2d_f32_meta(input, input_scale, input_zero_point, weight, weight_scale, weight_zero_point, bias,
+                      stride, padding, dilation, groups, activation, activation_args, slopes, group_size);
   Layer layer(layer_shape(input, weight, stride, padding, dilation, groups), input, weight, weight_zero_point,
               group_size);
   layer.set_input_zero_point(input_zero_point);
@@ -156,23 +162,30 @@ Tensor conv2d_f32_cpu(const Tensor& input, const Tensor& input_scale, const Tens
 // accumulators might leave int32 is refused.
 TORCH_LIBRARY_FRAGMENT(ptqx, m) {
   // ONNX ConvInteger
-  m.def("conv2d_s32(Tensor input, Tensor weight, Tensor? input_zero_point=None, Tensor? weight_zero_point=None, "
-        "int[2] stride=1, int[4] padding=0, int[2] dilation=1, int groups=1) -> Tensor",
-        kAnyStrides);
+  m.def(
+      "conv2d_s32(Tensor input, Tensor weight, Tensor? input_zero_point=None, Tensor? "
+      "weight_zero_point=None, "
+      "int[2] stride=1, int[4] padding=0, int[2] dilation=1, int groups=1) -> Tensor",
+      kAnyStrides);
   // ONNX QLinearConv with a fused end. bias: int32 in units of input_scale * weight_scale, or float32 in real
   // units (the only one with group_size). activation_args are in units of output_scale.
-  m.def("conv2d(Tensor input, Tensor input_scale, Tensor input_zero_point, Tensor weight, Tensor weight_scale, "
-        "Tensor? weight_zero_point, Tensor? bias, Tensor output_scale, Tensor output_zero_point, int qmin, int qmax, "
-        "int[2] stride=1, int[4] padding=0, int[2] dilation=1, int groups=1, str activation=\"none\", "
-        "float[] activation_args=[], Tensor? slopes=None, Tensor? residual=None, Tensor? residual_scale=None, "
-        "Tensor? residual_zero_point=None, int group_size=0) -> Tensor",
-        kAnyStrides);
+  m.def(
+      "conv2d(Tensor input, Tensor input_scale, Tensor input_zero_point, Tensor weight, Tensor weight_scale, "
+      "Tensor? weight_zero_point, Tensor? bias, Tensor output_scale, Tensor output_zero_point, int qmin, int "
+      "qmax, "
+      "int[2] stride=1, int[4] padding=0, int[2] dilation=1, int groups=1, str activation=\"none\", "
+      "float[] activation_args=[], Tensor? slopes=None, Tensor? residual=None, Tensor? residual_scale=None, "
+      "Tensor? residual_zero_point=None, int group_size=0) -> Tensor",
+      kAnyStrides);
   // Real results. input_scale and input_zero_point may have one entry per sample.
-  m.def("conv2d_f32(Tensor input, Tensor input_scale, Tensor input_zero_point, Tensor weight, Tensor weight_scale, "
-        "Tensor? weight_zero_point, Tensor? bias, int[2] stride=1, int[4] padding=0, int[2] dilation=1, "
-        "int groups=1, str activation=\"none\", float[] activation_args=[], Tensor? slopes=None, int group_size=0) "
-        "-> Tensor",
-        kAnyStrides);
+  m.def(
+      "conv2d_f32(Tensor input, Tensor input_scale, Tensor input_zero_point, Tensor weight, Tensor "
+      "weight_scale, "
+      "Tensor? weight_zero_point, Tensor? bias, int[2] stride=1, int[4] padding=0, int[2] dilation=1, "
+      "int groups=1, str activation=\"none\", float[] activation_args=[], Tensor? slopes=None, int "
+      "group_size=0) "
+      "-> Tensor",
+      kAnyStrides);
 }
 TORCH_LIBRARY_IMPL(ptqx, Meta, m) {
   m.impl("conv2d_s32", conv2d_s32_meta);

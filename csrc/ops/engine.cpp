@@ -29,18 +29,20 @@ Tensor engine_run_meta(const Tensor& input, const Tensor& program, at::IntArrayR
 // ---- CPU ----
 
 Tensor engine_run_cpu(const Tensor& input, const Tensor& program, at::IntArrayRef output_shape) {
-  TORCH_CHECK_VALUE(program.device().is_cpu() && input.device().is_cpu(), "input and program must be on the CPU, got ",
-                    input.device(), " and ", program.device());
+  TORCH_CHECK_VALUE(program.device().is_cpu() && input.device().is_cpu(),
+                    "input and program must be on the CPU, got ", input.device(), " and ", program.device());
   const std::shared_ptr<const engine::Engine> engine = cached_engine(program.contiguous());
-  TORCH_CHECK_VALUE(output_shape == at::IntArrayRef(engine->output_shape()), "output_shape must be the program's, ",
-                    at::IntArrayRef(engine->output_shape()), ", got ", output_shape);
+  TORCH_CHECK_VALUE(output_shape == at::IntArrayRef(engine->output_shape()),
+                    "output_shape must be the program's, ", at::IntArrayRef(engine->output_shape()), ", got ",
+                    output_shape);
   Tensor output = engine_run_meta(input, program, output_shape);
   TORCH_CHECK_VALUE(input.sizes().slice(1) == at::IntArrayRef(engine->input_shape()),
                     "input must have the program's shape ", at::IntArrayRef(engine->input_shape()),
                     " after the batch dimension, got ", input.sizes());
   const Tensor images = input.contiguous();
   try {
-    engine->run(images.const_data_ptr<float>(), images.size(0), output.mutable_data_ptr<float>(), TorchExecutor());
+    engine->run(images.const_data_ptr<float>(), images.size(0), output.mutable_data_ptr<float>(),
+                TorchExecutor());
   } catch (const engine::Error& error) {
     TORCH_CHECK_VALUE(false, error.what());
   }

@@ -22,7 +22,8 @@ struct Identity {
         size(tensor.numel()),
         version(tensor.is_inference() ? 0 : static_cast<uint32_t>(tensor._version())) {}
   bool operator==(const Identity& other) const {
-    return storage == other.storage && offset == other.offset && size == other.size && version == other.version;
+    return storage == other.storage && offset == other.offset && size == other.size &&
+           version == other.version;
   }
 };
 
@@ -56,7 +57,8 @@ class EngineCache {
       }
     }
 
-    const std::span<const uint8_t> bytes(program.const_data_ptr<uint8_t>(), static_cast<size_t>(program.numel()));
+    const std::span<const uint8_t> bytes(program.const_data_ptr<uint8_t>(),
+                                         static_cast<size_t>(program.numel()));
     engine::Sha256 hash;
     hash.update(bytes.data(), bytes.size());
     const std::string digest = hash.hex_digest();

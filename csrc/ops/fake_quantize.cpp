@@ -27,7 +27,8 @@ void check_fake_quantize(const Tensor& input, const Tensor& scale, const Tensor&
 
 double lsq_factor(double grad_factor, const Tensor& input, const Tensor& scale, int64_t qmax) {
   if (grad_factor != 0.0) return grad_factor;
-  const double elements = static_cast<double>(input.numel()) / static_cast<double>(std::max<int64_t>(scale.numel(), 1));
+  const double elements =
+      static_cast<double>(input.numel()) / static_cast<double>(std::max<int64_t>(scale.numel(), 1));
   return 1.0 / std::sqrt(std::max(elements, 1.0) * static_cast<double>(std::max<int64_t>(qmax, 1)));
 }
 
@@ -66,8 +67,8 @@ Tensor whole_zero_points(const Tensor& zero_point, int64_t qmin) {
   const float* from = floats.const_data_ptr<float>();
   int32_t* to = whole.mutable_data_ptr<int32_t>();
   for (int64_t i = 0; i < floats.numel(); ++i) {
-    TORCH_CHECK_VALUE(std::abs(from[i]) <= 0x1p23F, "zero_point must be finite and at most 2^23, got ", from[i],
-                      " at index ", i);
+    TORCH_CHECK_VALUE(std::abs(from[i]) <= 0x1p23F, "zero_point must be finite and at most 2^23, got ",
+                      from[i], " at index ", i);
     to[i] = static_cast<int32_t>(kernels::round_half_even(from[i]));
   }
   return whole;
@@ -94,10 +95,11 @@ Tensor fake_quantize_cpu(const Tensor& input, const Tensor& scale, const Tensor&
   const Tensor to = in_place ? output : at::empty_like(from);
   const float* x = from.const_data_ptr<float>();
   float* y = to.mutable_data_ptr<float>();
-  for_each_block(scale_layout(to, scales, axis, group_size), [&](int64_t at, kernels::Blocks blocks, int64_t c) {
-    kernels::fake_quantize(x + at, blocks, s + c, z + c, static_cast<int32_t>(qmin), static_cast<int32_t>(qmax),
-                           y + at);
-  });
+  for_each_block(scale_layout(to, scales, axis, group_size),
+                 [&](int64_t at, kernels::Blocks blocks, int64_t c) {
+                   kernels::fake_quantize(x + at, blocks, s + c, z + c, static_cast<int32_t>(qmin),
+                                          static_cast<int32_t>(qmax), y + at);
+                 });
   if (!in_place) output.copy_(to);
   return output;
 }
@@ -128,8 +130,9 @@ std::vector<Chunk> sum_chunks(const ScaleLayout& layout) {
   return chunks;
 }
 
-Gradients scaled_backward_cpu(const Tensor& grad, const Tensor& input, const Tensor& scale, const Tensor& zero_point,
-                              int64_t qmin, int64_t qmax, double factor, int64_t axis, int64_t group_size) {
+Gradients scaled_backward_cpu(const Tensor& grad, const Tensor& input, const Tensor& scale,
+                              const Tensor& zero_point, int64_t qmin, int64_t qmax, double factor,
+                              int64_t axis, int64_t group_size) {
   Gradients result =
       fake_quantize_backward_meta(grad, input, scale, zero_point, qmin, qmax, axis, group_size);
   auto& [grad_input, grad_scale, grad_zero_point] = result;
@@ -191,8 +194,8 @@ Gradients fake_quantize_backward_cpu(const Tensor& grad, const Tensor& input, co
 
 // ---- lsq: the same numbers, the gradients of scale and zero point times a factor ----
 
-Tensor lsq_meta(const Tensor& input, const Tensor& scale, const Tensor& zero_point, int64_t qmin, int64_t qmax,
-                double /*grad_factor*/, int64_t axis, int64_t group_size) {
+Tensor lsq_meta(const Tensor& input, const Tensor& scale, const Tensor& zero_point, int64_t qmin,
+                int64_t qmax, double /*grad_factor*/, int64_t axis, int64_t group_size) {
   return fake_quantize_meta(input, scale, zero_point, qmin, qmax, axis, group_size);
 }
 
@@ -201,15 +204,17 @@ Tensor lsq_cpu(const Tensor& input, const Tensor& scale, const Tensor& zero_poin
   return fake_quantize_cpu(input, scale, zero_point, qmin, qmax, axis, group_size);
 }
 
-Gradients lsq_backward_meta(const Tensor& grad, const Tensor& input, const Tensor& scale, const Tensor& zero_point,
-                            int64_t qmin, int64_t qmax, double /*grad_factor*/, int64_t axis, int64_t group_size) {
+Gradients lsq_backward_meta(const Tensor& grad, const Tensor& input, const Tensor& scale,
+                            const Tensor& zero_point, int64_t qmin, int64_t qmax, double /*grad_factor*/,
+                            int64_t axis, int64_t group_size) {
   return fake_quantize_backward_meta(grad, input, scale, zero_point, qmin, qmax, axis, group_size);
 }
 
-Gradients lsq_backward_cpu(const Tensor& grad, const Tensor& input, const Tensor& scale, const Tensor& zero_point,
-                           int64_t qmin, int64_t qmax, double grad_factor, int64_t axis, int64_t group_size) {
-  return scaled_backward_cpu(grad, input, scale, zero_point, qmin, qmax, lsq_factor(grad_factor, input, scale, qmax),
-                             axis, group_size);
+Gradients lsq_backward_cpu(const Tensor& grad, const Tensor& input, const Tensor& scale,
+                           const Tensor& zero_point, int64_t qmin, int64_t qmax, double grad_factor,
+                           int64_t axis, int64_t group_size) {
+  return scaled_backward_cpu(grad, input, scale, zero_point, qmin, qmax,
+                             lsq_factor(grad_factor, input, scale, qmax), axis, group_size);
 }
 
 }  // namespace
@@ -217,20 +222,26 @@ Gradients lsq_backward_cpu(const Tensor& grad, const Tensor& input, const Tensor
 TORCH_LIBRARY_FRAGMENT(ptqx, m) {
   // (clamp(round(input / scale) + zero_point, qmin, qmax) - zero_point) * scale, computed in float32.
   // A float32 zero_point is rounded, and gets a gradient.
-  m.def("fake_quantize(Tensor input, Tensor scale, Tensor zero_point, int qmin, int qmax, int axis=0, "
-        "int group_size=0) -> Tensor",
-        kExactStrides);
-  m.def("fake_quantize_backward(Tensor grad, Tensor input, Tensor scale, Tensor zero_point, int qmin, int qmax, "
-        "int axis=0, int group_size=0) -> (Tensor grad_input, Tensor grad_scale, Tensor grad_zero_point)",
-        kExactStrides);
+  m.def(
+      "fake_quantize(Tensor input, Tensor scale, Tensor zero_point, int qmin, int qmax, int axis=0, "
+      "int group_size=0) -> Tensor",
+      kExactStrides);
+  m.def(
+      "fake_quantize_backward(Tensor grad, Tensor input, Tensor scale, Tensor zero_point, int qmin, int "
+      "qmax, "
+      "int axis=0, int group_size=0) -> (Tensor grad_input, Tensor grad_scale, Tensor grad_zero_point)",
+      kExactStrides);
   // grad_factor 0 stands for 1 / sqrt(elements per scale * qmax).
-  m.def("lsq(Tensor input, Tensor scale, Tensor zero_point, int qmin, int qmax, float grad_factor=0., int axis=0, "
-        "int group_size=0) -> Tensor",
-        kExactStrides);
-  m.def("lsq_backward(Tensor grad, Tensor input, Tensor scale, Tensor zero_point, int qmin, int qmax, "
-        "float grad_factor=0., int axis=0, int group_size=0) "
-        "-> (Tensor grad_input, Tensor grad_scale, Tensor grad_zero_point)",
-        kExactStrides);
+  m.def(
+      "lsq(Tensor input, Tensor scale, Tensor zero_point, int qmin, int qmax, float grad_factor=0., int "
+      "axis=0, "
+      "int group_size=0) -> Tensor",
+      kExactStrides);
+  m.def(
+      "lsq_backward(Tensor grad, Tensor input, Tensor scale, Tensor zero_point, int qmin, int qmax, "
+      "float grad_factor=0., int axis=0, int group_size=0) "
+      "-> (Tensor grad_input, Tensor grad_scale, Tensor grad_zero_point)",
+      kExactStrides);
 }
 TORCH_LIBRARY_IMPL(ptqx, Meta, m) {
   m.impl("fake_quantize", fake_quantize_meta);

@@ -40,7 +40,9 @@ Tensor broadcast(const Tensor& values, const Tensor& input, int64_t axis, int64_
 Tensor sum_per_scale(const Tensor& terms, const Tensor& scale, int64_t axis, int64_t group_size) {
   if (group_size > 0) {
     const Tensor rows = terms.unsqueeze(-1).flatten(2).sum(2, false, at::kDouble);
-    return at::zeros(scale.sizes(), rows.options()).index_add(1, group_index(terms, group_size), rows).to(at::kFloat);
+    return at::zeros(scale.sizes(), rows.options())
+        .index_add(1, group_index(terms, group_size), rows)
+        .to(at::kFloat);
   }
   if (scale.numel() == 1) return terms.sum(at::kDouble).view(scale.sizes()).to(at::kFloat);
   return terms.movedim(axis, 0).unsqueeze(-1).flatten(1).sum(1, false, at::kDouble).to(at::kFloat);
@@ -60,11 +62,12 @@ Terms terms_of(const Tensor& input, const Tensor& scale, const Tensor& zero_poin
                int64_t axis, int64_t group_size) {
   const Tensor s = broadcast(scale, input, axis, group_size);
   const Tensor z = at::round(broadcast(zero_point, input, axis, group_size));
-  return {.scale = s, .real = input.to(at::kFloat).div(s), .low = z.neg().add(qmin), .high = z.neg().add(qmax)};
+  return {
+      .scale = s, .real = input.to(at::kFloat).div(s), .low = z.neg().add(qmin), .high = z.neg().add(qmax)};
 }
 
-Tensor fake_quantize_composite(const Tensor& input, const Tensor& scale, const Tensor& zero_point, int64_t qmin,
-                               int64_t qmax, int64_t axis, int64_t group_size) {
+Tensor fake_quantize_composite(const Tensor& input, const Tensor& scale, const Tensor& zero_point,
+                               int64_t qmin, int64_t qmax, int64_t axis, int64_t group_size) {
   check_fake_quantize(input, scale, zero_point, qmin, qmax, axis, group_size);
   const Terms t = terms_of(input, scale, zero_point, qmin, qmax, axis, group_size);
   // Adding 0 makes -0 a 0, as whole numbers have it.
@@ -72,8 +75,8 @@ Tensor fake_quantize_composite(const Tensor& input, const Tensor& scale, const T
 }
 
 Gradients scaled_backward_composite(const Tensor& grad, const Tensor& input, const Tensor& scale,
-                                    const Tensor& zero_point, int64_t qmin, int64_t qmax, double factor, int64_t axis,
-                                    int64_t group_size) {
+                                    const Tensor& zero_point, int64_t qmin, int64_t qmax, double factor,
+                                    int64_t axis, int64_t group_size) {
   check_fake_quantize(input, scale, zero_point, qmin, qmax, axis, group_size);
   const Terms t = terms_of(input, scale, zero_point, qmin, qmax, axis, group_size);
   const Tensor dy = grad.to(at::kFloat);
@@ -94,8 +97,8 @@ Gradients fake_quantize_backward_composite(const Tensor& grad, const Tensor& inp
   return scaled_backward_composite(grad, input, scale, zero_point, qmin, qmax, 1.0, axis, group_size);
 }
 
-Tensor lsq_composite(const Tensor& input, const Tensor& scale, const Tensor& zero_point, int64_t qmin, int64_t qmax,
-                     double /*grad_factor*/, int64_t axis, int64_t group_size) {
+Tensor lsq_composite(const Tensor& input, const Tensor& scale, const Tensor& zero_point, int64_t qmin,
+                     int64_t qmax, double /*grad_factor*/, int64_t axis, int64_t group_size) {
   return fake_quantize_composite(input, scale, zero_point, qmin, qmax, axis, group_size);
 }
 

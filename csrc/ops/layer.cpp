@@ -3,6 +3,7 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <limits>
 #include <stdexcept>
@@ -42,9 +43,10 @@ void check_layer_weight(const Tensor& weight, const OptionalTensor& weight_zero_
   }
   if (!weight_zero_point) return;
   check_dtype(*weight_zero_point, "weight_zero_point", {at::kInt});
-  TORCH_CHECK_VALUE(weight_zero_point->sym_numel() == 1 || weight_zero_point->sym_numel() == weight.sym_size(0),
-                    "weight_zero_point must have 1 or ", weight.sym_size(0), " elements, got shape ",
-                    weight_zero_point->sym_sizes());
+  TORCH_CHECK_VALUE(
+      weight_zero_point->sym_numel() == 1 || weight_zero_point->sym_numel() == weight.sym_size(0),
+      "weight_zero_point must have 1 or ", weight.sym_size(0), " elements, got shape ",
+      weight_zero_point->sym_sizes());
 }
 
 void check_layer_scales(const Tensor& input, const Tensor& input_scale, const Tensor& input_zero_point,
@@ -56,9 +58,11 @@ void check_layer_scales(const Tensor& input, const Tensor& input_scale, const Te
     TORCH_CHECK_VALUE(input_scale.sym_numel() == input_zero_point.sym_numel() &&
                           (input_scale.sym_numel() == 1 || input_scale.sym_numel() == input.sym_size(0)),
                       "input_scale and input_zero_point must both have 1 or ", input.sym_size(0),
-                      " elements, got shapes ", input_scale.sym_sizes(), " and ", input_zero_point.sym_sizes());
+                      " elements, got shapes ", input_scale.sym_sizes(), " and ",
+                      input_zero_point.sym_sizes());
     TORCH_CHECK_VALUE(group_size == 0 || input_scale.sym_numel() == 1,
-                      "input_scale must have one element with group_size, got shape ", input_scale.sym_sizes());
+                      "input_scale must have one element with group_size, got shape ",
+                      input_scale.sym_sizes());
   } else {
     check_per_tensor(input_scale, input_zero_point, "input_");
   }
@@ -69,25 +73,26 @@ void check_layer_scales(const Tensor& input, const Tensor& input_scale, const Te
     TORCH_CHECK_VALUE(weight_scale.sym_numel() == 1 || weight_scale.sym_numel() == out,
                       "weight_scale must have 1 or ", out, " elements, got shape ", weight_scale.sym_sizes());
   } else {
-    TORCH_CHECK_VALUE(group_size > 0 && group_size % 4 == 0, "group_size must be 0 or a positive multiple of 4, got ",
-                      group_size);
+    TORCH_CHECK_VALUE(group_size > 0 && group_size % 4 == 0,
+                      "group_size must be 0 or a positive multiple of 4, got ", group_size);
     const c10::SymInt groups = (weight.sym_size(1) + (group_size - 1)) / group_size;
-    TORCH_CHECK_VALUE(weight_scale.dim() == 2 && weight_scale.sym_size(0) == out && weight_scale.sym_size(1) == groups,
-                      "weight_scale must have shape [", out, ", ", groups, "] with group_size ", group_size, ", got ",
-                      weight_scale.sym_sizes());
+    TORCH_CHECK_VALUE(
+        weight_scale.dim() == 2 && weight_scale.sym_size(0) == out && weight_scale.sym_size(1) == groups,
+        "weight_scale must have shape [", out, ", ", groups, "] with group_size ", group_size, ", got ",
+        weight_scale.sym_sizes());
   }
 
   if (!bias) return;
   check_dtype(*bias, "bias", {at::kInt, at::kFloat});
   TORCH_CHECK_VALUE(bias->dim() == 1 && bias->sym_size(0) == out, "bias must have shape [", out, "], got ",
                     bias->sym_sizes());
-  TORCH_CHECK_VALUE(group_size == 0 || bias->scalar_type() == at::kFloat,
-                    "bias must be float32 with group_size, because there is one accumulator per group, got ",
-                    bias->scalar_type());
+  TORCH_CHECK_VALUE(
+      group_size == 0 || bias->scalar_type() == at::kFloat,
+      "bias must be float32 with group_size, because there is one accumulator per group, got int32");
 }
 
-void check_residual(const Tensor& output, const OptionalTensor& residual, const OptionalTensor& residual_scale,
-                    const OptionalTensor& residual_zero_point) {
+void check_residual(const Tensor& output, const OptionalTensor& residual,
+                    const OptionalTensor& residual_scale, const OptionalTensor& residual_zero_point) {
   TORCH_CHECK_VALUE(residual.has_value() == residual_scale.has_value() &&
                         residual.has_value() == residual_zero_point.has_value(),
                     "residual, residual_scale and residual_zero_point must be given together");
@@ -173,7 +178,8 @@ void Layer::set_activation(c10::string_view name, at::ArrayRef<double> args, con
   tail_.activation = parse_activation(name, args, slopes, shape_.conv.out_channels, slopes_);
 }
 
-void Layer::set_residual(const Tensor& residual, const Tensor& scale, const Tensor& zero_point, float output_scale) {
+void Layer::set_residual(const Tensor& residual, const Tensor& scale, const Tensor& zero_point,
+                         float output_scale) {
   const kernels::QParams qparams = per_tensor_qparams(scale, zero_point, "residual_", residual.scalar_type());
   residual_ = dense_codes(residual);
   tail_.residual = residual_.const_data_ptr<uint8_t>();
@@ -201,8 +207,9 @@ void Layer::check_accumulators() const {
     const int64_t zero_point = weight_zero_points_.empty() ? 0 : weight_zero_points_[static_cast<size_t>(o)];
     int64_t sum = 0;
     for (int64_t k = 0; k < taps; ++k) sum += std::abs(weight[o * taps + k] - zero_point);
-    TORCH_CHECK_VALUE(sum * largest_input + bias(o) <= kLimit, "weight must keep the accumulators of output channel ",
-                      o, " within int32, got a bound of ", sum * largest_input + bias(o),
+    TORCH_CHECK_VALUE(sum * largest_input + bias(o) <= kLimit,
+                      "weight must keep the accumulators of output channel ", o,
+                      " within int32, got a bound of ", sum * largest_input + bias(o),
                       "; use smaller weights, a smaller bias or a larger scale");
   }
 }
@@ -232,7 +239,8 @@ void Layer::run(const Tensor& output) {
   check_accumulators();
   try {
     const engine::PackedConv2d packed(shape_.conv, weight_.const_data_ptr<int8_t>(),
-                                      weight_zero_points_.empty() ? nullptr : weight_zero_points_.data(), group_size_);
+                                      weight_zero_points_.empty() ? nullptr : weight_zero_points_.data(),
+                                      group_size_);
     // Kernels may read a little beyond the end of the input.
     const auto slack = static_cast<int64_t>(packed.input_slack());
     const auto end = static_cast<size_t>(input_.storage_offset() + input_.numel() + slack);

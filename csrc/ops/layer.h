@@ -24,8 +24,8 @@ struct LayerShape {
 class Layer {
  public:
   /// `input` codes of n images, any strides; `weight` int8 or uint8, its channels first.
-  Layer(const LayerShape& shape, const Tensor& input, const Tensor& weight, const OptionalTensor& weight_zero_point,
-        int64_t group_size);
+  Layer(const LayerShape& shape, const Tensor& input, const Tensor& weight,
+        const OptionalTensor& weight_zero_point, int64_t group_size);
 
   /// Zero point of the input, one or one per sample; absent is 0.
   void set_input_zero_point(const OptionalTensor& zero_point);
@@ -34,7 +34,8 @@ class Layer {
   /// int32 is added to the accumulators; float32, in real units, is divided by the output scale.
   void set_bias(const OptionalTensor& bias, float output_scale);
   void set_activation(c10::string_view name, at::ArrayRef<double> args, const OptionalTensor& slopes);
-  void set_residual(const Tensor& residual, const Tensor& scale, const Tensor& zero_point, float output_scale);
+  void set_residual(const Tensor& residual, const Tensor& scale, const Tensor& zero_point,
+                    float output_scale);
 
   void run_s32(const Tensor& output);
   void run_f32(const Tensor& output);
@@ -58,7 +59,7 @@ void check_layer_weight(const Tensor& weight, const OptionalTensor& weight_zero_
 void check_layer_scales(const Tensor& input, const Tensor& input_scale, const Tensor& input_zero_point,
                         const Tensor& weight, const Tensor& weight_scale, const OptionalTensor& bias,
                         int64_t group_size, bool per_sample);
-void check_residual(const Tensor& output, const OptionalTensor& residual, const OptionalTensor& residual_scale,
-                    const OptionalTensor& residual_zero_point);
+void check_residual(const Tensor& output, const OptionalTensor& residual,
+                    const OptionalTensor& residual_scale, const OptionalTensor& residual_zero_point);
 
 }  // namespace ptqx::ops

@@ -48,22 +48,25 @@ void check_scale_shape(const Tensor& input, const Tensor& scale, const Tensor& z
   check_dtype(scale, "scale", {at::kFloat});
   TORCH_CHECK_VALUE(group_size >= 0, "group_size must be at least 0, got ", group_size);
   const bool per_tensor = scale.sym_numel() == 1 && zero_point.sym_numel() == 1;
-  TORCH_CHECK_VALUE(per_tensor || zero_point.sym_sizes() == scale.sym_sizes(), "zero_point must have the shape of scale, ",
-                    scale.sym_sizes(), ", got ", zero_point.sym_sizes());
+  TORCH_CHECK_VALUE(per_tensor || zero_point.sym_sizes() == scale.sym_sizes(),
+                    "zero_point must have the shape of scale, ", scale.sym_sizes(), ", got ",
+                    zero_point.sym_sizes());
   if (group_size > 0) {
     TORCH_CHECK_VALUE(input.dim() >= 2, "input must have at least 2 dimensions with group_size, got shape ",
                       input.sym_sizes());
     const c10::SymInt groups = (input.sym_size(1) + (group_size - 1)) / group_size;
-    TORCH_CHECK_VALUE(scale.dim() == 2 && scale.sym_size(0) == input.sym_size(0) && scale.sym_size(1) == groups,
-                      "scale must have shape [", input.sym_size(0), ", ", groups, "] with group_size ", group_size,
-                      ", got ", scale.sym_sizes());
+    TORCH_CHECK_VALUE(
+        scale.dim() == 2 && scale.sym_size(0) == input.sym_size(0) && scale.sym_size(1) == groups,
+        "scale must have shape [", input.sym_size(0), ", ", groups, "] with group_size ", group_size,
+        ", got ", scale.sym_sizes());
     return;
   }
   if (per_tensor) return;
   TORCH_CHECK_VALUE(-input.dim() <= axis && axis < input.dim(), "axis must lie in ", -input.dim(), "..",
                     input.dim() - 1, ", got ", axis);
   TORCH_CHECK_VALUE(scale.dim() == 1 && scale.sym_size(0) == input.sym_size(axis), "scale must have 1 or ",
-                    input.sym_size(axis), " elements, the size of axis ", axis, ", got shape ", scale.sym_sizes());
+                    input.sym_size(axis), " elements, the size of axis ", axis, ", got shape ",
+                    scale.sym_sizes());
 }
 
 ScaleLayout scale_layout(const Tensor& tensor, const Tensor& scale, int64_t axis, int64_t group_size) {

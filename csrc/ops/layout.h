@@ -56,20 +56,26 @@ template <class Body>
 void for_each_block(const ScaleLayout& layout, const Body& body) {
   constexpr int64_t kGrain = 32768;  // elements: about 10 microseconds
   const auto [outer, channels, inner] = layout.blocks;
-  const auto units = [](int64_t elements) { return std::max<int64_t>(kGrain / std::max<int64_t>(elements, 1), 1); };
+  const auto units = [](int64_t elements) {
+    return std::max<int64_t>(kGrain / std::max<int64_t>(elements, 1), 1);
+  };
   if (layout.tail > 0) {
     const int64_t row = (channels - 1) * inner + layout.tail;
-    at::parallel_for(0, layout.rows, units(row), [&, channels = channels, inner = inner](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r) {
-        if (channels > 1) body(r * row, kernels::Blocks{1, channels - 1, inner}, r * channels);
-        body(r * row + (channels - 1) * inner, kernels::Blocks{1, 1, layout.tail}, r * channels + channels - 1);
-      }
-    });
+    at::parallel_for(0, layout.rows, units(row),
+                     [&, channels = channels, inner = inner](int64_t begin, int64_t end) {
+                       for (int64_t r = begin; r < end; ++r) {
+                         if (channels > 1)
+                           body(r * row, kernels::Blocks{1, channels - 1, inner}, r * channels);
+                         body(r * row + (channels - 1) * inner, kernels::Blocks{1, 1, layout.tail},
+                              r * channels + channels - 1);
+                       }
+                     });
   } else if (outer > 1) {
     const int64_t row = channels * inner;
-    at::parallel_for(0, outer, units(row), [&, channels = channels, inner = inner](int64_t begin, int64_t end) {
-      body(begin * row, kernels::Blocks{end - begin, channels, inner}, 0);
-    });
+    at::parallel_for(0, outer, units(row),
+                     [&, channels = channels, inner = inner](int64_t begin, int64_t end) {
+                       body(begin * row, kernels::Blocks{end - begin, channels, inner}, 0);
+                     });
   } else if (channels > 1) {
     at::parallel_for(0, channels, units(inner), [&, inner = inner](int64_t begin, int64_t end) {
       body(begin * inner, kernels::Blocks{1, end - begin, inner}, begin);

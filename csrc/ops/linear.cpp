@@ -48,10 +48,10 @@ Tensor linear_meta(const Tensor& input, const Tensor& input_scale, const Tensor&
 }
 
 Tensor linear_f32_meta(const Tensor& input, const Tensor& input_scale, const Tensor& input_zero_point,
-                       const Tensor& weight, const Tensor& weight_scale, const OptionalTensor& weight_zero_point,
-                       const OptionalTensor& bias, c10::string_view /*activation*/,
-                       at::ArrayRef<double> /*activation_args*/, const OptionalTensor& /*slopes*/,
-                       int64_t group_size) {
+                       const Tensor& weight, const Tensor& weight_scale,
+                       const OptionalTensor& weight_zero_point, const OptionalTensor& bias,
+                       c10::string_view /*activation*/, at::ArrayRef<double> /*activation_args*/,
+                       const OptionalTensor& /*slopes*/, int64_t group_size) {
   Tensor output = empty_linear(input, weight, weight_zero_point, at::kFloat);
   check_layer_scales(input, input_scale, input_zero_point, weight, weight_scale, bias, group_size, true);
   return output;
@@ -84,13 +84,15 @@ Tensor linear_s32_cpu(const Tensor& input, const Tensor& weight, const OptionalT
 Tensor linear_cpu(const Tensor& input, const Tensor& input_scale, const Tensor& input_zero_point,
                   const Tensor& weight, const Tensor& weight_scale, const OptionalTensor& weight_zero_point,
                   const OptionalTensor& bias, const Tensor& output_scale, const Tensor& output_zero_point,
-                  int64_t qmin, int64_t qmax, c10::string_view activation, at::ArrayRef<double> activation_args,
-                  const OptionalTensor& slopes, const OptionalTensor& residual, const OptionalTensor& residual_scale,
+                  int64_t qmin, int64_t qmax, c10::string_view activation,
+                  at::ArrayRef<double> activation_args, const OptionalTensor& slopes,
+                  const OptionalTensor& residual, const OptionalTensor& residual_scale,
                   const OptionalTensor& residual_zero_point, int64_t group_size) {
-  Tensor output = linear_meta(input, input_scale, input_zero_point, weight, weight_scale, weight_zero_point, bias,
-                              output_scale, output_zero_point, qmin, qmax, activation, activation_args, slopes,
-                              residual, residual_scale, residual_zero_point, group_size);
-  const kernels::QParams to = per_tensor_qparams(output_scale, output_zero_point, "output_", output.scalar_type());
+  Tensor output = linear_meta(input, input_scale, input_zero_point, weight, weight_scale, weight_zero_point,
+                              bias, output_scale, output_zero_point, qmin, qmax, activation, activation_args,
+                              slopes, residual, residual_scale, residual_zero_point, group_size);
+  const kernels::QParams to =
+      per_tensor_qparams(output_scale, output_zero_point, "output_", output.scalar_type());
   Layer layer(layer_shape(input, weight), rows_of(input), weight, weight_zero_point, group_size);
   layer.set_input_zero_point(input_zero_point);
   layer.set_scales(input_scale, weight_scale, to.scale);
@@ -102,11 +104,12 @@ Tensor linear_cpu(const Tensor& input, const Tensor& input_scale, const Tensor& 
 }
 
 Tensor linear_f32_cpu(const Tensor& input, const Tensor& input_scale, const Tensor& input_zero_point,
-                      const Tensor& weight, const Tensor& weight_scale, const OptionalTensor& weight_zero_point,
-                      const OptionalTensor& bias, c10::string_view activation, at::ArrayRef<double> activation_args,
+                      const Tensor& weight, const Tensor& weight_scale,
+                      const OptionalTensor& weight_zero_point, const OptionalTensor& bias,
+                      c10::string_view activation, at::ArrayRef<double> activation_args,
                       const OptionalTensor& slopes, int64_t group_size) {
-  Tensor output = linear_f32_meta(input, input_scale, input_zero_point, weight, weight_scale, weight_zero_point, bias,
-                                  activation, activation_args, slopes, group_size);
+  Tensor output = linear_f32_meta(input, input_scale, input_zero_point, weight, weight_scale,
+                                  weight_zero_point, bias, activation, activation_args, slopes, group_size);
   Layer layer(layer_shape(input, weight), rows_of(input), weight, weight_zero_point, group_size);
   layer.set_input_zero_point(input_zero_point);
   layer.set_scales(input_scale, weight_scale, 1.0F);
@@ -121,20 +124,26 @@ Tensor linear_f32_cpu(const Tensor& input, const Tensor& input_scale, const Tens
 // As conv2d_s32, conv2d and conv2d_f32: input [..., K], weight [O, K], output [..., O].
 TORCH_LIBRARY_FRAGMENT(ptqx, m) {
   // ONNX MatMulInteger, with the weight transposed
-  m.def("linear_s32(Tensor input, Tensor weight, Tensor? input_zero_point=None, Tensor? weight_zero_point=None) "
-        "-> Tensor",
-        kAnyStrides);
+  m.def(
+      "linear_s32(Tensor input, Tensor weight, Tensor? input_zero_point=None, Tensor? "
+      "weight_zero_point=None) "
+      "-> Tensor",
+      kAnyStrides);
   // ONNX QLinearMatMul, with the weight transposed
-  m.def("linear(Tensor input, Tensor input_scale, Tensor input_zero_point, Tensor weight, Tensor weight_scale, "
-        "Tensor? weight_zero_point, Tensor? bias, Tensor output_scale, Tensor output_zero_point, int qmin, int qmax, "
-        "str activation=\"none\", float[] activation_args=[], Tensor? slopes=None, Tensor? residual=None, "
-        "Tensor? residual_scale=None, Tensor? residual_zero_point=None, int group_size=0) -> Tensor",
-        kAnyStrides);
+  m.def(
+      "linear(Tensor input, Tensor input_scale, Tensor input_zero_point, Tensor weight, Tensor weight_scale, "
+      "Tensor? weight_zero_point, Tensor? bias, Tensor output_scale, Tensor output_zero_point, int qmin, int "
+      "qmax, "
+      "str activation=\"none\", float[] activation_args=[], Tensor? slopes=None, Tensor? residual=None, "
+      "Tensor? residual_scale=None, Tensor? residual_zero_point=None, int group_size=0) -> Tensor",
+      kAnyStrides);
   // Real results. input_scale and input_zero_point may have one entry per sample (dimension 0).
-  m.def("linear_f32(Tensor input, Tensor input_scale, Tensor input_zero_point, Tensor weight, Tensor weight_scale, "
-        "Tensor? weight_zero_point, Tensor? bias, str activation=\"none\", float[] activation_args=[], "
-        "Tensor? slopes=None, int group_size=0) -> Tensor",
-        kAnyStrides);
+  m.def(
+      "linear_f32(Tensor input, Tensor input_scale, Tensor input_zero_point, Tensor weight, Tensor "
+      "weight_scale, "
+      "Tensor? weight_zero_point, Tensor? bias, str activation=\"none\", float[] activation_args=[], "
+      "Tensor? slopes=None, int group_size=0) -> Tensor",
+      kAnyStrides);
 }
 TORCH_LIBRARY_IMPL(ptqx, Meta, m) {
   m.impl("linear_s32", linear_s32_meta);

@@ -42,7 +42,8 @@ Tensor unpack_meta(const Tensor& packed, at::IntArrayRef sizes) {
   constexpr int64_t kMost = int64_t{1} << 40;
   int64_t row = 1;
   for (const int64_t size : sizes.slice(1)) {
-    TORCH_CHECK_VALUE(size == 0 || row <= kMost / size, "sizes must have a product that fits memory, got ", sizes);
+    TORCH_CHECK_VALUE(size == 0 || row <= kMost / size, "sizes must have a product that fits memory, got ",
+                      sizes);
     row *= size;
   }
   const int64_t bytes = (row + width.codes_per_byte - 1) / width.codes_per_byte;

@@ -35,16 +35,17 @@ Tensor cat_meta(at::TensorList inputs, int64_t dim) {
   TORCH_CHECK_VALUE(!inputs.empty(), "inputs must have at least one tensor, got none");
   const Tensor& first = inputs[0];
   check_codes(first, "inputs");
-  TORCH_CHECK_VALUE(-first.dim() <= dim && dim < first.dim(), "dim must lie in ", -first.dim(), "..", first.dim() - 1,
-                    ", got ", dim);
+  TORCH_CHECK_VALUE(-first.dim() <= dim && dim < first.dim(), "dim must lie in ", -first.dim(), "..",
+                    first.dim() - 1, ", got ", dim);
   const int64_t axis = dim < 0 ? dim + first.dim() : dim;
   c10::SymDimVector sizes(first.sym_sizes().begin(), first.sym_sizes().end());
   for (const Tensor& input : inputs.slice(1)) {
     check_dtype(input, "inputs", {first.scalar_type()});
     check_dim(input, "inputs", first.dim());
     for (int64_t d = 0; d < first.dim(); ++d) {
-      TORCH_CHECK_VALUE(d == axis || input.sym_size(d) == first.sym_size(d), "inputs must agree in every dimension ",
-                        "but ", axis, ", got shapes ", first.sym_sizes(), " and ", input.sym_sizes());
+      TORCH_CHECK_VALUE(d == axis || input.sym_size(d) == first.sym_size(d),
+                        "inputs must agree in every dimension ", "but ", axis, ", got shapes ",
+                        first.sym_sizes(), " and ", input.sym_sizes());
     }
     sizes[static_cast<size_t>(axis)] += input.sym_size(axis);
   }
@@ -79,7 +80,8 @@ struct Operand {
 /// The end of add and mul, for uint8 codes.
 kernels::PointwiseTail pointwise_tail(kernels::QParams to, int64_t qmin, int64_t qmax, at::ScalarType type,
                                       c10::string_view activation, at::ArrayRef<double> activation_args) {
-  TORCH_CHECK_VALUE(activation != "prelu", "activation must not be prelu in add and mul, which have no channels");
+  TORCH_CHECK_VALUE(activation != "prelu",
+                    "activation must not be prelu in add and mul, which have no channels");
   std::vector<float> no_slopes;
   const int32_t shift = zero_point_shift(type);
   return {.activation = parse_activation(activation, activation_args, std::nullopt, 0, no_slopes),
@@ -92,8 +94,8 @@ Tensor add_cpu(const Tensor& a, const Tensor& a_scale, const Tensor& a_zero_poin
                const Tensor& b_scale, const Tensor& b_zero_point, const Tensor& output_scale,
                const Tensor& output_zero_point, int64_t qmin, int64_t qmax, c10::string_view activation,
                at::ArrayRef<double> activation_args) {
-  Tensor output = add_meta(a, a_scale, a_zero_point, b, b_scale, b_zero_point, output_scale, output_zero_point, qmin,
-                           qmax, activation, activation_args);
+  Tensor output = add_meta(a, a_scale, a_zero_point, b, b_scale, b_zero_point, output_scale,
+                           output_zero_point, qmin, qmax, activation, activation_args);
   Operand left(a, a_scale, a_zero_point, "a_");
   Operand right(b, b_scale, b_zero_point, "b_");
   const auto to = per_tensor_qparams(output_scale, output_zero_point, "output_", output.scalar_type());
@@ -120,8 +122,8 @@ Tensor mul_cpu(const Tensor& a, const Tensor& a_scale, const Tensor& a_zero_poin
                const Tensor& b_scale, const Tensor& b_zero_point, const Tensor& output_scale,
                const Tensor& output_zero_point, int64_t qmin, int64_t qmax, c10::string_view activation,
                at::ArrayRef<double> activation_args) {
-  Tensor output = add_meta(a, a_scale, a_zero_point, b, b_scale, b_zero_point, output_scale, output_zero_point, qmin,
-                           qmax, activation, activation_args);
+  Tensor output = add_meta(a, a_scale, a_zero_point, b, b_scale, b_zero_point, output_scale,
+                           output_zero_point, qmin, qmax, activation, activation_args);
   Operand left(a, a_scale, a_zero_point, "a_");
   Operand right(b, b_scale, b_zero_point, "b_");
   const auto to = per_tensor_qparams(output_scale, output_zero_point, "output_", output.scalar_type());
@@ -181,15 +183,17 @@ Tensor lookup_cpu(const Tensor& input, const Tensor& table) {
 TORCH_LIBRARY_FRAGMENT(ptqx, m) {
   // float32(a - a_zero_point) * (a_scale / output_scale) + the same of b, activation, one rounding.
   // Shapes broadcast.
-  m.def("add(Tensor a, Tensor a_scale, Tensor a_zero_point, Tensor b, Tensor b_scale, Tensor b_zero_point, "
-        "Tensor output_scale, Tensor output_zero_point, int qmin, int qmax, str activation=\"none\", "
-        "float[] activation_args=[]) -> Tensor",
-        kAnyStrides);
+  m.def(
+      "add(Tensor a, Tensor a_scale, Tensor a_zero_point, Tensor b, Tensor b_scale, Tensor b_zero_point, "
+      "Tensor output_scale, Tensor output_zero_point, int qmin, int qmax, str activation=\"none\", "
+      "float[] activation_args=[]) -> Tensor",
+      kAnyStrides);
   // float32((a - a_zero_point) * (b - b_zero_point)) * ((a_scale * b_scale) / output_scale), as add
-  m.def("mul(Tensor a, Tensor a_scale, Tensor a_zero_point, Tensor b, Tensor b_scale, Tensor b_zero_point, "
-        "Tensor output_scale, Tensor output_zero_point, int qmin, int qmax, str activation=\"none\", "
-        "float[] activation_args=[]) -> Tensor",
-        kAnyStrides);
+  m.def(
+      "mul(Tensor a, Tensor a_scale, Tensor a_zero_point, Tensor b, Tensor b_scale, Tensor b_zero_point, "
+      "Tensor output_scale, Tensor output_zero_point, int qmin, int qmax, str activation=\"none\", "
+      "float[] activation_args=[]) -> Tensor",
+      kAnyStrides);
   // codes of one scale and zero point
   m.def("cat(Tensor[] inputs, int dim=1) -> Tensor", kAnyStrides);
   // table[q] for uint8 codes, table[q + 128] for int8 ones; the output has the table's type
@@ -207,6 +211,8 @@ TORCH_LIBRARY_IMPL(ptqx, CPU, m) {
   m.impl("cat", cat_cpu);
   m.impl("lookup", lookup_cpu);
 }
+// An empty list of tensors names no device.
+TORCH_LIBRARY_IMPL(ptqx, Undefined, m) { m.impl("cat", cat_meta); }
 TORCH_LIBRARY_IMPL(ptqx, Autograd, m) {
   m.impl("add", no_derivative());
   m.impl("mul", no_derivative());

@@ -24,7 +24,11 @@ struct Window {
   bool ceil_mode;
 
   Window(at::IntArrayRef kernel, at::IntArrayRef step, at::IntArrayRef pad, at::IntArrayRef dilate, bool ceil)
-      : kernel_size(kernel), stride(step.empty() ? kernel : step), padding(pad), dilation(dilate), ceil_mode(ceil) {
+      : kernel_size(kernel),
+        stride(step.empty() ? kernel : step),
+        padding(pad),
+        dilation(dilate),
+        ceil_mode(ceil) {
     check_ints(kernel_size, "kernel_size", 2, 1);
     check_ints(stride, "stride", 2, 1);
     check_ints(padding, "padding", 2, 0);
@@ -37,8 +41,9 @@ struct Window {
   c10::SymInt output_size(const c10::SymInt& size, size_t d) const {
     const int64_t reach = dilation[d] * (kernel_size[d] - 1) + 1;
     const c10::SymInt room = size + (2 * padding[d] - reach);
-    TORCH_CHECK_VALUE(size >= 1 && room >= (ceil_mode ? 1 - stride[d] : 0), "input must be at least as large as the ",
-                      "window of ", reach, " once padded, got ", size, " with padding ", padding);
+    TORCH_CHECK_VALUE(size >= 1 && room >= (ceil_mode ? 1 - stride[d] : 0),
+                      "input must be at least as large as the ", "window of ", reach, " once padded, got ",
+                      size, " with padding ", padding);
     check_taps(size, d);
     if (!ceil_mode) return room / stride[d] + 1;
     const c10::SymInt count = (room + (stride[d] - 1)) / stride[d] + 1;
@@ -51,8 +56,9 @@ struct Window {
     if (dilation[d] == 1) return;
     for (int64_t before = padding[d]; before > 0; before -= stride[d]) {
       const int64_t first_inside = (before + dilation[d] - 1) / dilation[d] * dilation[d] - before;
-      TORCH_CHECK_VALUE(size > first_inside, "dilation must leave every window a tap inside the input, got size ",
-                        size, ", padding ", padding, " and dilation ", dilation);
+      TORCH_CHECK_VALUE(size > first_inside,
+                        "dilation must leave every window a tap inside the input, got size ", size,
+                        ", padding ", padding, " and dilation ", dilation);
     }
   }
 };
@@ -77,9 +83,10 @@ Tensor max_pool2d_meta(const Tensor& input, at::IntArrayRef kernel_size, at::Int
 constexpr int64_t kMostTaps = 1 << 20;  // the kernels' sums stay within int32
 
 Tensor avg_pool2d_meta(const Tensor& input, const Tensor& input_scale, const Tensor& input_zero_point,
-                       const Tensor& output_scale, const Tensor& output_zero_point, int64_t qmin, int64_t qmax,
-                       at::IntArrayRef kernel_size, at::IntArrayRef stride, at::IntArrayRef padding, bool ceil_mode,
-                       bool /*count_include_pad*/, std::optional<int64_t> divisor_override) {
+                       const Tensor& output_scale, const Tensor& output_zero_point, int64_t qmin,
+                       int64_t qmax, at::IntArrayRef kernel_size, at::IntArrayRef stride,
+                       at::IntArrayRef padding, bool ceil_mode, bool /*count_include_pad*/,
+                       std::optional<int64_t> divisor_override) {
   check_images(input);
   check_range(qmin, qmax);
   check_per_tensor(input_scale, input_zero_point, "input_");
@@ -92,16 +99,17 @@ Tensor avg_pool2d_meta(const Tensor& input, const Tensor& input_scale, const Ten
   return empty_pooled(input, window, code_type(qmin));
 }
 
-Tensor adaptive_avg_pool2d_meta(const Tensor& input, const Tensor& input_scale, const Tensor& input_zero_point,
-                                const Tensor& output_scale, const Tensor& output_zero_point, int64_t qmin,
-                                int64_t qmax, at::IntArrayRef output_size) {
+Tensor adaptive_avg_pool2d_meta(const Tensor& input, const Tensor& input_scale,
+                                const Tensor& input_zero_point, const Tensor& output_scale,
+                                const Tensor& output_zero_point, int64_t qmin, int64_t qmax,
+                                at::IntArrayRef output_size) {
   check_images(input);
   check_range(qmin, qmax);
   check_per_tensor(input_scale, input_zero_point, "input_");
   check_per_tensor(output_scale, output_zero_point, "output_");
   check_ints(output_size, "output_size", 2, 1);
-  TORCH_CHECK_VALUE(input.sym_size(2) >= 1 && input.sym_size(3) >= 1, "input must have at least one pixel, got shape ",
-                    input.sym_sizes());
+  TORCH_CHECK_VALUE(input.sym_size(2) >= 1 && input.sym_size(3) >= 1,
+                    "input must have at least one pixel, got shape ", input.sym_sizes());
   return empty_spatial({input.sym_size(0), input.sym_size(1), output_size[0], output_size[1]}, input,
                        code_type(qmin));
 }
@@ -175,10 +183,11 @@ kernels::AvgPoolArgs avg_pool_args(const Tensor& input, const Tensor& output, co
 
 Tensor avg_pool2d_cpu(const Tensor& input, const Tensor& input_scale, const Tensor& input_zero_point,
                       const Tensor& output_scale, const Tensor& output_zero_point, int64_t qmin, int64_t qmax,
-                      at::IntArrayRef kernel_size, at::IntArrayRef stride, at::IntArrayRef padding, bool ceil_mode,
-                      bool count_include_pad, std::optional<int64_t> divisor_override) {
-  Tensor output = avg_pool2d_meta(input, input_scale, input_zero_point, output_scale, output_zero_point, qmin, qmax,
-                                  kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override);
+                      at::IntArrayRef kernel_size, at::IntArrayRef stride, at::IntArrayRef padding,
+                      bool ceil_mode, bool count_include_pad, std::optional<int64_t> divisor_override) {
+  Tensor output =
+      avg_pool2d_meta(input, input_scale, input_zero_point, output_scale, output_zero_point, qmin, qmax,
+                      kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override);
   kernels::AvgPoolArgs args = avg_pool_args(input, output, input_scale, input_zero_point, output_scale,
                                             output_zero_point, qmin, qmax);
   args.pad_bottom = padding[0];
@@ -186,15 +195,16 @@ Tensor avg_pool2d_cpu(const Tensor& input, const Tensor& input_scale, const Tens
   args.count_include_pad = count_include_pad;
   args.divisor = divisor_override.value_or(0);
   const auto shape = pool_shape(input, output, Window(kernel_size, stride, padding, kNoDilation, ceil_mode));
-  for_each_image(input, output, [&](const uint8_t* x, uint8_t* y) { kernels::avg_pool2d_u8(x, shape, args, y); });
+  for_each_image(input, output,
+                 [&](const uint8_t* x, uint8_t* y) { kernels::avg_pool2d_u8(x, shape, args, y); });
   return output;
 }
 
 Tensor adaptive_avg_pool2d_cpu(const Tensor& input, const Tensor& input_scale, const Tensor& input_zero_point,
                                const Tensor& output_scale, const Tensor& output_zero_point, int64_t qmin,
                                int64_t qmax, at::IntArrayRef output_size) {
-  Tensor output = adaptive_avg_pool2d_meta(input, input_scale, input_zero_point, output_scale, output_zero_point,
-                                           qmin, qmax, output_size);
+  Tensor output = adaptive_avg_pool2d_meta(input, input_scale, input_zero_point, output_scale,
+                                           output_zero_point, qmin, qmax, output_size);
   TORCH_CHECK_VALUE(input.size(2) * input.size(3) <= kMostTaps, "input must have at most ", kMostTaps,
                     " pixels, got shape ", input.sizes());
   const kernels::AvgPoolArgs args = avg_pool_args(input, output, input_scale, input_zero_point, output_scale,
@@ -209,17 +219,20 @@ Tensor adaptive_avg_pool2d_cpu(const Tensor& input, const Tensor& input_scale, c
 
 // Arguments and output sizes are torch.nn's.
 TORCH_LIBRARY_FRAGMENT(ptqx, m) {
-  m.def("max_pool2d(Tensor input, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1, "
-        "bool ceil_mode=False) -> Tensor",
-        kAnyStrides);
+  m.def(
+      "max_pool2d(Tensor input, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1, "
+      "bool ceil_mode=False) -> Tensor",
+      kAnyStrides);
   // float32(sum of (q - input_zero_point)) * (input_scale / output_scale / count), rounded once
-  m.def("avg_pool2d(Tensor input, Tensor input_scale, Tensor input_zero_point, Tensor output_scale, "
-        "Tensor output_zero_point, int qmin, int qmax, int[2] kernel_size, int[2] stride=[], int[2] padding=0, "
-        "bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) -> Tensor",
-        kAnyStrides);
-  m.def("adaptive_avg_pool2d(Tensor input, Tensor input_scale, Tensor input_zero_point, Tensor output_scale, "
-        "Tensor output_zero_point, int qmin, int qmax, int[2] output_size) -> Tensor",
-        kAnyStrides);
+  m.def(
+      "avg_pool2d(Tensor input, Tensor input_scale, Tensor input_zero_point, Tensor output_scale, "
+      "Tensor output_zero_point, int qmin, int qmax, int[2] kernel_size, int[2] stride=[], int[2] padding=0, "
+      "bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) -> Tensor",
+      kAnyStrides);
+  m.def(
+      "adaptive_avg_pool2d(Tensor input, Tensor input_scale, Tensor input_zero_point, Tensor output_scale, "
+      "Tensor output_zero_point, int qmin, int qmax, int[2] output_size) -> Tensor",
+      kAnyStrides);
 }
 TORCH_LIBRARY_IMPL(ptqx, Meta, m) {
   m.impl("max_pool2d", max_pool2d_meta);

@@ -39,8 +39,8 @@ using Quantized = std::tuple<Tensor, Tensor, Tensor>;
 Quantized dynamic_quantize_meta(const Tensor& input, int64_t qmin, int64_t qmax, bool per_sample) {
   check_real(input, "input");
   check_range(qmin, qmax);
-  TORCH_CHECK_VALUE(!per_sample || input.dim() >= 1, "input must have a batch dimension with per_sample, got shape ",
-                    input.sym_sizes());
+  TORCH_CHECK_VALUE(!per_sample || input.dim() >= 1,
+                    "input must have a batch dimension with per_sample, got shape ", input.sym_sizes());
   const c10::SymInt count = per_sample ? input.sym_size(0) : c10::SymInt(1);
   return {empty_spatial(input.sym_sizes(), input, code_type(qmin)), empty_spatial({count}, input, at::kFloat),
           empty_spatial({count}, input, at::kInt)};
@@ -79,13 +79,14 @@ void quantize_into(const Tensor& output, const Tensor& input, const Tensor& scal
   in_scale_order(input, output, group_size, [&](const Tensor& from, const Tensor& to) {
     const float* x = from.const_data_ptr<float>();
     void* y = to.mutable_data_ptr();
-    for_each_block(scale_layout(to, scales, axis, group_size), [&](int64_t at, kernels::Blocks blocks, int64_t c) {
-      if (qmin >= 0) {
-        kernels::quantize_u8(x + at, blocks, s + c, z + c, low, high, static_cast<uint8_t*>(y) + at);
-      } else {
-        kernels::quantize_s8(x + at, blocks, s + c, z + c, low, high, static_cast<int8_t*>(y) + at);
-      }
-    });
+    for_each_block(
+        scale_layout(to, scales, axis, group_size), [&](int64_t at, kernels::Blocks blocks, int64_t c) {
+          if (qmin >= 0) {
+            kernels::quantize_u8(x + at, blocks, s + c, z + c, low, high, static_cast<uint8_t*>(y) + at);
+          } else {
+            kernels::quantize_s8(x + at, blocks, s + c, z + c, low, high, static_cast<int8_t*>(y) + at);
+          }
+        });
   });
 }
 
@@ -99,13 +100,14 @@ void quantize_images_into(const Tensor& output, const Tensor& images, kernels::Q
   at::parallel_for(0, images.size(0), 1, [&](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; ++n) {
       kernels::quantize_u8_nchw_to_nhwc(x + n * c * pixels, c, pixels, qparams.scale, qparams.zero_point,
-                                        static_cast<int32_t>(qmin), static_cast<int32_t>(qmax), y + n * c * pixels);
+                                        static_cast<int32_t>(qmin), static_cast<int32_t>(qmax),
+                                        y + n * c * pixels);
     }
   });
 }
 
-Tensor quantize_cpu(const Tensor& input, const Tensor& scale, const Tensor& zero_point, int64_t qmin, int64_t qmax,
-                    int64_t axis, int64_t group_size) {
+Tensor quantize_cpu(const Tensor& input, const Tensor& scale, const Tensor& zero_point, int64_t qmin,
+                    int64_t qmax, int64_t axis, int64_t group_size) {
   Tensor output = quantize_meta(input, scale, zero_point, qmin, qmax, axis, group_size);
   check_scale_values(scale, "scale");
   check_zero_point_values(zero_point, "zero_point", output.scalar_type());
@@ -132,7 +134,8 @@ Tensor dequantize_cpu(const Tensor& input, const Tensor& scale, const Tensor& ze
   in_scale_order(input, output, group_size, [&](const Tensor& from, const Tensor& to) {
     const void* x = from.const_data_ptr();
     float* y = to.mutable_data_ptr<float>();
-    for_each_block(scale_layout(to, scales, axis, group_size), [&](int64_t at, kernels::Blocks blocks, int64_t c) {
+    for_each_block(scale_layout(to, scales, axis, group_size), [&](int64_t at, kernels::Blocks blocks,
+                                                                   int64_t c) {
       switch (from.scalar_type()) {
         case at::kByte:
           return kernels::dequantize_u8(static_cast<const uint8_t*>(x) + at, blocks, s + c, z + c, y + at);
@@ -183,16 +186,18 @@ Quantized dynamic_quantize_cpu(const Tensor& input, int64_t qmin, int64_t qmax, 
 
 TORCH_LIBRARY_FRAGMENT(ptqx, m) {
   // ONNX QuantizeLinear. uint8 codes if qmin >= 0, else int8 ones.
-  m.def("quantize(Tensor input, Tensor scale, Tensor zero_point, int qmin, int qmax, int axis=0, "
-        "int group_size=0) -> Tensor",
-        kAnyStrides);
+  m.def(
+      "quantize(Tensor input, Tensor scale, Tensor zero_point, int qmin, int qmax, int axis=0, "
+      "int group_size=0) -> Tensor",
+      kAnyStrides);
   // ONNX DequantizeLinear of uint8, int8 or int32.
   m.def("dequantize(Tensor input, Tensor scale, Tensor zero_point, int axis=0, int group_size=0) -> Tensor",
         kAnyStrides);
   // ONNX DynamicQuantizeLinear, of the whole input or of each sample (dimension 0) by itself.
-  m.def("dynamic_quantize(Tensor input, int qmin=0, int qmax=255, bool per_sample=False) "
-        "-> (Tensor output, Tensor scale, Tensor zero_point)",
-        kAnyStrides);
+  m.def(
+      "dynamic_quantize(Tensor input, int qmin=0, int qmax=255, bool per_sample=False) "
+      "-> (Tensor output, Tensor scale, Tensor zero_point)",
+      kAnyStrides);
 }
 TORCH_LIBRARY_IMPL(ptqx, Meta, m) {
   m.impl("quantize", quantize_meta);

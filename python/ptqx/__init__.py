@@ -22,22 +22,18 @@ from .errors import PtqxError
 
 if TYPE_CHECKING:
     from . import data, files, graph, models, quant, study, train
-    from .graph import (
-        Engine,
-        IntegerModel,
-        SimulatedModel,
-        calibrate,
-        capture,
-        compile,
-        convert,
-        coverage,
-        load,
-        prepare,
-        quantize,
-        save,
-    )
+    from .graph.calibrate import calibrate
+    from .graph.capture import capture
+    from .graph.convert import convert
+    from .graph.coverage import coverage
+    from .graph.engine import Engine, compile
+    from .graph.integer import IntegerModel
+    from .graph.io import load, save
+    from .graph.prepare import prepare
+    from .graph.quantize import quantize
+    from .graph.simulated import SimulatedModel
     from .quant import Recipe, Scheme
-    from .study import compare
+    from .study.compare import compare
 
     __version__: str
 
@@ -52,7 +48,34 @@ _HOMES = {
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 _MODULES = ("data", "files", "graph", "models", "quant", "study", "train")
 
-__all__ = ["PtqxError", "__version__", "cmake_prefix_path", "ops", *_MODULES, *_HOME]
+__all__ = [
+    "Engine",
+    "IntegerModel",
+    "PtqxError",
+    "Recipe",
+    "Scheme",
+    "SimulatedModel",
+    "__version__",
+    "calibrate",
+    "capture",
+    "cmake_prefix_path",
+    "compare",
+    "compile",
+    "convert",
+    "coverage",
+    "data",
+    "files",
+    "graph",
+    "load",
+    "models",
+    "ops",
+    "prepare",
+    "quant",
+    "quantize",
+    "save",
+    "study",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,8 @@ instruction set and number of threads.
 Inputs may have any strides. Images are NCHW, and images that come out lie in memory as channels_last.
 Bad arguments raise ValueError with the argument's name. Every operator works under `torch.compile` and
 `torch.export`, batch size included; only `fake_quantize` and `lsq` have derivatives.
+
+The file is long because each operator is here once, with its formula and an example, and nothing else.
 """
 
 from __future__ import annotations
@@ -82,9 +84,9 @@ def quantize(
 ) -> Tensor:
     """ONNX QuantizeLinear: `clamp(round(input / scale) + zero_point, qmin, qmax)`.
 
-    `input` is float32 (float16, bfloat16 and float64 are converted to it) and finite. `scale` and `zero_point`
-    have one element, or one per entry of `axis`, or with `group_size` the shape
-    `[size 0, ceil(size 1 / group_size)]`: groups along dimension 1, of which the last may be shorter.
+    `input` is float32 (float16, bfloat16 and float64 are converted to it) and finite. `scale` and
+    `zero_point` have one element, or one per entry of `axis`, or with `group_size` the shape `[size 0,
+    ceil(size 1 / group_size)]`: groups along dimension 1, of which the last may be shorter.
 
     >>> x = torch.tensor([-1.0, 0.0, 0.25, 0.75, 9.0])
     >>> quantize(x, torch.tensor([0.5]), torch.tensor([3], dtype=torch.int32), 0, 15)
@@ -93,7 +95,9 @@ def quantize(
     return _ops.quantize(input, scale, zero_point, qmin, qmax, axis, group_size)
 
 
-def dequantize(input: Tensor, scale: Tensor, zero_point: Tensor, axis: int = 0, group_size: int = 0) -> Tensor:
+def dequantize(
+    input: Tensor, scale: Tensor, zero_point: Tensor, axis: int = 0, group_size: int = 0
+) -> Tensor:
     """ONNX DequantizeLinear: `(input - zero_point) * scale` as float32, of uint8, int8 or int32.
 
     `scale` and `zero_point` are as in `quantize`.
@@ -110,9 +114,9 @@ def dynamic_quantize(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """ONNX DynamicQuantizeLinear: codes, scale and zero point from the range of `input` itself.
 
-    The range is extended to contain 0, so `scale = (max - min) / (qmax - qmin)` and
-    `zero_point = clamp(round(qmin - min / scale), qmin, qmax)`; all-zero inputs get scale 1. With `per_sample`
-    each entry of dimension 0 has its own, and scale and zero point the shape `[N]`, else `[1]`.
+    The range is extended to contain 0, so `scale = (max - min) / (qmax - qmin)` and `zero_point =
+    clamp(round(qmin - min / scale), qmin, qmax)`; all-zero inputs get scale 1. With `per_sample` each entry
+    of dimension 0 has its own, and scale and zero point the shape `[N]`, else `[1]`.
 
     >>> dynamic_quantize(torch.tensor([0.0, 51.0, 102.0, 255.0]))
     (tensor([  0,  51, 102, 255], dtype=torch.uint8), tensor([1.]), tensor([0], dtype=torch.int32))
@@ -134,11 +138,11 @@ def fake_quantize(
 ) -> Tensor:
     """Quantize and dequantize in float32; the result has the dtype and strides of `input`.
 
-    NaN passes through and infinities saturate. Scales are as in `quantize`; `zero_point` may be float32: it is
-    rounded, and gets a gradient. Gradients are straight-through (Bengio et al., 2013): the input's is passed
-    where the code is within qmin..qmax; the scale's is `(q - zero_point) - input / scale` there and
-    `bound - zero_point` elsewhere; the zero point's is `-scale` elsewhere. On devices other than the CPU it runs
-    as a composition of PyTorch's own operations.
+    NaN passes through and infinities saturate. Scales are as in `quantize`; `zero_point` may be float32: it
+    is rounded, and gets a gradient. Gradients are straight-through (Bengio et al., 2013): the input's is
+    passed where the code is within qmin..qmax; the scale's is `(q - zero_point) - input / scale` there and
+    `bound - zero_point` elsewhere; the zero point's is `-scale` elsewhere. On devices other than the CPU it
+    runs as a composition of PyTorch's own operations.
 
     >>> x = torch.tensor([-1.0, 0.3, 9.0], requires_grad=True)
     >>> y = fake_quantize(x, torch.tensor([0.5]), torch.tensor([0], dtype=torch.int32), 0, 15)
@@ -184,7 +188,8 @@ def lsq(
 ) -> Tensor:
     """`fake_quantize` whose gradients of scale and zero point are multiplied by `grad_factor`.
 
-    0 stands for `1 / sqrt(elements per scale * qmax)`: learned step size quantization, Esser et al., ICLR 2020.
+    0 stands for `1 / sqrt(elements per scale * qmax)`: learned step size quantization, Esser et al., ICLR
+    2020.
 
     >>> scale = torch.tensor([0.5], requires_grad=True)
     >>> x = torch.tensor([-1.0, 0.3, 9.0, 0.0])
@@ -219,7 +224,7 @@ def lsq_backward(
 
 
 def min_max(input: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Minimum and maximum of the finite elements (inf and -inf if there are none), and how many are not finite.
+    """Minimum and maximum of the finite elements (inf and -inf if there are none), and how many are not.
 
     >>> min_max(torch.tensor([1.0, -2.0, float("nan")]))
     (tensor(-2.), tensor(1.), tensor(1))
@@ -262,9 +267,9 @@ def conv2d_s32(
 ) -> Tensor:
     """ONNX ConvInteger: the sums of `(input - input_zero_point) * (weight - weight_zero_point)` as int32.
 
-    `input` [N, C, H, W] and `weight` [O, C / groups, kh, kw] are uint8 or int8; `weight_zero_point` has 1 or O
-    elements; `padding` is one number or [top, left, bottom, right]. Weights whose sums could leave int32 are
-    refused.
+    `input` [N, C, H, W] and `weight` [O, C / groups, kh, kw] are uint8 or int8; `weight_zero_point` has 1 or
+    O elements; `padding` is one number or [top, left, bottom, right]. Weights whose sums could leave int32
+    are refused.
 
     >>> ones = torch.ones(1, 2, 3, 3, dtype=torch.uint8)
     >>> conv2d_s32(ones, ones.to(torch.int8), padding=1)[0, 0]
@@ -272,7 +277,9 @@ def conv2d_s32(
             [12, 18, 12],
             [ 8, 12,  8]], dtype=torch.int32)
     """
-    return _ops.conv2d_s32(input, weight, input_zero_point, weight_zero_point, stride, padding, dilation, groups)
+    return _ops.conv2d_s32(
+        input, weight, input_zero_point, weight_zero_point, stride, padding, dilation, groups
+    )
 
 
 def conv2d(
@@ -299,7 +306,7 @@ def conv2d(
     residual_zero_point: Tensor | None = None,
     group_size: int = 0,
 ) -> Tensor:
-    """ONNX QLinearConv with its neighbours fused: one rounding for bias, residual, activation, requantization.
+    """ONNX QLinearConv with its neighbours fused: bias, residual, activation and one rounding.
 
     With `acc` as in `conv2d_s32` plus an int32 `bias` [O] in units of `input_scale * weight_scale`::
 
@@ -308,9 +315,9 @@ def conv2d(
         t = t + float32(residual - residual_zero_point) * (residual_scale / output_scale)
         y = clamp(round(activation(t)) + output_zero_point, qmin, qmax)
 
-    all in float32. `weight_scale` has 1 or O elements; with `group_size` (a multiple of 4, groups 1) it has the
-    shape [O, ceil(C / group_size)], `t` is the sum over groups of input channels in ascending order, and a bias
-    is float32. `activation` and its arguments, in units of `output_scale`: none []; clip [low, high];
+    all in float32. `weight_scale` has 1 or O elements; with `group_size` (a multiple of 4, groups 1) it has
+    the shape [O, ceil(C / group_size)], `t` is the sum over groups of input channels in ascending order, and
+    a bias is float32. `activation` and its arguments, in units of `output_scale`: none []; clip [low, high];
     leaky_relu [slope]; prelu [] with `slopes` [1] or [O]; hardsigmoid [1/6, 0.5 / scale, 1 / scale];
     hardswish [scale / 6].
 
@@ -365,8 +372,8 @@ def conv2d_f32(
 ) -> Tensor:
     """`conv2d` with real results: `activation(float32(acc) * (input_scale * weight_scale) + bias)`.
 
-    For last layers, and for inputs quantized per sample: `input_scale` and `input_zero_point` have one element
-    or one per sample. An int32 bias is added to the accumulator, a float32 one after the scale.
+    For last layers, and for inputs quantized per sample: `input_scale` and `input_zero_point` have one
+    element or one per sample. An int32 bias is added to the accumulator, a float32 one after the scale.
 
     >>> one, zero = torch.ones(1), torch.zeros(1, dtype=torch.int32)
     >>> x = torch.arange(4, dtype=torch.uint8).reshape(1, 1, 2, 2)
@@ -640,7 +647,8 @@ def mul(
 ) -> Tensor:
     """Product of two tensors of codes; shapes broadcast, fastest for [N, C, 1, 1] against images.
 
-    `t = float32((a - a_zero_point) * (b - b_zero_point)) * ((a_scale * b_scale) / output_scale)`, then as `add`.
+    `t = float32((a - a_zero_point) * (b - b_zero_point)) * ((a_scale * b_scale) / output_scale)`, then as
+    `add`.
 
     >>> one, zero = torch.ones(1), torch.zeros(1, dtype=torch.int32)
     >>> x = torch.tensor([1, 2, 3], dtype=torch.uint8)
@@ -733,8 +741,8 @@ def unpack_int2(packed: Tensor, sizes: Sequence[int]) -> Tensor:
 def engine_run(input: Tensor, program: Tensor, output_shape: Sequence[int]) -> Tensor:
     """Runs the network of a .ptqx file: `program` holds its bytes, uint8 [bytes].
 
-    `input` is float32 [N, ...] and finite; the result float32 [N] + `output_shape`, the shape that the file says.
-    The plan is made on the first call and kept for the next ones. ValueError if the file is unusable.
+    `input` is float32 [N, ...] and finite; the result float32 [N] + `output_shape`, the shape that the file
+    says. The plan is made on the first call and kept for the next ones. ValueError if the file is unusable.
 
     >>> engine_run(torch.zeros(1, 4), torch.zeros(8, dtype=torch.uint8), [2])
     Traceback (most recent call last):

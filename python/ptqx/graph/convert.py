@@ -19,7 +19,6 @@ from .formulas import Codes
 from .integer import IntegerModel
 from .ir import Node
 from .operators import OPERATORS
-from .operators.base import Lowered
 from .prepare import check_finite_model
 from .simulated import SimulatedModel
 from .weights import integer_layer
@@ -112,7 +111,7 @@ def _lowered(prep: SimulatedModel) -> IntegerModel:
         if node.op == "float":
             _copy_float_part(prep, node, tensors, modules)
         nodes[node.name] = IntegerNode(
-            node.name, node.op, inputs, lowered.attrs, names, output, _reason(node, lowered)
+            node.name, node.op, inputs, lowered.attrs, names, output, _reason(node)
         )
     output_name = alias.get(prep.graph.output, prep.graph.output)
     graph = IntegerGraph(prep.graph.input, prep.graph.input_shape, output_name, nodes)
@@ -133,8 +132,11 @@ def _output(prep: SimulatedModel, node: Node, tensors: dict[str, Tensor]) -> Out
     return Output("uint8", scale, zero_point, qparams.qmin, qparams.qmax)
 
 
-def _reason(node: Node, lowered: Lowered) -> str:
-    return node.reason if node.op == "float" or node.op.endswith("_float") else ""
+def _reason(node: Node) -> str:
+    """Why the node computes in float, and where it was written; "" if it does not."""
+    if node.op != "float":
+        return node.reason if node.op.endswith("_float") else ""
+    return f"{node.reason} at {node.source}" if node.source else node.reason
 
 
 def _copy_float_part(

@@ -47,7 +47,7 @@ class Engine(nn.Module):
         probe = fn(torch.zeros(1))
         if probe.dtype != torch.float32 or probe.device.type != "cpu":
             raise PtqxError(
-                f"an engine can't become {probe.dtype} on {probe.device}: it computes in integers on the CPU; "
+                f"an engine can't become {probe.dtype} on {probe.device}: it runs in integers on the CPU; "
                 "convert or move the float model instead"
             )
         return super()._apply(fn, recurse)
@@ -55,7 +55,7 @@ class Engine(nn.Module):
 
 @torch.no_grad()
 def compile(qmodel: IntegerModel, example_inputs: Any) -> Engine:
-    """Compile an integer model to one operator call; check on the example that both give the same bits.
+    """Compile an integer model to one operator call; check on the example that both are equal.
 
     Args:
         qmodel: of `ptqx.convert` or `ptqx.load`.

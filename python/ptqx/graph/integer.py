@@ -115,6 +115,6 @@ class IntegerModel(nn.Module):
         if probe.dtype != torch.float32 or probe.device.type != "cpu":
             raise PtqxError(
                 f"an integer model can't become {probe.dtype} on {probe.device}: its codes and scales "
-                "are what was verified, and its kernels run on the CPU; convert or move the float model instead"
+                "are what was verified, and its kernels run on the CPU; change the float model instead"
             )
         return super()._apply(fn, recurse)

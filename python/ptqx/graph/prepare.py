@@ -64,6 +64,8 @@ def prepare(
         name: (_layer_scheme(graph, name, weights), activations)
         for name, (weights, activations) in schemes.items()
     }
+    for name, (_, activations) in schemes.items():
+        _check_dynamic(graph, name, activations)
     place_quantizers(graph, chosen, schemes)
     prep = SimulatedModel(copied, graph, chosen, schemes, qat)
     prep.fit_weights()
@@ -92,6 +94,17 @@ def _layer_scheme(graph: Graph, name: str, scheme: Scheme | None) -> Scheme | No
             f"{name}: weights per group need symmetric codes and activations that are not dynamic"
         )
     return scheme
+
+
+def _check_dynamic(graph: Graph, name: str, activations: Scheme | None) -> None:
+    """Ranges found at run time are ONNX's DynamicQuantizeLinear: codes 0 to 255."""
+    if graph.nodes[name].kind != "dynamic" or activations is None:
+        return
+    if (activations.qmin, activations.qmax) != (0, 255):
+        raise PtqxError(
+            f"{name}: dynamic activations have unsigned codes of 8 bits, got {activations.bits} bits, "
+            f"signed={activations.signed}; change the bits of the weights alone"
+        )
 
 
 def _check_capture(model: nn.Module, prep: SimulatedModel, example: Tensor) -> None:

@@ -27,6 +27,7 @@ def paired_drop_interval(
     Args:
         reference_correct, correct: bool (N,), per test image, N >= 1.
 
+    >>> import torch
     >>> right, wrong = torch.tensor([True]), torch.tensor([False])
     >>> reference = torch.cat([right.repeat(95), wrong.repeat(5)])
     >>> paired_drop_interval(reference, reference)

@@ -49,6 +49,7 @@ def demo(
             threads=threads,
             qat=replace(training, epochs=3, lr=0.02, warmup_epochs=0.0),
             seconds=seconds,
+            single=False,
             save_to=folder,
             info={"model": "cnn", "dataset": "digits", "command": "ptqx demo"},
             progress=progress,

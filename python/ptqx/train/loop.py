@@ -31,6 +31,7 @@ from . import distributed
 from .config import TrainConfig
 from .evaluation import Evaluation, evaluate
 from .log import Log, Row
+from .memory import keep_freed_memory
 from .optimizer import OPTIMIZERS, SCHEDULES, ParameterGroups, decay_groups
 from .signals import StopRequest
 
@@ -90,6 +91,7 @@ def fit(
     >>> [row["epoch"] for row in result.history]
     [1]
     """
+    keep_freed_memory()
     place = torch.device(device or default_device())
     config = config or TrainConfig()
     with distributed.process_group(place), StopRequest() if out is not None else nullcontext() as stop:

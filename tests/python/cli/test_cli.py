@@ -14,8 +14,17 @@ from ptqx import cli, files, models
 from ptqx.errors import PtqxError
 from typer.testing import CliRunner
 
+torch.set_num_threads(1)  # the networks are small; threads would only wait for each other
 runner = CliRunner()
 DIGITS = ["--model", "cnn", "--dataset", "digits", "--model-option", "width=4"]
+
+
+@pytest.fixture(autouse=True)
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time float models as they are: compiling takes longer than these tests."""
+    from ptqx.study import formats
+
+    monkeypatch.setattr(formats, "compiled", lambda model, example: (model, "eager"))
 
 
 @pytest.fixture
@@ -52,8 +61,9 @@ def test_every_command_explains_itself(command: str) -> None:
     assert "Usage" in result.output
 
 
-def test_help_does_not_import_torch() -> None:
-    code = "import sys, ptqx.cli; ptqx.cli.main(['--help']); sys.exit('torch' in sys.modules)"
+def test_help_imports_nothing_that_only_commands_need() -> None:
+    heavy = "{'ptqx.study', 'ptqx.train', 'matplotlib', 'torchvision', 'sklearn', 'torch._inductor'}"
+    code = f"import sys, ptqx.cli; ptqx.cli.main(['--help']); sys.exit(len({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
@@ -276,3 +286,16 @@ def test_compare_then_report(weights: Path, tmp_path: Path) -> None:
     again = tmp_path / "again.html"
     assert runner.invoke(cli.app, ["report", str(results), "--html", str(again)]).exit_code == 0
     assert again.read_text() == page.read_text()
+
+
+def test_demo_leaves_a_report_results_and_models(tmp_path: Path) -> None:
+    result = runner.invoke(cli.app, ["demo", "--out", str(tmp_path), "--epochs", "2"])
+    assert result.exit_code == 0, result.output
+    assert {p.name for p in tmp_path.iterdir()} >= {
+        *("report.html", "results.json", "fp32.safetensors", "fp16.safetensors", "int8.ptqx", "int4.ptqx"),
+    }
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert {"fp32", "fp16", "bf16", "int8", "int4"} <= {row["format"] for row in rows}
+    assert all(row["format"] in result.output for row in rows)
+    assert "<svg" in (tmp_path / "report.html").read_text()
+    assert str(tmp_path / "report.html") in result.output

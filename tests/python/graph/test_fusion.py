@@ -132,6 +132,12 @@ def test_override_that_matches_nothing_names_the_nearest_layer() -> None:
         )
 
 
+def test_dynamic_activations_of_other_widths_are_refused_by_name() -> None:
+    narrow = recipe("int8-dynamic", overrides={"conv2": {"bits": 4}})
+    with pytest.raises(PtqxError, match="conv2: dynamic activations"):
+        prepare(networks.Residual(), narrow, torch.randn(1, 3, 6, 6))
+
+
 def test_model_without_layers_has_nothing_to_quantize() -> None:
     with pytest.raises(PtqxError, match="nothing to quantize"):
         prepare(nn.Sequential(nn.ReLU()), "int8", torch.randn(1, 3, 6, 6))

@@ -93,7 +93,7 @@ def test_float_part_runs_as_its_module_between_conversions() -> None:
     model = convert(prep)
     assert torch.equal(model(X), prep(X)) and torch.equal(model(-X), prep(-X))
     (row,) = coverage(model).float_rows
-    assert row.name == "middle" and "control flow" in row.reason
+    assert row.name == "middle" and "control flow" in row.reason and "at networks.py:" in row.reason
     with pytest.raises(PtqxError, match="middle"):
         compile(model, X)
 

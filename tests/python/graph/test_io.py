@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import struct
 from pathlib import Path
@@ -155,6 +156,15 @@ GRAPH_CHANGES = {
     "version": lambda g: g.update(version=7),
     "nodes": lambda g: g.update(nodes={}),
 }
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")], ids=str)
+@pytest.mark.parametrize("name", ["conv1.weight_scale", "conv1.output_scale"])
+def test_scale_that_is_no_scale_raises(name: str, value: float, model: IntegerModel) -> None:
+    changed = copy.deepcopy(model)
+    changed.state_dict()[name].fill_(value)
+    with pytest.raises(PtqxError, match="scale"):
+        from_bytes(to_bytes(changed))
 
 
 @pytest.mark.parametrize("name", GRAPH_CHANGES)

@@ -125,10 +125,16 @@ def fake_quantize_backward(grad, input, scale, zero_point, qmin, qmax, axis=0, g
     def summed(terms):
         out = np.zeros(scale.numel())
         index = np.arange(scale.numel()).reshape(scale.shape)
-        np.add.at(out, np.broadcast_to(spread(torch.from_numpy(index), x.shape, axis, group_size), x.shape), terms)
+        np.add.at(
+            out, np.broadcast_to(spread(torch.from_numpy(index), x.shape, axis, group_size), x.shape), terms
+        )
         return torch.from_numpy((out * factor).astype(f32)).reshape(scale.shape)
 
-    return torch.from_numpy(np.where(inside, dy, f32(0))).to(input.dtype), summed(by_scale), summed(by_zero_point)
+    return (
+        torch.from_numpy(np.where(inside, dy, f32(0))).to(input.dtype),
+        summed(by_scale),
+        summed(by_zero_point),
+    )
 
 
 def lsq_backward(grad, input, scale, zero_point, qmin, qmax, grad_factor=0.0, axis=0, group_size=0):
@@ -180,7 +186,9 @@ def centered(q: Tensor, zero_point: Tensor | None, axis: int) -> Tensor:
     return q.double() - zero_point.double().reshape(view)
 
 
-def accumulators(input, weight, input_zero_point, weight_zero_point, stride, padding, dilation, groups) -> np.ndarray:
+def accumulators(
+    input, weight, input_zero_point, weight_zero_point, stride, padding, dilation, groups
+) -> np.ndarray:
     top, left, bottom, right = [padding] * 4 if isinstance(padding, int) else padding
     x = F.pad(centered(input, input_zero_point, 0), (left, right, top, bottom))
     w = centered(weight, weight_zero_point, 0)
@@ -190,7 +198,9 @@ def accumulators(input, weight, input_zero_point, weight_zero_point, stride, pad
     return F.conv2d(x, w, None, pair(stride), 0, pair(dilation), groups).numpy().astype(np.int64)
 
 
-def conv2d_s32(input, weight, input_zero_point=None, weight_zero_point=None, stride=1, padding=0, dilation=1, groups=1):
+def conv2d_s32(
+    input, weight, input_zero_point=None, weight_zero_point=None, stride=1, padding=0, dilation=1, groups=1
+):
     acc = accumulators(input, weight, input_zero_point, weight_zero_point, stride, padding, dilation, groups)
     return torch.from_numpy(acc).to(torch.int32)
 
@@ -209,7 +219,9 @@ def scaled(input, input_scale, input_zero_point, weight, weight_scale, weight_ze
         t = None
         for g in range(weight_scale.shape[1]):
             part = slice(g * group_size, (g + 1) * group_size)
-            acc = accumulators(input[:, part], weight[:, part], input_zero_point, weight_zero_point, *geometry)
+            acc = accumulators(
+                input[:, part], weight[:, part], input_zero_point, weight_zero_point, *geometry
+            )
             term = acc.astype(f32) * multiplier(weight_scale[:, g].numpy())
             t = term if t is None else t + term
         return t if bias is None else t + real_bias
@@ -230,7 +242,9 @@ def conv2d(input, input_scale, input_zero_point, weight, weight_scale, weight_ze
     if residual is not None:
         r = residual.numpy().astype(np.int64) - one(residual_zero_point)
         t = t + r.astype(f32) * (one(residual_scale) / s_y)
-    t = activate(t, activation, activation_args, None if slopes is None else slopes.numpy().reshape(1, -1, 1, 1))
+    t = activate(
+        t, activation, activation_args, None if slopes is None else slopes.numpy().reshape(1, -1, 1, 1)
+    )
     return codes(round_and_clamp(t, one(output_zero_point), qmin, qmax), qmin)
 
 
@@ -239,7 +253,9 @@ def conv2d_f32(input, input_scale, input_zero_point, weight, weight_scale, weigh
                group_size=0):  # fmt: skip
     t = scaled(input, input_scale, input_zero_point, weight, weight_scale, weight_zero_point, bias, 1.0,
                (stride, padding, dilation, groups), group_size)  # fmt: skip
-    t = activate(t, activation, activation_args, None if slopes is None else slopes.numpy().reshape(1, -1, 1, 1))
+    t = activate(
+        t, activation, activation_args, None if slopes is None else slopes.numpy().reshape(1, -1, 1, 1)
+    )
     return torch.from_numpy(t.astype(f32))
 
 
@@ -273,9 +289,19 @@ def linear(input, input_scale, input_zero_point, weight, weight_scale, weight_ze
 
 def linear_f32(input, input_scale, input_zero_point, weight, weight_scale, weight_zero_point, bias,
                activation="none", activation_args=(), slopes=None, group_size=0):  # fmt: skip
-    y = conv2d_f32(column(input), input_scale, input_zero_point, weight[:, :, None, None], weight_scale,
-                   weight_zero_point, bias, activation=activation, activation_args=activation_args, slopes=slopes,
-                   group_size=group_size)  # fmt: skip
+    y = conv2d_f32(
+        column(input),
+        input_scale,
+        input_zero_point,
+        weight[:, :, None, None],
+        weight_scale,
+        weight_zero_point,
+        bias,
+        activation=activation,
+        activation_args=activation_args,
+        slopes=slopes,
+        group_size=group_size,
+    )
     return uncolumn(y, input)
 
 
@@ -293,8 +319,21 @@ def average(sums: np.ndarray, counts, scales, zero_points, qmin, qmax) -> Tensor
     return codes(round_and_clamp(t, one(zero_points[1]), qmin, qmax), qmin)
 
 
-def avg_pool2d(input, input_scale, input_zero_point, output_scale, output_zero_point, qmin, qmax, kernel_size,
-               stride=(), padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):  # fmt: skip
+def avg_pool2d(
+    input,
+    input_scale,
+    input_zero_point,
+    output_scale,
+    output_zero_point,
+    qmin,
+    qmax,
+    kernel_size,
+    stride=(),
+    padding=0,
+    ceil_mode=False,
+    count_include_pad=True,
+    divisor_override=None,
+):
     stride = stride or kernel_size
     x = centered(input, input_zero_point, 0)
     window = (kernel_size, stride, padding, ceil_mode)
@@ -304,10 +343,14 @@ def avg_pool2d(input, input_scale, input_zero_point, output_scale, output_zero_p
         ones = torch.ones(1, 1, *x.shape[2:], dtype=torch.float64)
         inside = F.avg_pool2d(ones, *window, divisor_override=1).numpy()
         counts = np.rint(inside / F.avg_pool2d(ones, *window, count_include_pad).numpy())
-    return average(sums, counts, (input_scale, output_scale), (input_zero_point, output_zero_point), qmin, qmax)
+    return average(
+        sums, counts, (input_scale, output_scale), (input_zero_point, output_zero_point), qmin, qmax
+    )
 
 
-def adaptive_avg_pool2d(input, input_scale, input_zero_point, output_scale, output_zero_point, qmin, qmax, output_size):
+def adaptive_avg_pool2d(
+    input, input_scale, input_zero_point, output_scale, output_zero_point, qmin, qmax, output_size
+):
     x = centered(input, input_zero_point, 0).numpy()
     oh, ow = pair(output_size)
     h, w = x.shape[2:]
@@ -317,7 +360,9 @@ def adaptive_avg_pool2d(input, input_scale, input_zero_point, output_scale, outp
         columns = slice(j * w // ow, -(-(j + 1) * w // ow))
         sums[:, :, i, j] = x[:, :, rows, columns].sum(axis=(2, 3))
         counts[i, j] = x[0:1, 0:1, rows, columns].size or 1
-    return average(sums, counts, (input_scale, output_scale), (input_zero_point, output_zero_point), qmin, qmax)
+    return average(
+        sums, counts, (input_scale, output_scale), (input_zero_point, output_zero_point), qmin, qmax
+    )
 
 
 # ---- pointwise, storage ----

@@ -1,6 +1,7 @@
 """Arguments for every operator: layouts, empty batches, odd sizes, every optional argument.
 
-`SAMPLES[name]` is what the tests of values, opcheck, threads and instruction sets walk.
+`SAMPLES[name]` is what the tests of values, opcheck, threads and instruction sets walk. All operators are
+here, so that a new one is one more entry.
 """
 
 from __future__ import annotations
@@ -14,10 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import op_oracle
+import ptqx.ops  # noqa: F401, registers torch.ops.ptqx
 import torch
 from torch import Tensor
-
-import ptqx.ops  # noqa: F401, registers torch.ops.ptqx
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,11 @@ def fake_quantize_backward_samples() -> Iterator[Sample]:
         grad = reals(*args[0].shape, seed=9, spread=1.0).to(args[0].dtype)
         yield Sample("fake_quantize_backward", id, (grad, *args))
     x = reals(2, 5, 4, 4)
-    yield Sample("fake_quantize_backward", "expanded-grad", (torch.ones(()).expand(x.shape), x, scale(), zero(8), 0, 15))
+    yield Sample(
+        "fake_quantize_backward",
+        "expanded-grad",
+        (torch.ones(()).expand(x.shape), x, scale(), zero(8), 0, 15),
+    )
 
 
 def with_grad_factor(sample: Sample, operator: str, factor: float) -> Sample:
@@ -221,8 +225,13 @@ def conv2d_s32_samples() -> Iterator[Sample]:
     yield sample("uint8-weight", u8(2, 5, 6, 6), u8(4, 5, 3, 3, seed=8), zero(3), zeros(4), padding=1)
     yield sample("uint8-weight-no-zero-point", u8(1, 2, 4, 4), u8(3, 2, 3, 3, seed=8))
     yield sample("depthwise-weight-zero-point", u8(1, 5, 6, 6), s8(5, 1, 3, 3), zero(9), zero(-5), groups=5)
-    yield sample("extremes", torch.full((1, 64, 4, 4), 255, dtype=torch.uint8), torch.full((8, 64, 3, 3), -128,
-                 dtype=torch.int8), zero(), padding=1)  # fmt: skip
+    yield sample(
+        "extremes",
+        torch.full((1, 64, 4, 4), 255, dtype=torch.uint8),
+        torch.full((8, 64, 3, 3), -128, dtype=torch.int8),
+        zero(),
+        padding=1,
+    )
 
 
 def bias_for(channels: int) -> Tensor:
@@ -239,9 +248,20 @@ ACTIVATIONS: dict[str, list[float]] = {
 
 
 def conv2d_samples() -> Iterator[Sample]:
-    def sample(id: str, x: Tensor, w: Tensor, weight_scale: Tensor, *, input_zero_point: int = 120,
-               weight_zero_point: Tensor | None = None, bias: Tensor | None = None, output_zero_point: int = 110,
-               qmin: int = 0, qmax: int = 255, **rest: Any) -> Sample:  # fmt: skip
+    def sample(
+        id: str,
+        x: Tensor,
+        w: Tensor,
+        weight_scale: Tensor,
+        *,
+        input_zero_point: int = 120,
+        weight_zero_point: Tensor | None = None,
+        bias: Tensor | None = None,
+        output_zero_point: int = 110,
+        qmin: int = 0,
+        qmax: int = 255,
+        **rest: Any,
+    ) -> Sample:
         args = (x, scale(0.02), zero(input_zero_point), w, weight_scale, weight_zero_point, bias, scale(0.7),
                 zero(output_zero_point), qmin, qmax)  # fmt: skip
         return Sample("conv2d", id, args, rest)
@@ -253,7 +273,9 @@ def conv2d_samples() -> Iterator[Sample]:
         yield sample(layout, laid_out, w, scale(), padding=1)
     for activation, args in ACTIVATIONS.items():
         slopes = {"slopes": scales(5)} if activation == "prelu" else {}
-        yield sample(activation, x, w, scales(5), padding=1, activation=activation, activation_args=args, **slopes)
+        yield sample(
+            activation, x, w, scales(5), padding=1, activation=activation, activation_args=args, **slopes
+        )
     residual = {"residual_scale": scale(0.3), "residual_zero_point": zero(100)}
     yield sample("residual", x, w, scales(5), padding=1, residual=u8(2, 5, 7, 6), **residual)
     yield sample("residual-int8", x, w, scales(5), padding=1, residual=s8(2, 5, 7, 6), activation="clip",
@@ -264,7 +286,15 @@ def conv2d_samples() -> Iterator[Sample]:
     yield sample("float-bias", x, w, scales(5), bias=reals(5))
     for group_size in (4, 8):
         groups = 8 // group_size
-        yield sample(f"groups-of-{group_size}", x, w, scales(5, groups), bias=reals(5), padding=1, group_size=group_size)
+        yield sample(
+            f"groups-of-{group_size}",
+            x,
+            w,
+            scales(5, groups),
+            bias=reals(5),
+            padding=1,
+            group_size=group_size,
+        )
     yield sample("ragged-groups", u8(1, 10, 5, 5), s8(70, 10, 3, 3), scales(70, 3), padding=1, group_size=4)
     yield sample("int4-range", x, s8(5, 8, 3, 3, low=-8, high=8), scales(5), output_zero_point=3, qmax=15)
 
@@ -272,8 +302,16 @@ def conv2d_samples() -> Iterator[Sample]:
 def conv2d_f32_samples() -> Iterator[Sample]:
     x, w = u8(3, 8, 6, 5), s8(5, 8, 3, 3)
 
-    def sample(id: str, input_scale: Tensor, input_zero_point: Tensor, weight_scale: Tensor, bias: Tensor | None,
-               x: Tensor = x, w: Tensor = w, **rest: Any) -> Sample:  # fmt: skip
+    def sample(
+        id: str,
+        input_scale: Tensor,
+        input_zero_point: Tensor,
+        weight_scale: Tensor,
+        bias: Tensor | None,
+        x: Tensor = x,
+        w: Tensor = w,
+        **rest: Any,
+    ) -> Sample:
         args = (x, input_scale, input_zero_point, w, weight_scale, None, bias)
         return Sample("conv2d_f32", id, args, rest)
 
@@ -308,14 +346,18 @@ def linear_samples() -> Iterator[Sample]:
         yield Sample("linear", id, args)
     args = (u8(4, 3, 24), scale(0.02), zero(120), s8(11, 24), scales(11), None, None, *output)
     residual = {"residual": u8(4, 3, 11), "residual_scale": scale(0.3), "residual_zero_point": zero(100)}
-    yield Sample("linear", "residual-relu", args, {**residual, "activation": "clip", "activation_args": [0.0, 9.0]})
+    yield Sample(
+        "linear", "residual-relu", args, {**residual, "activation": "clip", "activation_args": [0.0, 9.0]}
+    )
     args = (u8(4, 24), scale(0.02), zero(120), s8(11, 24), scales(11, 3), None, reals(11), *output)
     yield Sample("linear", "groups-of-8", args, {"group_size": 8})
 
 
 def linear_f32_samples() -> Iterator[Sample]:
     for id, x in linear_inputs():
-        yield Sample("linear_f32", id, (x, scale(0.02), zero(120), s8(11, 37), scales(11), None, bias_for(11)))
+        yield Sample(
+            "linear_f32", id, (x, scale(0.02), zero(120), s8(11, 37), scales(11), None, bias_for(11))
+        )
     weight = (s8(11, 37), scales(11), None, reals(11))
     yield Sample("linear_f32", "per-sample", (u8(6, 37), scales(6), zeros(6), *weight))
     yield Sample("linear_f32", "per-sample-3d", (u8(2, 3, 37), scales(2), zeros(2), *weight))
@@ -379,7 +421,18 @@ def arithmetic_samples(operator: str) -> Iterator[Sample]:
     yield sample("hardswish", u8(3, 70), u8(3, 70, seed=8), activation="hardswish", activation_args=[0.01])
     yield sample("no-samples", u8(0, 3, 4, 4), u8(0, 3, 4, 4))
     yield sample("many", u8(70, 4001), u8(70, 4001, seed=8))
-    mixed = (s8(3, 9), scale(0.03), zero(-4), u8(3, 9), scale(0.05), zero(9), scale(0.06), zero(-1), -128, 127)
+    mixed = (
+        s8(3, 9),
+        scale(0.03),
+        zero(-4),
+        u8(3, 9),
+        scale(0.05),
+        zero(9),
+        scale(0.06),
+        zero(-1),
+        -128,
+        127,
+    )
     yield Sample(operator, "int8-and-uint8", mixed)
 
 
@@ -430,19 +483,40 @@ def engine_program() -> Tensor:
     }
     codes_out = {"dtype": "uint8", "scale": "input.quantize.output_scale",
                  "zero_point": "input.quantize.output_zero_point", "qmin": 0, "qmax": 255}  # fmt: skip
-    attrs = {"weight_shape": [4, 12], "weight_bits": 8, "group_size": 0, "activation": "none", "activation_args": []}
+    attrs = {
+        "weight_shape": [4, 12],
+        "weight_bits": 8,
+        "group_size": 0,
+        "activation": "none",
+        "activation_args": [],
+    }
     own = {key: f"classifier.{key}" for key in ("weight", "weight_scale", "bias")}
     graph = {
-        "format": "ptqx", "version": 1, "producer": "a test", "info": {},
+        "format": "ptqx",
+        "version": 1,
+        "producer": "a test",
+        "info": {},
         "input": {"name": "input", "shape": [12]},
         "output": "classifier",
         "nodes": [
-            {"name": "input.quantize", "op": "quantize", "inputs": ["input"], "attrs": {}, "tensors": {},
-             "output": codes_out},
-            {"name": "classifier", "op": "linear", "inputs": ["input.quantize"], "attrs": attrs, "tensors": own,
-             "output": {"dtype": "float32"}},
+            {
+                "name": "input.quantize",
+                "op": "quantize",
+                "inputs": ["input"],
+                "attrs": {},
+                "tensors": {},
+                "output": codes_out,
+            },
+            {
+                "name": "classifier",
+                "op": "linear",
+                "inputs": ["input.quantize"],
+                "attrs": attrs,
+                "tensors": own,
+                "output": {"dtype": "float32"},
+            },
         ],
-    }  # fmt: skip
+    }
     document = json.dumps(graph)
     checksum = hashlib.sha256(document.encode())
     header: dict[str, Any] = {}
@@ -454,7 +528,12 @@ def engine_program() -> Tensor:
         checksum.update(b"\0".join([name.encode(), dtype.encode(), text.encode(), raw]))
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(raw)]}
         data += raw
-    header["__metadata__"] = {"format": "ptqx", "version": "1", "graph": document, "sha256": checksum.hexdigest()}
+    header["__metadata__"] = {
+        "format": "ptqx",
+        "version": "1",
+        "graph": document,
+        "sha256": checksum.hexdigest(),
+    }
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     return torch.frombuffer(bytearray(struct.pack("<Q", len(text)) + text + data), dtype=torch.uint8)
@@ -462,7 +541,9 @@ def engine_program() -> Tensor:
 
 def engine_run_expected(input: Tensor, program: Tensor, output_shape: list[int]) -> Tensor:
     codes = op_oracle.quantize(input, ENGINE_SCALE, ENGINE_ZERO, 0, 255)
-    return op_oracle.linear_f32(codes, ENGINE_SCALE, ENGINE_ZERO, ENGINE_WEIGHT, ENGINE_WEIGHT_SCALE, None, ENGINE_BIAS)
+    return op_oracle.linear_f32(
+        codes, ENGINE_SCALE, ENGINE_ZERO, ENGINE_WEIGHT, ENGINE_WEIGHT_SCALE, None, ENGINE_BIAS
+    )
 
 
 op_oracle.engine_run = engine_run_expected  # type: ignore[attr-defined]

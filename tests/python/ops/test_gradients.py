@@ -1,4 +1,4 @@
-"""Gradients of fake_quantize and lsq by autograd, against the formulas in float64 and the composite fallback."""
+"""Gradients of fake_quantize and lsq by autograd, against the formulas and the composite fallback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""torch.library.opcheck on every sample: schema, autograd registration, fake tensors, AOT with dynamic shapes."""
+"""torch.library.opcheck on every sample: schema, autograd, fake tensors, AOT with dynamic shapes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ def test_opcheck(sample: Sample) -> None:
 @pytest.mark.parametrize("zero_point", [0, 0.0], ids=["int-zero-point", "float-zero-point"])
 def test_opcheck_with_gradients(operator: str, memory_format: torch.memory_format, zero_point: float) -> None:
     x = reals(2, 4, 5, 3).contiguous(memory_format=memory_format).requires_grad_()
-    points = torch.full((4,), zero_point, dtype=torch.float32 if isinstance(zero_point, float) else torch.int32)
+    points = torch.full(
+        (4,), zero_point, dtype=torch.float32 if isinstance(zero_point, float) else torch.int32
+    )
     points.requires_grad_(points.is_floating_point())
     op = getattr(torch.ops.ptqx, operator).default
     torch.library.opcheck(op, (x, scales(4).requires_grad_(), points, -8, 7), {"axis": 1})
@@ -49,7 +51,10 @@ def test_one_scale_serves_every_batch_size_in_one_graph() -> None:
 
     zero_point = torch.zeros(1, dtype=torch.int32)
     function = torch.compile(
-        lambda x: torch.ops.ptqx.quantize(x, scale(), zero_point, 0, 255), backend=count, dynamic=True, fullgraph=True
+        lambda x: torch.ops.ptqx.quantize(x, scale(), zero_point, 0, 255),
+        backend=count,
+        dynamic=True,
+        fullgraph=True,
     )
     for batch in (2, 3, 7):
         function(reals(batch, 3, 4, 4))

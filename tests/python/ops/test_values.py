@@ -9,7 +9,6 @@ import op_samples
 import pytest
 import torch
 from op_samples import ALL, Sample, sample_id
-
 from ptqx import _C, ops
 
 # Sums of floats are taken in another order: relative error by place of the output.
@@ -81,11 +80,15 @@ def test_instruction_sets_give_same_bits(operator: str, isa: str, isa_ceiling: N
         scalar = as_tuple(sample.run())
         _C.set_isa_ceiling(isa)
         for a, b in zip(scalar, as_tuple(sample.run()), strict=True):
-            torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True, msg=lambda m, s=sample: f"{s.id}: {m}")
+            torch.testing.assert_close(
+                a, b, rtol=0, atol=0, equal_nan=True, msg=lambda m, s=sample: f"{s.id}: {m}"
+            )
 
 
 def test_every_operator_has_samples() -> None:
-    registered = {name.split("::")[1] for name in torch._C._dispatch_get_all_op_names() if name.startswith("ptqx::")}
+    registered = {
+        name.split("::")[1] for name in torch._C._dispatch_get_all_op_names() if name.startswith("ptqx::")
+    }
     assert registered == set(op_samples.SAMPLES)
 
 

@@ -29,9 +29,7 @@ def _reshape(call: Call) -> Ref:
         return call.input
     if len(after) == 2:
         return call.node("flatten", start_dim=1)
-    if len(before) == 1 and after[1:] == (before[0], 1, 1):
-        return call.node("reshape", sample_shape=list(after[1:]))
-    raise Unsupported(f"from shape {list(before)} to {list(after[1:])}")
+    return call.node("reshape", sample_shape=list(after[1:]))
 
 
 def _batch(call: Call) -> int:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...errors import PtqxError
 from ..formulas import Codes, round_and_clamp
 from ..ir import Node
 from .base import IntegerScope, Operator, Value, operator, spatial
@@ -15,6 +16,14 @@ from .base import IntegerScope, Operator, Value, operator, spatial
 if TYPE_CHECKING:
     from ..document import IntegerNode
     from ..simulated import SimulatedModel
+
+
+MAX_TAPS = 2**20  # of a window on real values: they are added one by one
+
+
+def _require_at_most(limit: int, taps: int, name: str) -> None:
+    if taps > limit:
+        raise PtqxError(f"{name}: {taps} values to add one by one are more than {limit}")
 
 
 class _AveragePool(Operator):
@@ -66,8 +75,9 @@ class AvgPool2d(_AveragePool):
         return sums, torch.outer(rows, columns).to(x.device)
 
     def _in_order(self, attrs: dict[str, Any], x: Tensor) -> Tensor:
-        sums, counts = self._sums(attrs, x)
         (kh, kw), (sh, sw), (ph, pw) = attrs["kernel_size"], attrs["stride"], attrs["padding"]
+        _require_at_most(MAX_TAPS, kh * kw, "kernel_size")
+        sums, counts = self._sums(attrs, x)
         padded = F.pad(x, (pw, pw + kw + sw, ph, ph + kh + sh))
         rows, columns = sh * (sums.shape[2] - 1) + 1, sw * (sums.shape[3] - 1) + 1
         total = torch.zeros_like(sums)
@@ -104,6 +114,7 @@ class AdaptiveAvgPool2d(_AveragePool):
     def _in_order(self, attrs: dict[str, Any], x: Tensor) -> Tensor:
         height, width = x.shape[2:]
         rows, columns = attrs["output_size"]
+        _require_at_most(MAX_TAPS, rows * columns + height * width, "output_size")
         pooled = []
         for oy in range(rows):
             for ox in range(columns):
