@@ -211,8 +211,6 @@ TORCH_LIBRARY_IMPL(ptqx, CPU, m) {
   m.impl("cat", cat_cpu);
   m.impl("lookup", lookup_cpu);
 }
-// An empty list of tensors names no device.
-TORCH_LIBRARY_IMPL(ptqx, Undefined, m) { m.impl("cat", cat_meta); }
 TORCH_LIBRARY_IMPL(ptqx, Autograd, m) {
   m.impl("add", no_derivative());
   m.impl("mul", no_derivative());

@@ -679,6 +679,8 @@ def cat(inputs: Sequence[Tensor], dim: int = 1) -> Tensor:
     tensor([[0, 1],
             [0, 1]], dtype=torch.uint8)
     """
+    if not inputs:  # no tensor, no kernel to ask
+        raise ValueError("inputs must have at least one tensor, got none")
     return _ops.cat(inputs, dim)
 
 

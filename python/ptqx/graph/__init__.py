@@ -12,7 +12,7 @@ from .integer import IntegerModel
 from .io import load, save
 from .ir import Graph, Node
 from .prepare import prepare
-from .quantize import quantize
+from .quantize import apply_methods, quantize
 from .simulated import SimulatedModel
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "IntegerNode",
     "Node",
     "SimulatedModel",
+    "apply_methods",
     "calibrate",
     "capture",
     "compile",

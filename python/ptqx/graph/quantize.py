@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
 from collections.abc import Iterable
 from typing import Any
@@ -16,6 +15,7 @@ from .calibrate import calibrate
 from .convert import convert
 from .integer import IntegerModel
 from .prepare import prepare
+from .simulated import SimulatedModel
 
 
 def quantize(
@@ -47,16 +47,11 @@ def quantize(
         if batches is loader:  # an iterator gives its first batch only once
             loader = itertools.chain([first], batches)
     prep = calibrate(prepare(model, chosen, example_inputs), loader, progress)
-    for name in chosen.methods:
-        _method(name)(prep, loader)
-    return convert(prep)
+    return convert(apply_methods(prep, loader))
 
 
-def _method(name: str) -> Any:
-    if name not in METHODS:
-        try:
-            importlib.import_module("ptqx.methods")
-        except ModuleNotFoundError as error:
-            if error.name != "ptqx.methods":
-                raise
-    return METHODS[name]
+def apply_methods(prep: SimulatedModel, loader: Iterable[Any]) -> SimulatedModel:
+    """Run the recipe's methods, in its order, on a calibrated model; change and return it."""
+    for name in prep.recipe.methods:
+        METHODS[name](prep, loader)
+    return prep

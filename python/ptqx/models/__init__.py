@@ -3,7 +3,7 @@
 from .checkpoint import head_name, load_pretrained, load_weights, replace_head
 from .cnn import cnn
 from .lenet import lenet5
-from .registry import build, names, options, register
+from .registry import build, image_options, names, options, register
 from .resnet import resnet20, resnet32, resnet56
 from .vgg import vgg11_bn, vgg13_bn, vgg16_bn, vgg19_bn
 
@@ -11,6 +11,7 @@ __all__ = [
     "build",
     "cnn",
     "head_name",
+    "image_options",
     "lenet5",
     "load_pretrained",
     "load_weights",

@@ -69,6 +69,17 @@ def options(name: str) -> set[str]:
     return set(inspect.signature(_BUILDERS[name]).parameters) - {"num_classes", "weights"}
 
 
+def image_options(name: str, image_shape: tuple[int, int, int]) -> dict[str, Any]:
+    """The options of one of ptqx's own builders that follow from images of (channels, height, width).
+
+    >>> image_options("lenet5", (1, 8, 8)), image_options("resnet20", (3, 32, 32))
+    ({'in_channels': 1, 'image_size': 8}, {'in_channels': 3})
+    """
+    channels, height, _ = image_shape
+    known = options(name)
+    return {key: value for key, value in (("in_channels", channels), ("image_size", height)) if key in known}
+
+
 def _accepted(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     known = options(name)
     for option in arguments:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from .. import graph
 from ..data import ImageDataset
 from ..errors import PtqxError, unknown_name
-from ..quant import METHODS, Recipe, presets, recipe
+from ..quant import Recipe, presets, recipe
 from ..train import TrainConfig, save_model
 from .machine import native_float_types
 from .qat import train_quantized
@@ -151,9 +151,7 @@ def float16(name: str, task: Task) -> Candidate:
 def post_training(name: str, task: Task) -> Candidate:
     """Any recipe, after training."""
     prepared = graph.calibrate(graph.prepare(task.model, name, task.example), task.calibration)
-    for method in prepared.recipe.methods:
-        METHODS[method](prepared, task.calibration)
-    return _integer(name, "ptq", prepared, task)
+    return _integer(name, "ptq", graph.apply_methods(prepared, task.calibration), task)
 
 
 @register_format(
@@ -221,18 +219,17 @@ def widths(chosen: Recipe) -> str:
 
 
 def compiled(model: nn.Module, example: Tensor) -> tuple[nn.Module, str]:
-    """torch.compile'd for the example's shape; the model itself, and why, where that fails.
-
-    Without a C++ compiler, for one.
+    """torch.compile'd for the example's shape, with weights frozen as for inference; the model itself, and
+    why, where that fails: without a C++ compiler, for one.
     """
-    compiled_model: Any = torch.compile(model, dynamic=False)
+    compiled_model: Any = torch.compile(model, dynamic=False, options={"freezing": True})
     try:
         with torch.no_grad():
             compiled_model(example)
     except Exception as error:  # the compiler's errors have no common type
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         return model, f"eager: torch.compile failed ({reason[:120]})"
-    return compiled_model, "torch.compile"
+    return compiled_model, "torch.compile, frozen"
 
 
 class _InType(nn.Module):

@@ -43,17 +43,6 @@ def load_workload(
     """
     train_set = data.load(dataset, root, "train", download)
     test_set = data.load(dataset, root, "test", download)
-    arguments = input_options(model, train_set) | dict(options or {})
+    arguments = models.image_options(model, train_set.image_shape) | dict(options or {})
     network = models.build(model, train_set.num_classes, weights=weights, **arguments)
     return Workload(network.eval(), train_set, test_set)
-
-
-def input_options(model: str, dataset: ImageDataset) -> dict[str, Any]:
-    """The builder's options that follow from the images.
-
-    >>> input_options("lenet5", data.load("digits"))
-    {'in_channels': 1, 'image_size': 8}
-    """
-    channels, height, _ = dataset.image_shape
-    known = models.options(model)
-    return {key: value for key, value in (("in_channels", channels), ("image_size", height)) if key in known}

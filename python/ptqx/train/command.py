@@ -78,7 +78,7 @@ def train(
             train_set = datasets.load(dataset, data_root, "train", download)
             test_set = datasets.load(dataset, data_root, "test", download)
         torch.manual_seed(seed)
-        options = _input_options(model, train_set)
+        options = models.image_options(model, train_set.image_shape)
         network = models.build(model, train_set.num_classes, **options)
         if init is not None:
             kept = models.load_pretrained(network, init)
@@ -117,13 +117,6 @@ def train(
             "history": result.history,
         }
         write_text(json_file, json.dumps(report, indent=2) + "\n")
-
-
-def _input_options(model: str, data: datasets.ImageDataset) -> dict[str, Any]:
-    """The builder's options that follow from the images."""
-    channels, height, _ = data.image_shape
-    known = models.options(model)
-    return {key: value for key, value in (("in_channels", channels), ("image_size", height)) if key in known}
 
 
 def _say(line: str) -> None:

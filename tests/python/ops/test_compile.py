@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -67,6 +68,14 @@ class EngineNetwork(nn.Module):
         return ops.engine_run(x, self.program, [4])
 
 
+@pytest.fixture(autouse=True)
+def compiled_anew() -> Iterator[None]:
+    """The compiler's caches know nothing of operators that were rebuilt."""
+    torch._dynamo.reset()
+    with torch.compiler.config.patch(force_disable_caches=True):
+        yield
+
+
 @pytest.fixture(params=["contiguous", "channels-last"])
 def images(request: pytest.FixtureRequest) -> Tensor:
     x = reals(4, 8, 6, 6)
@@ -76,7 +85,6 @@ def images(request: pytest.FixtureRequest) -> Tensor:
 # The default compiler writes C++ and runs a C++ compiler; aot_eager runs all of the tracing.
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 def test_compiled_network_gives_same_bits_for_every_batch_size(backend: str, images: Tensor) -> None:
-    torch._dynamo.reset()
     network = IntegerNetwork()
     compiled = torch.compile(network, backend=backend, fullgraph=True, dynamic=True)
     for batch in (4, 2, 3):
@@ -84,7 +92,6 @@ def test_compiled_network_gives_same_bits_for_every_batch_size(backend: str, ima
 
 
 def test_compiled_training_gives_same_gradients(images: Tensor) -> None:
-    torch._dynamo.reset()
     network = Training()
     twin = copy.deepcopy(network)
     compiled = torch.compile(twin, backend="aot_eager", fullgraph=True, dynamic=True)
@@ -107,7 +114,6 @@ def test_exported_network_gives_same_bits_for_every_batch_size(network: nn.Modul
 
 
 def test_engine_network_compiles_copies_and_loads() -> None:
-    torch._dynamo.reset()
     network = EngineNetwork()
     x = reals(5, 12)
     expected = network(x)
