@@ -89,10 +89,11 @@ class SimulatedModel(nn.Module):
             for module, training in modes.items():
                 module.training = training
 
-    def float_output(self, x: Tensor) -> Tensor:
-        """The float network in eval(), batch norms folded, nothing quantized or observed."""
+    def float_output(self, x: Tensor, keep: dict[str, Tensor] | None = None) -> Tensor:
+        """The float network in eval(), batch norms folded, nothing quantized or observed. `keep` receives
+        what every node gives."""
         with self.observe(statistics=False):
-            return self.fake_quantized(x)
+            return self.fake_quantized(x, keep)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.observing or self.training:
@@ -100,8 +101,9 @@ class SimulatedModel(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             return self.exact(x)
 
-    def fake_quantized(self, x: Tensor) -> Tensor:
-        """The arithmetic of train(), with batch norms and dropout as their own modes say."""
+    def fake_quantized(self, x: Tensor, keep: dict[str, Tensor] | None = None) -> Tensor:
+        """The arithmetic of train(), with batch norms and dropout as their own modes say. `keep` receives
+        what every node gives."""
         values: dict[str, Any] = {self.graph.input: x}
         for node in self.graph.nodes.values():
             y = OPERATORS[node.op].train(self, node, *(values[name] for name in node.inputs))
@@ -112,6 +114,8 @@ class SimulatedModel(nn.Module):
                 elif self._take_statistics:
                     quantizer.observe(y)
             values[node.name] = y
+            if keep is not None:
+                keep[node.name] = y
             for name in self._finished_with.get(node.name, ()):
                 del values[name]
         return values[self.graph.output]

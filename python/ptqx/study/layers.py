@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ..graph import SimulatedModel
 from ..graph.formulas import Codes
-from ..graph.operators import OPERATORS
 from ..graph.placement import layers
 from ..graph.weights import folded, layer_codes
 from .statistics import sqnr_db
@@ -31,7 +30,8 @@ def layer_sqnr(prep: SimulatedModel, x: Tensor) -> list[dict[str, Any]]:
     prep = prep.eval()
     quantized: dict[str, Tensor | Codes] = {}
     prep.exact(x, keep=quantized)
-    real = _float_values(prep, x)
+    real: dict[str, Tensor] = {}
+    prep.float_output(x, keep=real)
     entries = []
     for node in layers(prep.graph):
         scheme = prep.schemes[node.name][0]
@@ -47,13 +47,3 @@ def layer_sqnr(prep: SimulatedModel, x: Tensor) -> list[dict[str, Any]]:
             }
         )
     return entries
-
-
-def _float_values(prep: SimulatedModel, x: Tensor) -> dict[str, Tensor]:
-    """What every node gives in the float network."""
-    values: dict[str, Tensor] = {prep.graph.input: x}
-    with prep.observe(statistics=False):
-        for node in prep.graph:
-            inputs = (values[name] for name in node.inputs)
-            values[node.name] = OPERATORS[node.op].train(prep, node, *inputs)
-    return values
