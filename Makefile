@@ -64,12 +64,12 @@ test-cpp: build
 	folder=build/$$($(BIN)/python -c 'import sys; print(sys.implementation.cache_tag)'); \
 	$(WITH_VENV) $(CMAKE) -B $$folder -DPTQX_TESTS=ON > /dev/null && \
 	$(WITH_VENV) $(CMAKE) --build $$folder --parallel $(JOBS) && \
-	$(WITH_VENV) $(BIN)/ctest --test-dir $$folder --output-on-failure --no-tests=error
+	$(WITH_VENV) $(BIN)/ctest --test-dir $$folder --output-on-failure --no-tests=error --parallel $(JOBS)
 
 test-sanitizers: env
 	$(WITH_VENV) $(CMAKE) --preset asan > /dev/null
 	$(WITH_VENV) $(CMAKE) --build --preset asan --parallel $(JOBS)
-	$(WITH_VENV) $(BIN)/ctest --preset asan
+	$(WITH_VENV) $(BIN)/ctest --preset asan --parallel $(JOBS)
 
 test-python: build
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
