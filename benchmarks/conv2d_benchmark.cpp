@@ -101,18 +101,14 @@ void run_layer(benchmark::State& state, const Layer& layer, int64_t batch) {
   std::vector<uint8_t> output(static_cast<size_t>(batch * out_size * out_size * layer.out_channels));
   const std::vector<int32_t> bias(static_cast<size_t>(layer.out_channels), 1000);
   const std::vector<float> multiplier(static_cast<size_t>(layer.out_channels), 0.001F);
-  Conv2dCall call{.input = input.data(),
-                  .n = batch,
-                  .h = layer.size,
-                  .w = layer.size,
-                  .tail = {},
-                  .output = output.data()};
+  Conv2dCall call{.n = batch, .h = layer.size, .w = layer.size, .tail = {}};
   call.tail.bias = bias.data();
   call.tail.multiplier = multiplier.data();
   call.tail.activation = {.kind = kernels::Activation::kClip, .low = 0.0F, .high = 1e30F};
-  std::vector<uint8_t> scratch(conv2d_scratch_bytes(packed, call, 1));
+  const Conv2dData data{.input = input.data(), .output = output.data()};
+  const Conv2dPlan plan(packed, call, 1);
   for (auto _ : state) {
-    conv2d(packed, call, SerialExecutor(), scratch.data());
+    plan.run(data, 0, plan.items());
     benchmark::ClobberMemory();
   }
   const int64_t taps = axis_taps(out_size, layer.size, layer);

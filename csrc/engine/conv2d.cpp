@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "engine/conv2d_impl.h"
 
@@ -50,7 +51,7 @@ std::vector<AxisSegment> axis_segments(int64_t outputs, int64_t inputs, int64_t 
   return segments;
 }
 
-ConvPlan::ConvPlan(const PackedConv2d::Impl& packed, const Conv2dCall& conv_call)
+ConvGeometry::ConvGeometry(const PackedConv2d::Impl& packed, const Conv2dCall& conv_call)
     : layer(packed),
       call(conv_call),
       oh(packed.shape.output_h(conv_call.h)),
@@ -59,24 +60,20 @@ ConvPlan::ConvPlan(const PackedConv2d::Impl& packed, const Conv2dCall& conv_call
   const Conv2dShape& s = layer.shape;
   rows = axis_segments(oh, call.h, s.kernel_h, s.stride_h, s.pad_top, s.dilation_h);
   columns = axis_segments(ow, call.w, s.kernel_w, s.stride_w, s.pad_left, s.dilation_w);
+  fill_starts();
 }
 
-bool ConvPlan::corrected_at_start() const {
-  return call.input_zero_points == nullptr && layer.zero_points.empty() && layer.slices == 1;
+bool ConvGeometry::corrected_at_start() const {
+  return !call.zero_point_per_sample && layer.zero_points.empty() && layer.slices == 1;
 }
 
-size_t ConvPlan::starts_bytes() const {
-  const size_t regions = starts_differ() ? rows.size() * columns.size() : 1;
-  return regions * static_cast<size_t>(layer.padded) * sizeof(int32_t);
+const int32_t* ConvGeometry::start(size_t row, size_t column) const {
+  const size_t region = starts_differ() ? row * columns.size() + column : 0;
+  return starts_.data() + static_cast<int64_t>(region) * layer.padded;
 }
 
-const int32_t* ConvPlan::start(const int32_t* starts, size_t row, size_t column) const {
-  return starts_differ() ? starts + static_cast<int64_t>(row * columns.size() + column) * layer.padded
-                         : starts;
-}
-
-void ConvPlan::region_sums(const AxisSegment& row, const AxisSegment& column, int64_t slice, int64_t channel,
-                           int64_t count, int32_t* sums) const {
+void ConvGeometry::region_sums(const AxisSegment& row, const AxisSegment& column, int64_t slice,
+                               int64_t channel, int64_t count, int32_t* sums) const {
   std::fill_n(sums, count, 0);
   for (int64_t r = row.tap_begin; r < row.tap_end; ++r) {
     for (int64_t t = column.tap_begin; t < column.tap_end; ++t) {
@@ -87,46 +84,53 @@ void ConvPlan::region_sums(const AxisSegment& row, const AxisSegment& column, in
   }
 }
 
-void ConvPlan::fill_starts(int32_t* starts) const {
-  const int64_t padded = layer.padded;
-  std::vector<int32_t> bias(static_cast<size_t>(padded), 0);
+void ConvGeometry::fill_starts() {
+  const auto padded = static_cast<size_t>(layer.padded);
+  starts_.assign(padded, 0);
   if (call.tail.bias != nullptr) {
     for (int64_t oc = 0; oc < layer.shape.out_channels; ++oc) {
-      bias[static_cast<size_t>(layer.padded_channel(oc))] = call.tail.bias[oc];
+      starts_[static_cast<size_t>(layer.padded_channel(oc))] = call.tail.bias[oc];
     }
   }
-  if (!starts_differ()) {
-    std::copy(bias.begin(), bias.end(), starts);
-    return;
-  }
-  std::vector<int32_t> sums(static_cast<size_t>(padded));
+  if (!starts_differ()) return;
+  const std::vector<int32_t> bias = std::move(starts_);
+  std::vector<int32_t> sums(padded);
+  starts_.clear();
+  starts_.reserve(rows.size() * columns.size() * padded);
   for (const AxisSegment& row : rows) {
     for (const AxisSegment& column : columns) {
-      region_sums(row, column, 0, 0, padded, sums.data());
-      for (size_t j = 0; j < sums.size(); ++j) {
-        *starts++ = subtract_product(bias[j], call.input_zero_point, sums[j]);
+      region_sums(row, column, 0, 0, layer.padded, sums.data());
+      for (size_t j = 0; j < padded; ++j) {
+        starts_.push_back(subtract_product(bias[j], call.input_zero_point, sums[j]));
       }
     }
   }
 }
 
-size_t conv2d_scratch_bytes(const PackedConv2d& weight, const Conv2dCall& call, int /*threads*/) {
-  const ConvPlan plan(weight.impl(), call);
-  return plan.empty() ? 0 : plan.starts_bytes();
+Conv2dPlan::Conv2dPlan(const PackedConv2d& weight, const Conv2dCall& call, int threads) {
+  ConvGeometry geometry(weight.impl(), call);
+  if (weight.impl().depthwise) {
+    driver_ = depthwise_driver(std::move(geometry), threads);
+  } else if (suits_taps(geometry)) {
+    driver_ = taps_driver(std::move(geometry));
+  } else {
+    driver_ = dense_driver(std::move(geometry), threads);
+  }
+}
+Conv2dPlan::~Conv2dPlan() = default;
+Conv2dPlan::Conv2dPlan(Conv2dPlan&&) noexcept = default;
+Conv2dPlan& Conv2dPlan::operator=(Conv2dPlan&&) noexcept = default;
+
+int64_t Conv2dPlan::items() const { return driver_->items(); }
+
+void Conv2dPlan::run(const Conv2dData& data, int64_t begin, int64_t end) const {
+  driver_->run(data, begin, end);
 }
 
-void conv2d(const PackedConv2d& weight, const Conv2dCall& call, const Executor& executor, void* scratch) {
-  const ConvPlan plan(weight.impl(), call);
-  if (plan.empty()) return;
-  auto* starts = static_cast<int32_t*>(scratch);
-  plan.fill_starts(starts);
-  if (weight.impl().depthwise) {
-    conv2d_depthwise(plan, executor, starts);
-  } else if (suits_taps(plan)) {
-    conv2d_taps(plan, executor, starts);
-  } else {
-    conv2d_dense(plan, executor, starts);
-  }
+void conv2d(const PackedConv2d& weight, const Conv2dCall& call, const Conv2dData& data,
+            const Executor& executor) {
+  const Conv2dPlan plan(weight, call, executor.threads());
+  executor.parallel_for(plan.items(), [&](int64_t begin, int64_t end) { plan.run(data, begin, end); });
 }
 
 }  // namespace ptqx::engine

@@ -55,26 +55,52 @@ class PackedConv2d {
   std::unique_ptr<Impl> impl_;
 };
 
-/// One call. `input` is [n][h][w][in_channels] codes and must be readable for input_slack() bytes more.
+/// What a layer is applied to, but for addresses.
 struct Conv2dCall {
-  const uint8_t* input;
   int64_t n, h, w;
   int32_t input_zero_point = 0;
-  const int32_t* input_zero_points = nullptr;  // [n], one per sample, instead of input_zero_point
+  bool zero_point_per_sample = false;  // Conv2dData::input_zero_points instead of input_zero_point
+  bool scale_per_sample = false;       // t = float32(acc) * (sample_scale[n] * multiplier[c]) + bias_f32
+  /// Per-group weights: multiplier is [groups of input channels][out_channels], and
+  /// t = sum over ascending groups of float32(acc_g) * m_g, then + bias_f32; bias must be null.
+  /// Tail::residual is of no account: each run brings its own.
   kernels::Tail tail;
-  /// Per-group weights: tail.multiplier is [groups of input channels][out_channels], and
-  /// t = sum over ascending groups of float32(acc_g) * m_g, then + bias_f32; tail.bias must be null.
-  /// Dynamic activations: [n] factors, t = float32(acc) * (sample_scale[n] * multiplier[c]) + bias_f32.
-  const float* sample_scale = nullptr;
+};
+
+/// The addresses of one run.
+struct Conv2dData {
+  const uint8_t* input;               // [n][h][w][in_channels] codes, readable for input_slack() bytes more
+  const uint8_t* residual = nullptr;  // laid out like the output
+  const int32_t* input_zero_points = nullptr;  // [n]
+  const float* sample_scale = nullptr;         // [n]
   void* output;  // [n][oh][ow][out_channels] of uint8_t, int32_t or float, by tail.output
 };
 
-/// Bytes of scratch memory that a call needs, on an int32 boundary: where the accumulators of each region
-/// start.
-size_t conv2d_scratch_bytes(const PackedConv2d& weight, const Conv2dCall& call, int threads);
+/// A layer made ready for inputs of one shape: which pixels meet which panels, where accumulators start,
+/// and how the work is split. Made once and run many times, by any number of threads at the same time. The
+/// weight and what the tail points to must live as long.
+class Conv2dPlan {
+ public:
+  /// `threads` is how many workers the work is split for. Throws std::invalid_argument if the padded input
+  /// is smaller than the kernel.
+  Conv2dPlan(const PackedConv2d& weight, const Conv2dCall& call, int threads);
+  ~Conv2dPlan();
+  Conv2dPlan(Conv2dPlan&&) noexcept;
+  Conv2dPlan& operator=(Conv2dPlan&&) noexcept;
 
-/// Throws std::invalid_argument if the padded input is smaller than the kernel.
-void conv2d(const PackedConv2d& weight, const Conv2dCall& call, const Executor& executor, void* scratch);
+  /// Parts of the output that can be computed in any order.
+  int64_t items() const;
+  void run(const Conv2dData& data, int64_t begin, int64_t end) const;
+
+  class Driver;
+
+ private:
+  std::unique_ptr<const Driver> driver_;
+};
+
+/// Plans and runs.
+void conv2d(const PackedConv2d& weight, const Conv2dCall& call, const Conv2dData& data,
+            const Executor& executor);
 
 /// A linear layer is a 1x1 convolution of n images of one pixel.
 inline Conv2dShape linear_shape(int64_t in_features, int64_t out_features) {

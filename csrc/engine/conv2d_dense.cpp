@@ -32,12 +32,17 @@ struct Region {
 
 /// Up to kChunkPixels pixels of one region.
 struct Chunk {
-  const Region* region;
-  int64_t m;
+  // Not an aggregate, so that the arrays are left as they are.
+  Chunk(const Conv2dData& run_data, const kernels::Tail& run_tail) : data(run_data), tail(run_tail) {}
+
+  const Conv2dData& data;
+  const kernels::Tail& tail;
+  const Region* region = nullptr;
+  int64_t m = 0;
   const uint8_t* pixels[kChunkPixels];  // input of the first valid tap, channel 0
   int64_t places[kChunkPixels];
-  int32_t zero_points[kChunkPixels];
-  float scales[kChunkPixels];  // if there is a scale per sample
+  int32_t zero_points[kChunkPixels];  // if they are not corrected at the start
+  float scales[kChunkPixels];         // if there is a scale per sample
 };
 
 /// What is still to be subtracted from an accumulator: zero_point[m] * sums[c] + box[m] * weight zero
@@ -57,38 +62,44 @@ void correct(const Correction& c, int64_t m, int64_t nr, int32_t* acc) {
   }
 }
 
-class DenseConv {
+class DenseConv final : public Conv2dPlan::Driver {
  public:
-  DenseConv(const ConvPlan& plan, const int32_t* starts, int threads)
-      : plan_(plan),
-        layer_(plan.layer),
-        call_(plan.call),
+  DenseConv(ConvGeometry geometry, int threads)
+      : geometry_(std::move(geometry)),
+        layer_(geometry_.layer),
+        call_(geometry_.call),
         blocks_(0),
         panels_(layer_.shape.groups * layer_.panels) {
-    for (size_t r = 0; r < plan.rows.size(); ++r) {
-      for (size_t c = 0; c < plan.columns.size(); ++c) add_region(r, c, plan.start(starts, r, c));
+    for (size_t r = 0; r < geometry_.rows.size(); ++r) {
+      for (size_t c = 0; c < geometry_.columns.size(); ++c) add_region(r, c);
     }
     split(threads);
   }
 
-  int64_t items() const { return blocks_ * chunks_; }
+  int64_t items() const override { return blocks_ * chunks_; }
 
   /// Items with the same panels follow one another, so that these stay in the cache.
-  void run_item(int64_t item) const {
+  void run(const Conv2dData& data, int64_t begin, int64_t end) const override {
+    const kernels::Tail tail = tail_of(call_, data);
+    for (int64_t item = begin; item < end; ++item) run_item(data, tail, item);
+  }
+
+ private:
+  void run_item(const Conv2dData& data, const kernels::Tail& tail, int64_t item) const {
     const int64_t block = item / chunks_;
-    Chunk chunk;
+    Chunk chunk(data, tail);
     locate(item % chunks_, chunk);
     const int64_t end = panels_ * (block + 1) / blocks_;
-    if (plan_.corrected_at_start()) {
+    if (geometry_.corrected_at_start()) {
       run_fused(chunk, panels_ * block / blocks_, end);
     } else {
       run_corrected(chunk, panels_ * block / blocks_, end);
     }
   }
 
- private:
-  void add_region(size_t row, size_t column, const int32_t* start) {
-    Region region{&plan_.rows[row], &plan_.columns[column], start, {}, 0, 0, 0};
+  void add_region(size_t row, size_t column) {
+    Region region{
+        &geometry_.rows[row], &geometry_.columns[column], geometry_.start(row, column), {}, 0, 0, 0};
     region.pixels = call_.n * region.row->size() * region.column->size();
     for (int64_t slice = 0; slice < layer_.slices; ++slice) region.runs.push_back(runs(region, slice));
     regions_.push_back(std::move(region));
@@ -156,13 +167,14 @@ class DenseConv {
       const int64_t h = oy * s.stride_h - s.pad_top + region->row->tap_begin * s.dilation_h;
       const int64_t w = ox * s.stride_w - s.pad_left + region->column->tap_begin * s.dilation_w;
       const uint8_t* pixel =
-          any_taps ? call_.input + ((n * call_.h + h) * call_.w + w) * s.in_channels : call_.input;
+          any_taps ? chunk.data.input + ((n * call_.h + h) * call_.w + w) * s.in_channels : chunk.data.input;
       const int64_t step = any_taps ? s.stride_w * s.in_channels : 0;
-      int64_t place = ((n * plan_.oh + oy) * plan_.ow + ox) * s.out_channels;
+      int64_t place = ((n * geometry_.oh + oy) * geometry_.ow + ox) * s.out_channels;
       const int64_t end = std::min(i + width - x, chunk.m);
-      if (call_.sample_scale != nullptr)
-        std::fill(chunk.scales + i, chunk.scales + end, call_.sample_scale[n]);
-      std::fill(chunk.zero_points + i, chunk.zero_points + end, plan_.input_zero_point(n));
+      if (call_.scale_per_sample) std::fill(chunk.scales + i, chunk.scales + end, chunk.data.sample_scale[n]);
+      if (!geometry_.corrected_at_start()) {
+        std::fill(chunk.zero_points + i, chunk.zero_points + end, geometry_.input_zero_point(chunk.data, n));
+      }
       for (; i < end; ++i, pixel += step, place += s.out_channels) {
         chunk.pixels[i] = pixel;
         chunk.places[i] = place;
@@ -187,12 +199,12 @@ class DenseConv {
 
   ConvTailArgs tail_args(const Chunk& chunk, int64_t panel) const {
     const int64_t first = panel % layer_.panels * layer_.nr;
-    return {.tail = &call_.tail,
+    return {.tail = &chunk.tail,
             .channel = panel / layer_.panels * layer_.out_group + first,
             .channels = std::min(layer_.nr, layer_.out_group - first),
             .places = chunk.places,
-            .pixel_scale = call_.sample_scale != nullptr ? chunk.scales : nullptr,
-            .output = call_.output,
+            .pixel_scale = call_.scale_per_sample ? chunk.scales : nullptr,
+            .output = chunk.data.output,
             .scaled = layer_.slices > 1};
   }
 
@@ -256,7 +268,7 @@ class DenseConv {
                             int32_t* acc) const {
     int32_t sums[kGemmMaxNr];
     const int64_t channel = panel * layer_.nr;
-    plan_.region_sums(*chunk.region->row, *chunk.region->column, slice, channel, layer_.nr, sums);
+    geometry_.region_sums(*chunk.region->row, *chunk.region->column, slice, channel, layer_.nr, sums);
     const bool has_zero_points = !layer_.zero_points.empty();
     correct({.input_zero_points = chunk.zero_points,
              .sums = sums,
@@ -279,7 +291,7 @@ class DenseConv {
     }
   }
 
-  const ConvPlan& plan_;
+  const ConvGeometry geometry_;
   const PackedConv2d::Impl& layer_;
   const Conv2dCall& call_;
   std::vector<Region> regions_;
@@ -290,11 +302,8 @@ class DenseConv {
 
 }  // namespace
 
-void conv2d_dense(const ConvPlan& plan, const Executor& executor, const int32_t* starts) {
-  const DenseConv conv(plan, starts, executor.threads());
-  executor.parallel_for(conv.items(), [&](int64_t begin, int64_t end) {
-    for (int64_t item = begin; item < end; ++item) conv.run_item(item);
-  });
+std::unique_ptr<const Conv2dPlan::Driver> dense_driver(ConvGeometry geometry, int threads) {
+  return std::make_unique<const DenseConv>(std::move(geometry), threads);
 }
 
 }  // namespace ptqx::engine

@@ -13,41 +13,47 @@ using kernels::kDepthwiseChannels;
 constexpr int64_t kStripPixels = 32;  // so that their columns and accumulators stay in the first-level cache
 constexpr int64_t kItemsPerThread = 4;
 
-class DepthwiseConv {
+class DepthwiseConv final : public Conv2dPlan::Driver {
  public:
-  DepthwiseConv(const ConvPlan& plan, const int32_t* starts, int threads)
-      : plan_(plan), layer_(plan.layer), call_(plan.call), starts_(starts) {
+  DepthwiseConv(ConvGeometry geometry, int threads)
+      : geometry_(std::move(geometry)), layer_(geometry_.layer), call_(geometry_.call) {
     const Conv2dShape& s = layer_.shape;
     quads_ = (s.kernel_h + 3) / 4;
     const int64_t columns = kernels::kDepthwiseWorkBytes / (quads_ * kDepthwiseChannels * 4);
     const int64_t span = s.dilation_w * (s.kernel_w - 1) + 1;
     strip_pixels_ = std::min(kStripPixels, (columns - span) / s.stride_w + 1);
-    const int64_t lines = call_.n * plan.oh;
+    const int64_t lines = std::max<int64_t>(call_.n * geometry_.oh, 1);
     blocks_ = threads == 1 ? 1 : std::clamp<int64_t>(threads * kItemsPerThread / lines, 1, layer_.panels);
   }
 
-  int64_t items() const { return call_.n * plan_.oh * blocks_; }
+  int64_t items() const override { return geometry_.ow == 0 ? 0 : call_.n * geometry_.oh * blocks_; }
 
-  void run_item(int64_t item) const {
-    const int64_t line = item / blocks_;
-    const int64_t block = item % blocks_;
-    Line place{.n = line / plan_.oh, .y = line % plan_.oh, .segment = 0};
-    while (place.y >= plan_.rows[place.segment].end) ++place.segment;
-    for (int64_t panel = layer_.panels * block / blocks_; panel < layer_.panels * (block + 1) / blocks_;
-         ++panel) {
-      for (int64_t x = 0; x < plan_.ow; x += strip_pixels_) {
-        run_strip(place, panel, x, std::min(x + strip_pixels_, plan_.ow));
-      }
-    }
+  void run(const Conv2dData& data, int64_t begin, int64_t end) const override {
+    const kernels::Tail tail = tail_of(call_, data);
+    for (int64_t item = begin; item < end; ++item) run_item(data, tail, item);
   }
 
  private:
   struct Line {
     int64_t n, y;
-    size_t segment;  // of plan.rows
+    size_t segment;  // of geometry_.rows
   };
 
-  void run_strip(const Line& line, int64_t panel, int64_t x_begin, int64_t x_end) const {
+  void run_item(const Conv2dData& data, const kernels::Tail& tail, int64_t item) const {
+    const int64_t line = item / blocks_;
+    const int64_t block = item % blocks_;
+    Line place{.n = line / geometry_.oh, .y = line % geometry_.oh, .segment = 0};
+    while (place.y >= geometry_.rows[place.segment].end) ++place.segment;
+    for (int64_t panel = layer_.panels * block / blocks_; panel < layer_.panels * (block + 1) / blocks_;
+         ++panel) {
+      for (int64_t x = 0; x < geometry_.ow; x += strip_pixels_) {
+        run_strip(data, tail, place, panel, x, std::min(x + strip_pixels_, geometry_.ow));
+      }
+    }
+  }
+
+  void run_strip(const Conv2dData& data, const kernels::Tail& tail, const Line& line, int64_t panel,
+                 int64_t x_begin, int64_t x_end) const {
     const Conv2dShape& s = layer_.shape;
     const int64_t channel = panel * kDepthwiseChannels;
     const int64_t origin = x_begin * s.stride_w - s.pad_left;
@@ -58,7 +64,7 @@ class DepthwiseConv {
     alignas(64) int32_t starts[kStripPixels * kDepthwiseChannels];
     DepthwiseSegment segments[kStripPixels];
     const uint8_t* rows[kernels::kDepthwiseWorkBytes / (kDepthwiseChannels * 4) * 4];
-    fill_rows(line, first, channel, rows);
+    fill_rows(data.input, line, first, channel, rows);
     const int64_t channels = std::min(kDepthwiseChannels, s.out_channels - channel);
     layer_.depthwise_row->function(
         {.rows = rows,
@@ -71,51 +77,52 @@ class DepthwiseConv {
          .channels = channels,
          .weights = layer_.weights.data() + panel * layer_.panel_bytes,
          .segments = segments,
-         .segment_count = fill_segments(line, channel, x_begin, x_end, starts, segments),
+         .segment_count = fill_segments(data, line, channel, x_begin, x_end, starts, segments),
          .acc = acc,
          .work = work});
 
     int64_t places[kStripPixels];
     float scales[kStripPixels];
     for (int64_t x = x_begin; x < x_end; ++x) {
-      places[x - x_begin] = ((line.n * plan_.oh + line.y) * plan_.ow + x) * s.out_channels;
-      if (call_.sample_scale != nullptr) scales[x - x_begin] = call_.sample_scale[line.n];
+      places[x - x_begin] = ((line.n * geometry_.oh + line.y) * geometry_.ow + x) * s.out_channels;
+      if (call_.scale_per_sample) scales[x - x_begin] = data.sample_scale[line.n];
     }
-    layer_.tail->function({.tail = &call_.tail,
+    layer_.tail->function({.tail = &tail,
                            .channel = channel,
                            .channels = channels,
                            .places = places,
-                           .pixel_scale = call_.sample_scale != nullptr ? scales : nullptr,
-                           .output = call_.output,
+                           .pixel_scale = call_.scale_per_sample ? scales : nullptr,
+                           .output = data.output,
                            .scaled = false},
                           acc, 0, x_end - x_begin, kDepthwiseChannels);
   }
 
-  void fill_rows(const Line& line, int64_t column, int64_t channel, const uint8_t** rows) const {
+  void fill_rows(const uint8_t* input, const Line& line, int64_t column, int64_t channel,
+                 const uint8_t** rows) const {
     const Conv2dShape& s = layer_.shape;
-    const AxisSegment& taps = plan_.rows[line.segment];
+    const AxisSegment& taps = geometry_.rows[line.segment];
     for (int64_t r = 0; r < 4 * quads_; ++r) {
       const int64_t h = line.y * s.stride_h - s.pad_top + r * s.dilation_h;
       const bool valid = r >= taps.tap_begin && r < taps.tap_end;
-      rows[r] = valid ? call_.input + ((line.n * call_.h + h) * call_.w + column) * s.in_channels + channel
-                      : nullptr;
+      rows[r] =
+          valid ? input + ((line.n * call_.h + h) * call_.w + column) * s.in_channels + channel : nullptr;
     }
   }
 
-  int64_t fill_segments(const Line& line, int64_t channel, int64_t x_begin, int64_t x_end, int32_t* starts,
-                        DepthwiseSegment* segments) const {
+  int64_t fill_segments(const Conv2dData& data, const Line& line, int64_t channel, int64_t x_begin,
+                        int64_t x_end, int32_t* starts, DepthwiseSegment* segments) const {
     int64_t count = 0;
-    for (size_t c = 0; c < plan_.columns.size(); ++c) {
-      const AxisSegment& column = plan_.columns[c];
+    for (size_t c = 0; c < geometry_.columns.size(); ++c) {
+      const AxisSegment& column = geometry_.columns[c];
       const int64_t pixels = std::min(column.end, x_end) - std::max(column.begin, x_begin);
       if (pixels <= 0) continue;
-      const int32_t* init = plan_.start(starts_, line.segment, c) + channel;
-      if (!plan_.corrected_at_start()) {
+      const int32_t* init = geometry_.start(line.segment, c) + channel;
+      if (!geometry_.corrected_at_start()) {
         int32_t* start = starts + count * kDepthwiseChannels;
         int32_t sums[kDepthwiseChannels];
-        plan_.region_sums(plan_.rows[line.segment], column, 0, channel, kDepthwiseChannels, sums);
+        geometry_.region_sums(geometry_.rows[line.segment], column, 0, channel, kDepthwiseChannels, sums);
         for (int64_t j = 0; j < kDepthwiseChannels; ++j) {
-          start[j] = subtract_product(init[j], plan_.input_zero_point(line.n), sums[j]);
+          start[j] = subtract_product(init[j], geometry_.input_zero_point(data, line.n), sums[j]);
         }
         init = start;
       }
@@ -124,10 +131,9 @@ class DepthwiseConv {
     return count;
   }
 
-  const ConvPlan& plan_;
+  const ConvGeometry geometry_;
   const PackedConv2d::Impl& layer_;
   const Conv2dCall& call_;
-  const int32_t* starts_;
   int64_t quads_;
   int64_t strip_pixels_;
   int64_t blocks_;  // parts of the channels
@@ -135,11 +141,8 @@ class DepthwiseConv {
 
 }  // namespace
 
-void conv2d_depthwise(const ConvPlan& plan, const Executor& executor, const int32_t* starts) {
-  const DepthwiseConv conv(plan, starts, executor.threads());
-  executor.parallel_for(conv.items(), [&](int64_t begin, int64_t end) {
-    for (int64_t item = begin; item < end; ++item) conv.run_item(item);
-  });
+std::unique_ptr<const Conv2dPlan::Driver> depthwise_driver(ConvGeometry geometry, int threads) {
+  return std::make_unique<const DepthwiseConv>(std::move(geometry), threads);
 }
 
 }  // namespace ptqx::engine

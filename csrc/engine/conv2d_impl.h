@@ -1,9 +1,10 @@
 #pragma once
 
-// What conv2d*.cpp share: packed layers and the plan of one call.
+// What conv2d*.cpp share: packed layers, the geometry of a call and the drivers.
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <new>
 #include <utility>
 #include <vector>
@@ -88,36 +89,51 @@ struct PackedConv2d::Impl {
   void sum_taps(const int8_t* weight, const int32_t* weight_zero_point);
 };
 
-/// One call with what follows from its shapes.
-struct ConvPlan {
-  ConvPlan(const PackedConv2d::Impl& layer, const Conv2dCall& call);
+/// A call with what follows from its shapes.
+class ConvGeometry {
+ public:
+  ConvGeometry(const PackedConv2d::Impl& layer, const Conv2dCall& call);
 
   const PackedConv2d::Impl& layer;
-  const Conv2dCall& call;
-  int64_t oh, ow;
+  const Conv2dCall call;
+  const int64_t oh, ow;
   std::vector<AxisSegment> rows, columns;
 
-  bool empty() const { return call.n == 0 || oh == 0 || ow == 0; }
   /// Whether what is subtracted from an accumulator is known before its pixel is: one input zero point, no
   /// weight zero points, one slice.
   bool corrected_at_start() const;
-  /// Bytes of the array that fill_starts() writes.
-  size_t starts_bytes() const;
-  /// Where accumulators start: [row segments][column segments][padded], the bias less the zero point's
-  /// share; [padded] if no correction is needed or it comes later.
-  void fill_starts(int32_t* starts) const;
-  const int32_t* start(const int32_t* starts, size_t row, size_t column) const;
+  /// Where the accumulators of a region start, [padded]: the bias, less the zero point's share if
+  /// corrected_at_start().
+  const int32_t* start(size_t row, size_t column) const;
   /// sums[j] = sum of tap_sums over the taps of the two segments, channels [channel, channel + count) of
   /// padded.
   void region_sums(const AxisSegment& row, const AxisSegment& column, int64_t slice, int64_t channel,
                    int64_t count, int32_t* sums) const;
-  int32_t input_zero_point(int64_t sample) const {
-    return call.input_zero_points != nullptr ? call.input_zero_points[sample] : call.input_zero_point;
+  int32_t input_zero_point(const Conv2dData& data, int64_t sample) const {
+    return call.zero_point_per_sample ? data.input_zero_points[sample] : call.input_zero_point;
   }
 
  private:
   bool starts_differ() const { return corrected_at_start() && call.input_zero_point != 0; }
+  void fill_starts();
+
+  std::vector<int32_t> starts_;  // [row segments][column segments][padded], or [padded] if all are alike
 };
+
+/// One of the ways to compute a convolution.
+class Conv2dPlan::Driver {
+ public:
+  virtual ~Driver() = default;
+  virtual int64_t items() const = 0;
+  virtual void run(const Conv2dData& data, int64_t begin, int64_t end) const = 0;
+};
+
+/// The tail of a call with the residual of a run.
+inline kernels::Tail tail_of(const Conv2dCall& call, const Conv2dData& data) {
+  kernels::Tail tail = call.tail;
+  tail.residual = data.residual;
+  return tail;
+}
 
 /// acc - factor * value modulo 2^32.
 inline int32_t subtract_product(int32_t acc, int32_t factor, int32_t value) {
@@ -125,11 +141,11 @@ inline int32_t subtract_product(int32_t acc, int32_t factor, int32_t value) {
                               static_cast<uint32_t>(factor) * static_cast<uint32_t>(value));
 }
 
-/// Whether conv2d_taps() can make the call and is the faster driver.
-bool suits_taps(const ConvPlan& plan);
+/// Whether the driver by taps can make the call and is the faster one.
+bool suits_taps(const ConvGeometry& geometry);
 
-void conv2d_taps(const ConvPlan& plan, const Executor& executor, const int32_t* starts);
-void conv2d_dense(const ConvPlan& plan, const Executor& executor, const int32_t* starts);
-void conv2d_depthwise(const ConvPlan& plan, const Executor& executor, const int32_t* starts);
+std::unique_ptr<const Conv2dPlan::Driver> taps_driver(ConvGeometry geometry);
+std::unique_ptr<const Conv2dPlan::Driver> dense_driver(ConvGeometry geometry, int threads);
+std::unique_ptr<const Conv2dPlan::Driver> depthwise_driver(ConvGeometry geometry, int threads);
 
 }  // namespace ptqx::engine

@@ -14,17 +14,18 @@ using kernels::kGemmMaxNr;
 constexpr int64_t kMostPixels = 36;
 constexpr int64_t kLeastBytes = 32 << 10;  // of a panel; a smaller one stays in the first-level cache
 
-class TapConv {
+class TapConv final : public Conv2dPlan::Driver {
  public:
-  TapConv(const ConvPlan& plan, const int32_t* starts) : plan_(plan), layer_(plan.layer), call_(plan.call) {
-    for (int64_t n = 0; n < call_.n; ++n) {
-      for (size_t row = 0; row < plan.rows.size(); ++row) {
-        for (int64_t y = plan.rows[row].begin; y < plan.rows[row].end; ++y) {
-          for (size_t column = 0; column < plan.columns.size(); ++column) {
-            for (int64_t x = plan.columns[column].begin; x < plan.columns[column].end; ++x) {
-              starts_.push_back(plan.start(starts, row, column));
-              places_.push_back(((n * plan.oh + y) * plan.ow + x) * layer_.shape.out_channels);
-              if (call_.sample_scale != nullptr) scales_.push_back(call_.sample_scale[n]);
+  explicit TapConv(ConvGeometry geometry) : geometry_(std::move(geometry)), layer_(geometry_.layer) {
+    const ConvGeometry& g = geometry_;
+    for (int64_t n = 0; n < g.call.n; ++n) {
+      for (size_t row = 0; row < g.rows.size(); ++row) {
+        for (int64_t y = g.rows[row].begin; y < g.rows[row].end; ++y) {
+          for (size_t column = 0; column < g.columns.size(); ++column) {
+            for (int64_t x = g.columns[column].begin; x < g.columns[column].end; ++x) {
+              starts_.push_back(g.start(row, column));
+              places_.push_back(((n * g.oh + y) * g.ow + x) * layer_.shape.out_channels);
+              samples_.push_back(n);
             }
           }
         }
@@ -35,57 +36,31 @@ class TapConv {
     }
   }
 
-  void run_panel(int64_t panel) const {
-    alignas(64) int32_t acc[kMostPixels * kGemmMaxNr];
-    const int64_t nr = layer_.nr;
-    const auto m = static_cast<int64_t>(places_.size());
-    for (int64_t i = 0; i < m; ++i) {
-      std::copy_n(starts_[static_cast<size_t>(i)] + panel * nr, nr, acc + i * nr);
-    }
-    for (const Tap& tap : taps_) {
-      int32_t* rows[kMostPixels];
-      for (size_t i = 0; i < tap.pixels.size(); ++i) rows[i] = acc + tap.outputs[i] * nr;
-      const kernels::GemmRun run{0, tap.index * layer_.dwords * nr * 4, layer_.dwords};
-      layer_.gemm->function({.pixels = tap.pixels.data(),
-                             .m = static_cast<int64_t>(tap.pixels.size()),
-                             .runs = &run,
-                             .run_count = 1,
-                             .panel = layer_.weights.data() + panel * layer_.panel_bytes,
-                             .nr = nr,
-                             .init = nullptr,
-                             .acc = nullptr,
-                             .acc_rows = rows,
-                             .tail = nullptr,
-                             .tail_args = nullptr});
-    }
-    layer_.tail->function({.tail = &call_.tail,
-                           .channel = panel * nr,
-                           .channels = std::min(nr, layer_.shape.out_channels - panel * nr),
-                           .places = places_.data(),
-                           .pixel_scale = call_.sample_scale != nullptr ? scales_.data() : nullptr,
-                           .output = call_.output,
-                           .scaled = false},
-                          acc, 0, m, nr);
+  int64_t items() const override { return layer_.panels; }
+
+  void run(const Conv2dData& data, int64_t begin, int64_t end) const override {
+    for (int64_t panel = begin; panel < end; ++panel) run_panel(data, panel);
   }
 
  private:
   struct Tap {
     int64_t index;
-    std::vector<const uint8_t*> pixels;
+    std::vector<int64_t> inputs;   // offsets of the pixels it is valid for
     std::vector<int64_t> outputs;  // which output pixel each belongs to
   };
 
   void add_tap(int64_t r, int64_t t) {
     const Conv2dShape& s = layer_.shape;
+    const Conv2dCall& call = geometry_.call;
     Tap tap{r * s.kernel_w + t, {}, {}};
     int64_t output = 0;
-    for (int64_t n = 0; n < call_.n; ++n) {
-      for (int64_t y = 0; y < plan_.oh; ++y) {
-        for (int64_t x = 0; x < plan_.ow; ++x, ++output) {
+    for (int64_t n = 0; n < call.n; ++n) {
+      for (int64_t y = 0; y < geometry_.oh; ++y) {
+        for (int64_t x = 0; x < geometry_.ow; ++x, ++output) {
           const int64_t h = y * s.stride_h - s.pad_top + r * s.dilation_h;
           const int64_t w = x * s.stride_w - s.pad_left + t * s.dilation_w;
-          if (h < 0 || h >= call_.h || w < 0 || w >= call_.w) continue;
-          tap.pixels.push_back(call_.input + ((n * call_.h + h) * call_.w + w) * s.in_channels);
+          if (h < 0 || h >= call.h || w < 0 || w >= call.w) continue;
+          tap.inputs.push_back(((n * call.h + h) * call.w + w) * s.in_channels);
           tap.outputs.push_back(output);
         }
       }
@@ -93,28 +68,71 @@ class TapConv {
     taps_.push_back(std::move(tap));
   }
 
-  const ConvPlan& plan_;
+  void run_panel(const Conv2dData& data, int64_t panel) const {
+    alignas(64) int32_t acc[kMostPixels * kGemmMaxNr];
+    const int64_t nr = layer_.nr;
+    const auto m = static_cast<int64_t>(places_.size());
+    for (int64_t i = 0; i < m; ++i) {
+      std::copy_n(starts_[static_cast<size_t>(i)] + panel * nr, nr, acc + i * nr);
+    }
+    for (const Tap& tap : taps_) multiply(data, tap, panel, acc);
+
+    const kernels::Tail tail = tail_of(geometry_.call, data);
+    float scales[kMostPixels];
+    if (geometry_.call.scale_per_sample) {
+      for (int64_t i = 0; i < m; ++i) scales[i] = data.sample_scale[samples_[static_cast<size_t>(i)]];
+    }
+    layer_.tail->function({.tail = &tail,
+                           .channel = panel * nr,
+                           .channels = std::min(nr, layer_.shape.out_channels - panel * nr),
+                           .places = places_.data(),
+                           .pixel_scale = geometry_.call.scale_per_sample ? scales : nullptr,
+                           .output = data.output,
+                           .scaled = false},
+                          acc, 0, m, nr);
+  }
+
+  void multiply(const Conv2dData& data, const Tap& tap, int64_t panel, int32_t* acc) const {
+    const int64_t nr = layer_.nr;
+    const uint8_t* pixels[kMostPixels];
+    int32_t* rows[kMostPixels];
+    for (size_t i = 0; i < tap.inputs.size(); ++i) {
+      pixels[i] = data.input + tap.inputs[i];
+      rows[i] = acc + tap.outputs[i] * nr;
+    }
+    const kernels::GemmRun run{0, tap.index * layer_.dwords * nr * 4, layer_.dwords};
+    layer_.gemm->function({.pixels = pixels,
+                           .m = static_cast<int64_t>(tap.inputs.size()),
+                           .runs = &run,
+                           .run_count = 1,
+                           .panel = layer_.weights.data() + panel * layer_.panel_bytes,
+                           .nr = nr,
+                           .init = nullptr,
+                           .acc = nullptr,
+                           .acc_rows = rows,
+                           .tail = nullptr,
+                           .tail_args = nullptr});
+  }
+
+  const ConvGeometry geometry_;
   const PackedConv2d::Impl& layer_;
-  const Conv2dCall& call_;
   std::vector<const int32_t*> starts_;  // [pixels]
-  std::vector<int64_t> places_;
-  std::vector<float> scales_;
+  std::vector<int64_t> places_;         // [pixels]
+  std::vector<int64_t> samples_;        // [pixels]
   std::vector<Tap> taps_;
 };
 
 }  // namespace
 
-bool suits_taps(const ConvPlan& plan) {
-  const PackedConv2d::Impl& layer = plan.layer;
-  return plan.corrected_at_start() && layer.shape.groups == 1 && layer.panel_bytes >= kLeastBytes &&
-         plan.rows.size() * plan.columns.size() > 1 && plan.call.n * plan.oh * plan.ow <= kMostPixels;
+bool suits_taps(const ConvGeometry& geometry) {
+  const PackedConv2d::Impl& layer = geometry.layer;
+  const int64_t pixels = geometry.call.n * geometry.oh * geometry.ow;
+  return geometry.corrected_at_start() && layer.shape.groups == 1 && layer.panel_bytes >= kLeastBytes &&
+         geometry.rows.size() * geometry.columns.size() > 1 && pixels > 0 && pixels <= kMostPixels;
 }
 
-void conv2d_taps(const ConvPlan& plan, const Executor& executor, const int32_t* starts) {
-  const TapConv conv(plan, starts);
-  executor.parallel_for(plan.layer.panels, [&](int64_t begin, int64_t end) {
-    for (int64_t panel = begin; panel < end; ++panel) conv.run_panel(panel);
-  });
+std::unique_ptr<const Conv2dPlan::Driver> taps_driver(ConvGeometry geometry) {
+  return std::make_unique<const TapConv>(std::move(geometry));
 }
 
 }  // namespace ptqx::engine

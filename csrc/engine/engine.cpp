@@ -1,8 +1,10 @@
 #include "engine/engine.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <limits>
+#include <mutex>
 #include <new>
 #include <thread>
 #include <utility>
@@ -10,28 +12,19 @@
 #include "engine/container.h"
 #include "engine/plan.h"
 #include "engine/program.h"
+#include "engine/team.h"
 #include "engine/text.h"
-#include "kernels/reduce.h"
 
 namespace ptqx::engine {
 namespace {
 
-/// A batch is run in chunks whose activations take about this much, so that they stay in the cache
-/// between steps, while packed weights are still read once for many samples.
-constexpr size_t kChunkBytes = size_t{2} << 20;
+/// A worker takes so many samples at a time that their activations fill about this much, half of a
+/// second-level cache, while packed weights are still read once for many samples.
+constexpr size_t kChunkBytes = size_t{512} << 10;
+constexpr size_t kBoundPlans = 8;  // kept for the batch sizes seen last
 
 std::vector<int64_t> shape_of(const Value& value) {
   return value.spatial ? std::vector<int64_t>{value.c, value.h, value.w} : std::vector<int64_t>{value.c};
-}
-
-int64_t count_nonfinite(const float* x, int64_t n, const Executor& executor) {
-  constexpr int64_t kBlock = 16384;
-  if (n <= 4 * kBlock) return kernels::min_max(x, n).nonfinite;
-  std::atomic<int64_t> nonfinite = 0;
-  executor.parallel_for((n + kBlock - 1) / kBlock, [&](int64_t begin, int64_t end) {
-    nonfinite += kernels::min_max(x + begin * kBlock, std::min(end * kBlock, n) - begin * kBlock).nonfinite;
-  });
-  return nonfinite;
 }
 
 /// The file's own bytes are dropped before anything is packed.
@@ -51,11 +44,34 @@ class Lease {
   ~Lease() { pool_.give_back(std::move(block_)); }
   Lease(const Lease&) = delete;
   Lease& operator=(const Lease&) = delete;
-  Block* operator->() const { return block_.get(); }
+  Block& operator*() const { return *block_; }
 
  private:
   BlockPool& pool_;
   std::unique_ptr<Block> block_;
+};
+
+/// Plans bound to the sizes seen last, latest first.
+class BoundPlans {
+ public:
+  std::shared_ptr<const BoundPlan> find(const Plan& plan, int64_t samples, int threads) {
+    const std::lock_guard lock(mutex_);
+    const auto same = [&](const auto& bound) {
+      return bound->samples == samples && bound->threads == threads;
+    };
+    const auto found = std::find_if(plans_.begin(), plans_.end(), same);
+    if (found != plans_.end()) {
+      std::rotate(plans_.begin(), found, found + 1);
+    } else {
+      plans_.insert(plans_.begin(), std::make_shared<const BoundPlan>(plan, samples, threads));
+      if (plans_.size() > kBoundPlans) plans_.pop_back();
+    }
+    return plans_.front();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::shared_ptr<const BoundPlan>> plans_;
 };
 
 }  // namespace
@@ -70,26 +86,63 @@ struct Engine::Impl {
     max_chunk = std::max(static_cast<int64_t>(kChunkBytes / sample_bytes), int64_t{1});
   }
 
-  /// Samples per pass: chunks of one batch are as equal as can be.
-  int64_t chunk(int64_t batch) const {
-    const int64_t chunks = (batch + max_chunk - 1) / max_chunk;
-    return (batch + chunks - 1) / chunks;
+  /// Samples that each of several workers takes at once: pieces of one batch are as equal as can be.
+  int64_t chunks(int64_t batch, int threads) const {
+    const int64_t rounds = (batch + threads * max_chunk - 1) / (threads * max_chunk);
+    return rounds * threads;
   }
 
-  void run(const float* input, int64_t batch, float* output, const Executor& executor) const {
-    const int64_t chunk_samples = chunk(batch);
-    const Placement placement = plan.placement(chunk_samples);
+  Run bind(const BoundPlan& bound, Block& block, const float* input, float* output,
+           std::atomic<int64_t>& nonfinite) const {
+    uint8_t* memory = block.reserve(bound.placement.bytes);
+    Run run{.buffers = {}, .nonfinite_inputs = nonfinite};
+    run.buffers.reserve(bound.placement.offsets.size());
+    for (const size_t offset : bound.placement.offsets) run.buffers.push_back(memory + offset);
+    // No step writes to the input.
+    run.buffers[kInputBuffer] = const_cast<uint8_t*>(reinterpret_cast<const uint8_t*>(input));
+    run.buffers[kOutputBuffer] = reinterpret_cast<uint8_t*>(output);
+    return run;
+  }
+
+  /// All steps on the calling thread.
+  void run_alone(const float* input, int64_t samples, float* output, std::atomic<int64_t>& nonfinite) const {
+    const auto bound = bound_plans.find(plan, samples, 1);
     const Lease block(blocks);
-    uint8_t* memory = block->reserve(placement.bytes + plan.scratch_bytes(chunk_samples, executor.threads()));
-    Run pass{.samples = 0, .executor = executor, .buffers = {}, .scratch = memory + placement.bytes};
-    for (const size_t offset : placement.offsets) pass.buffers.push_back(memory + offset);
-    for (int64_t begin = 0; begin < batch; begin += chunk_samples) {
-      pass.samples = std::min(chunk_samples, batch - begin);
-      // No step writes to the input.
-      pass.buffers[kInputBuffer] =
-          const_cast<uint8_t*>(reinterpret_cast<const uint8_t*>(input + begin * plan.input.size()));
-      pass.buffers[kOutputBuffer] = reinterpret_cast<uint8_t*>(output + begin * plan.output.size());
-      for (const Step& step : plan.steps) step.run(pass);
+    const Run run = bind(*bound, *block, input, output, nonfinite);
+    for (const Work& work : bound->works) work.run(run, 0, work.items);
+  }
+
+  /// Every step by all workers together.
+  void run_together(const float* input, int64_t samples, float* output, const Executor& executor,
+                    std::atomic<int64_t>& nonfinite) const {
+    const int threads = executor.threads();
+    const auto bound = bound_plans.find(plan, samples, threads);
+    const Lease block(blocks);
+    const Run run = bind(*bound, *block, input, output, nonfinite);
+    Team team(bound->works, run, threads);
+    executor.parallel_for(threads, [&](int64_t begin, int64_t end) {
+      for (int64_t worker = begin; worker < end; ++worker) team.work();
+    });
+    team.rethrow();
+  }
+
+  /// As many samples as can be shared out evenly are run by workers each for itself, chunk by chunk, so
+  /// that activations stay in its cache and nobody waits. The rest is run by all together.
+  void run(const float* input, int64_t batch, float* output, const Executor& executor,
+           std::atomic<int64_t>& nonfinite) const {
+    const int threads = executor.threads();
+    const int64_t shared_out = batch - batch % threads;
+    const int64_t count = chunks(shared_out, threads);
+    executor.parallel_for(count, [&](int64_t begin, int64_t end) {
+      for (int64_t chunk = begin; chunk < end; ++chunk) {
+        const int64_t first = shared_out * chunk / count;
+        run_alone(input + first * plan.input.size(), shared_out * (chunk + 1) / count - first,
+                  output + first * plan.output.size(), nonfinite);
+      }
+    });
+    if (shared_out < batch) {
+      run_together(input + shared_out * plan.input.size(), batch - shared_out,
+                   output + shared_out * plan.output.size(), executor, nonfinite);
     }
   }
 
@@ -97,6 +150,7 @@ struct Engine::Impl {
   std::vector<int64_t> input_shape, output_shape;
   int64_t max_chunk = 1;
   mutable BlockPool blocks;
+  mutable BoundPlans bound_plans;
 };
 
 Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -127,12 +181,12 @@ void Engine::run(const float* input, int64_t batch, float* output, const Executo
   }
   if (batch == 0) return;
   if (input == nullptr || output == nullptr) throw Error("input and output must not be null");
-  const int64_t count = batch * input_size();
-  if (const int64_t nonfinite = count_nonfinite(input, count, executor); nonfinite > 0) {
-    throw Error("input: " + std::to_string(nonfinite) + " of " + std::to_string(count) +
+  std::atomic<int64_t> nonfinite = 0;
+  impl_->run(input, batch, output, executor, nonfinite);
+  if (nonfinite > 0) {
+    throw Error("input: " + std::to_string(nonfinite) + " of " + std::to_string(batch * input_size()) +
                 " values are not finite (NaN or infinity)");
   }
-  impl_->run(input, batch, output, executor);
 } catch (const std::bad_alloc&) {
   throw Error("a batch of " + std::to_string(batch) + " does not fit in memory");
 }
@@ -143,7 +197,7 @@ std::string Engine::describe() const {
   double macs = 0;
   char line[256];
   for (const Step& step : plan.steps) {
-    const size_t bytes = plan.buffer_bytes[static_cast<size_t>(step.writes[0])];
+    const size_t bytes = step.writes.empty() ? 0 : plan.buffer_bytes[static_cast<size_t>(step.writes[0])];
     std::snprintf(line, sizeof line, "%-32s %-20s %10zu bytes %14lld MACs  %s\n", step.name.c_str(),
                   step.op.c_str(), bytes, static_cast<long long>(step.macs), step.kernel.c_str());
     text += line;
@@ -160,10 +214,13 @@ size_t Engine::packed_bytes() const {
   return bytes;
 }
 
-size_t Engine::arena_bytes(int64_t batch) const {
+size_t Engine::arena_bytes(int64_t batch, int threads) const {
   if (batch <= 0) return 0;
-  const int64_t samples = impl_->chunk(batch);
-  return impl_->plan.placement(samples).bytes + impl_->plan.scratch_bytes(samples, 1);
+  const int64_t shared_out = batch - batch % threads;
+  if (shared_out == 0) return impl_->plan.placement(batch).bytes;
+  const int64_t count = impl_->chunks(shared_out, threads);
+  const int64_t largest_chunk = (shared_out + count - 1) / count;
+  return static_cast<size_t>(threads) * impl_->plan.placement(largest_chunk).bytes;
 }
 
 }  // namespace ptqx::engine

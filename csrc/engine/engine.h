@@ -48,8 +48,9 @@ class Engine {
 
   /// One line a step: name, operation, bytes written and multiplications a sample, kernel chosen.
   std::string describe() const;
-  size_t packed_bytes() const;              // packed weights, tables, plan
-  size_t arena_bytes(int64_t batch) const;  // activations of one run
+  size_t packed_bytes() const;  // packed weights, tables, plan
+  /// Activations of one run by `threads` workers.
+  size_t arena_bytes(int64_t batch, int threads = 1) const;
 
  private:
   struct Impl;

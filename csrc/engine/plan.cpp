@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "engine/engine.h"
+#include "engine/text.h"
 
 namespace ptqx::engine {
 
@@ -25,12 +26,15 @@ Placement Plan::placement(int64_t samples) const {
   return place(lifetimes);
 }
 
-size_t Plan::scratch_bytes(int64_t samples, int threads) const {
-  size_t bytes = 0;
-  for (const Step& step : steps) {
-    if (step.scratch_bytes) bytes = std::max(bytes, step.scratch_bytes(samples, threads));
-  }
-  return bytes;
+BoundPlan::BoundPlan(const Plan& plan, int64_t bound_samples, int bound_threads)
+    : samples(bound_samples), threads(bound_threads), placement(plan.placement(bound_samples)) {
+  works.reserve(plan.steps.size());
+  for (const Step& step : plan.steps) works.push_back(step.work(samples, threads));
+}
+
+void require_finite(const std::string& node, int64_t nonfinite) {
+  if (nonfinite == 0) return;
+  throw Error("node " + quote(node) + ": " + std::to_string(nonfinite) + " input values are not finite");
 }
 
 PlanBuilder::PlanBuilder(const Program& program)

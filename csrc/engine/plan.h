@@ -21,11 +21,23 @@ struct Plan {
 
   /// Where the buffers of a run over `samples` samples lie; 0 and 1, the caller's, take no room.
   Placement placement(int64_t samples) const;
-  size_t scratch_bytes(int64_t samples, int threads) const;
+};
+
+/// A plan made ready for a number of samples and of workers.
+struct BoundPlan {
+  BoundPlan(const Plan& plan, int64_t samples, int threads);
+
+  int64_t samples;
+  int threads;
+  Placement placement;
+  std::vector<Work> works;  // of each step
 };
 
 /// Weights are packed and then dropped. Throws Error.
 Plan make_plan(Program program);
+
+/// Throws Error if a node saw values that are NaN or infinite.
+void require_finite(const std::string& node, int64_t nonfinite);
 
 /// What the steps of a node are made with.
 class PlanBuilder {

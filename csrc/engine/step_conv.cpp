@@ -1,6 +1,5 @@
 // conv2d, linear and their dynamic forms.
 
-#include <atomic>
 #include <cmath>
 #include <memory>
 
@@ -63,6 +62,7 @@ std::shared_ptr<Layer> make_layer(const PlanBuilder& plan, const Node& node, Con
   call.h = x.h;
   call.w = x.w;
   call.input_zero_point = x.zero_point;
+  call.zero_point_per_sample = call.scale_per_sample = conv.dynamic;
   call.tail.output = y.is_float ? kernels::Output::kF32 : kernels::Output::kU8;
   call.tail.bias = data_or_null(layer->bias);
   call.tail.multiplier = layer->multiplier.data();
@@ -90,31 +90,21 @@ DynamicBuffers add_dynamic_quantize(PlanBuilder& plan, const Node& node) {
   const int64_t size = plan.input(node).size();
   const DynamicBuffers to = {plan.new_buffer(static_cast<size_t>(size)), plan.new_buffer(sizeof(float)),
                              plan.new_buffer(sizeof(int32_t))};
-  const auto quantize_sample = [=](const Run& run, int64_t sample) {
+  const auto quantize_sample = [=, name = node.name](const Run& run, int64_t sample, int64_t, int64_t) {
     const float* x = run.at<const float>(from) + sample * size;
     const kernels::MinMax range = kernels::min_max(x, size);
+    require_finite(name, range.nonfinite);
     const kernels::QParams qparams = kernels::dynamic_qparams(range.min, range.max, 0, 255);
     run.at<float>(to.scale)[sample] = qparams.scale;
     run.at<int32_t>(to.zero_point)[sample] = qparams.zero_point;
     kernels::quantize_u8(x, {1, 1, size}, &qparams.scale, &qparams.zero_point, 0, 255,
                          run.at<uint8_t>(to.codes) + sample * size);
-    return range.nonfinite;
   };
   plan.add({.name = node.name,
             .op = "dynamic_quantize",
             .reads = {from},
             .writes = {to.codes, to.scale, to.zero_point},
-            .run = [=, name = node.name](const Run& run) {
-              std::atomic<int64_t> nonfinite = 0;
-              run.executor.parallel_for(run.samples, [&](int64_t begin, int64_t end) {
-                for (int64_t sample = begin; sample < end; ++sample)
-                  nonfinite += quantize_sample(run, sample);
-              });
-              if (nonfinite > 0) {
-                throw Error("node " + quote(name) + ": " + std::to_string(nonfinite) +
-                            " input values are not finite");
-              }
-            }});
+            .work = [=](int64_t samples, int) { return row_work(samples, 1, 5 * size, quantize_sample); }});
   return to;
 }
 
@@ -133,7 +123,7 @@ void add_steps(PlanBuilder& plan, const Node& node, Conv2d& conv) try {
 
   const bool dynamic = conv.dynamic;
   const DynamicBuffers dynamic_input = dynamic ? add_dynamic_quantize(plan, node) : DynamicBuffers{};
-  Step step{.name = node.name, .op = node.op, .reads = {}, .writes = {}, .run = {}};
+  Step step{.name = node.name, .op = node.op, .reads = {}, .writes = {}, .work = {}};
   const int x = dynamic ? dynamic_input.codes : plan.input_buffer(node);
   const int residual = node.inputs.size() > 1 ? plan.input_buffer(node, 1) : -1;
   const int y = plan.output_buffer(node);
@@ -145,23 +135,21 @@ void add_steps(PlanBuilder& plan, const Node& node, Conv2d& conv) try {
   step.macs = macs(conv.shape, node.output);
   step.bytes = layer->bytes();
 
-  const auto call_for = [=](const Run& run) {
-    Conv2dCall call = layer->call;
-    call.n = run.samples;
-    call.input = run.at<const uint8_t>(x);
-    call.output = run.at<uint8_t>(y);
-    if (residual >= 0) call.tail.residual = run.at<const uint8_t>(residual);
-    if (dynamic) {
-      call.sample_scale = run.at<const float>(dynamic_input.scale);
-      call.input_zero_points = run.at<const int32_t>(dynamic_input.zero_point);
-    }
-    return call;
+  const auto data_of = [=](const Run& run) {
+    return Conv2dData{
+        .input = run.at<const uint8_t>(x),
+        .residual = residual >= 0 ? run.at<const uint8_t>(residual) : nullptr,
+        .input_zero_points = dynamic ? run.at<const int32_t>(dynamic_input.zero_point) : nullptr,
+        .sample_scale = dynamic ? run.at<const float>(dynamic_input.scale) : nullptr,
+        .output = run.at<uint8_t>(y)};
   };
-  step.run = [=](const Run& run) { conv2d(layer->weight, call_for(run), run.executor, run.scratch); };
-  step.scratch_bytes = [=](int64_t samples, int threads) {
+  step.work = [=](int64_t samples, int threads) {
     Conv2dCall call = layer->call;
     call.n = samples;
-    return conv2d_scratch_bytes(layer->weight, call, threads);
+    const auto conv_plan = std::make_shared<const Conv2dPlan>(layer->weight, call, threads);
+    return Work{conv_plan->items(), [=](const Run& run, int64_t begin, int64_t end) {
+                  conv_plan->run(data_of(run), begin, end);
+                }};
   };
   plan.add(std::move(step));
 } catch (const std::invalid_argument& error) {

@@ -18,10 +18,11 @@ Step row_step(const Node& node, std::vector<int> reads, int to, Body body) {
           .op = node.op,
           .reads = std::move(reads),
           .writes = {to},
-          .run = [h = y.h, row_bytes = y.w * y.c * element_bytes(y), body](const Run& run) {
-            for_rows(run, h, row_bytes, [&](int64_t sample, int64_t begin, int64_t end) {
-              for (int64_t row = begin; row < end; ++row) body(run, sample, row);
-            });
+          .work = [h = y.h, row_bytes = y.w * y.c * element_bytes(y), body](int64_t samples, int) {
+            return row_work(samples, h, row_bytes,
+                            [body](const Run& run, int64_t sample, int64_t begin, int64_t end) {
+                              for (int64_t row = begin; row < end; ++row) body(run, sample, row);
+                            });
           }};
 }
 
@@ -51,22 +52,20 @@ void transpose(const T* from, int64_t rows, int64_t columns, T* to) {
 Step transpose_step(const std::string& name, const Value& value, int from, int to, bool to_planar) {
   const int64_t rows = to_planar ? value.pixels() : value.c;
   const int64_t columns = to_planar ? value.c : value.pixels();
-  return {.name = name,
-          .op = "transpose",
-          .reads = {from},
-          .writes = {to},
-          .run = [=, is_float = value.is_float](const Run& run) {
-            const int64_t size = rows * columns;
-            for_rows(run, 1, size * (is_float ? 4 : 1), [&](int64_t sample, int64_t, int64_t) {
-              if (is_float) {
-                transpose(run.at<const float>(from) + sample * size, rows, columns,
-                          run.at<float>(to) + sample * size);
-              } else {
-                transpose(run.at<const uint8_t>(from) + sample * size, rows, columns,
-                          run.at<uint8_t>(to) + sample * size);
-              }
-            });
-          }};
+  const int64_t size = rows * columns;
+  const bool is_float = value.is_float;
+  const auto transpose_sample = [=](const Run& run, int64_t sample, int64_t, int64_t) {
+    if (is_float) {
+      transpose(run.at<const float>(from) + sample * size, rows, columns, run.at<float>(to) + sample * size);
+    } else {
+      transpose(run.at<const uint8_t>(from) + sample * size, rows, columns,
+                run.at<uint8_t>(to) + sample * size);
+    }
+  };
+  return {
+      .name = name, .op = "transpose", .reads = {from}, .writes = {to}, .work = [=](int64_t samples, int) {
+        return row_work(samples, 1, size * (is_float ? 4 : 1), transpose_sample);
+      }};
 }
 
 void add_steps(PlanBuilder& plan, const Node& node, const Flatten&) {

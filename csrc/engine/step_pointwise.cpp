@@ -2,12 +2,9 @@
 
 #include "kernels/pointwise.h"
 
-#include <atomic>
 #include <memory>
 
-#include "engine/engine.h"
 #include "engine/plan.h"
-#include "engine/text.h"
 #include "kernels/arith.h"
 #include "kernels/quantize.h"
 #include "kernels/reduce.h"
@@ -26,10 +23,8 @@ void add_flat_step(PlanBuilder& plan, const Node& node, std::vector<int> reads, 
             .op = node.op,
             .reads = std::move(reads),
             .writes = {to},
-            .run = [size = node.output.size(), bytes = node.output.is_float ? 8 : 2, body](const Run& run) {
-              for_elements(run, run.samples * size, bytes,
-                           [&](int64_t begin, int64_t end) { body(run, begin, end); });
-            }});
+            .work = [size = node.output.size(), bytes = node.output.is_float ? 8 : 2, body](
+                        int64_t samples, int) { return element_work(samples * size, bytes, body); }});
 }
 
 /// What reads [c, 1, 1] against [c, h, w]: body(run, sample, first pixel, pixels).
@@ -39,25 +34,38 @@ void add_channel_step(PlanBuilder& plan, const Node& node, std::vector<int> read
             .op = node.op,
             .reads = std::move(reads),
             .writes = {to},
-            .run = [y = node.output, body](const Run& run) {
-              for_rows(
-                  run, y.pixels(), y.c * (y.is_float ? 8 : 2),
-                  [&](int64_t sample, int64_t begin, int64_t end) { body(run, sample, begin, end - begin); });
+            .work = [y = node.output, body](int64_t samples, int) {
+              return row_work(samples, y.pixels(), y.c * (y.is_float ? 8 : 2),
+                              [body](const Run& run, int64_t sample, int64_t begin, int64_t end) {
+                                body(run, sample, begin, end - begin);
+                              });
             }});
 }
 
 }  // namespace
 
-void add_steps(PlanBuilder&, const Node&, const Input&) {}
+void add_steps(PlanBuilder& plan, const Node& node, const Input&) {
+  const auto count_nonfinite = [](const Run& run, int64_t begin, int64_t end) {
+    const float* x = run.at<const float>(kInputBuffer);
+    run.nonfinite_inputs += kernels::min_max(x + begin, end - begin).nonfinite;
+  };
+  plan.add({.name = node.name,
+            .op = "check_finite",
+            .reads = {kInputBuffer},
+            .writes = {},
+            .work = [=, size = node.output.size()](int64_t samples, int) {
+              return element_work(samples * size, sizeof(float), count_nonfinite);
+            }});
+}
 
 void add_steps(PlanBuilder& plan, const Node& node, const Quantize&) {
   const Value& y = node.output;
   const bool planar = plan.input_is_planar(node);
   const int from = planar ? kInputBuffer : plan.input_buffer(node);
   const int to = plan.output_buffer(node);
-  // The caller's input has been checked as a whole.
+  // The caller's input is checked by a step of its own.
   const bool check = from != kInputBuffer;
-  const auto quantize_sample = [=](const Run& run, int64_t sample) -> int64_t {
+  const auto quantize_sample = [=, name = node.name](const Run& run, int64_t sample, int64_t, int64_t) {
     const float* x = run.at<const float>(from) + sample * y.size();
     uint8_t* codes = run.at<uint8_t>(to) + sample * y.size();
     if (planar) {
@@ -65,21 +73,14 @@ void add_steps(PlanBuilder& plan, const Node& node, const Quantize&) {
     } else {
       kernels::quantize_u8(x, {1, 1, y.size()}, &y.scale, &y.zero_point, y.qmin, y.qmax, codes);
     }
-    return check ? kernels::min_max(x, y.size()).nonfinite : 0;
+    if (check) require_finite(name, kernels::min_max(x, y.size()).nonfinite);
   };
   plan.add({.name = node.name,
             .op = node.op,
             .reads = {from},
             .writes = {to},
-            .run = [=, name = node.name, bytes = y.size() * 5](const Run& run) {
-              std::atomic<int64_t> nonfinite = 0;
-              for_rows(run, 1, bytes, [&](int64_t sample, int64_t, int64_t) {
-                if (const int64_t count = quantize_sample(run, sample); count > 0) nonfinite += count;
-              });
-              if (nonfinite > 0) {
-                throw Error("node " + quote(name) + ": " + std::to_string(nonfinite) +
-                            " input values are not finite");
-              }
+            .work = [=, bytes = y.size() * 5](int64_t samples, int) {
+              return row_work(samples, 1, bytes, quantize_sample);
             }});
 }
 

@@ -53,15 +53,17 @@ template <class T, class Pool>
 void add_pool_step(PlanBuilder& plan, const Node& node, const kernels::PoolShape& shape, Pool pool) {
   const int from = plan.input_buffer(node);
   const int to = plan.output_buffer(node);
-  const int64_t row_work = shape.ow * shape.c * std::min(shape.kernel_h * shape.kernel_w, int64_t{256});
-  plan.add({.name = node.name, .op = node.op, .reads = {from}, .writes = {to}, .run = [=](const Run& run) {
-              for_rows(run, shape.oh, row_work, [&](int64_t sample, int64_t begin, int64_t end) {
-                kernels::PoolShape band = shape;
-                const int64_t dropped = cut_rows(band, begin, end);
-                pool(run.at<const T>(from) + (sample * shape.h + dropped) * shape.w * shape.c, band,
-                     run.at<T>(to) + (sample * shape.oh + begin) * shape.ow * shape.c);
-              });
-            }});
+  const int64_t row_work_bytes = shape.ow * shape.c * std::min(shape.kernel_h * shape.kernel_w, int64_t{256});
+  const auto band = [=](const Run& run, int64_t sample, int64_t begin, int64_t end) {
+    kernels::PoolShape rows = shape;
+    const int64_t dropped = cut_rows(rows, begin, end);
+    pool(run.at<const T>(from) + (sample * shape.h + dropped) * shape.w * shape.c, rows,
+         run.at<T>(to) + (sample * shape.oh + begin) * shape.ow * shape.c);
+  };
+  plan.add(
+      {.name = node.name, .op = node.op, .reads = {from}, .writes = {to}, .work = [=](int64_t samples, int) {
+         return row_work(samples, shape.oh, row_work_bytes, band);
+       }});
 }
 
 /// add(sum, x) over the taps of one window, in ascending order, for each channel.
@@ -170,23 +172,24 @@ void add_steps(PlanBuilder& plan, const Node& node, const AdaptiveAvgPool2d&) {
   const int from = plan.input_buffer(node);
   const int to = plan.output_buffer(node);
   const Pool2d unused = {1, 1, 1, 1, 0, 0};
-  plan.add({.name = node.name,
-            .op = node.op,
-            .reads = {from},
-            .writes = {to},
-            .run = [=, is_float = y.is_float, shape = pool_shape(x, y, unused, 1, 1),
-                    args = avg_pool_args(x, y), x_size = x.size(), y_size = y.size()](const Run& run) {
-              // Windows depend on the whole image, so a sample is not cut into bands.
-              for_rows(run, 1, x_size, [&](int64_t sample, int64_t, int64_t) {
-                if (is_float) {
-                  adaptive_avg_pool2d_f32(run.at<const float>(from) + sample * x_size, shape,
-                                          run.at<float>(to) + sample * y_size);
-                } else {
-                  kernels::adaptive_avg_pool2d_u8(run.at<const uint8_t>(from) + sample * x_size, shape, args,
-                                                  run.at<uint8_t>(to) + sample * y_size);
-                }
-              });
-            }});
+  const auto pool = [=, is_float = y.is_float, shape = pool_shape(x, y, unused, 1, 1),
+                     args = avg_pool_args(x, y), x_size = x.size(),
+                     y_size = y.size()](const Run& run, int64_t sample, int64_t, int64_t) {
+    if (is_float) {
+      adaptive_avg_pool2d_f32(run.at<const float>(from) + sample * x_size, shape,
+                              run.at<float>(to) + sample * y_size);
+    } else {
+      kernels::adaptive_avg_pool2d_u8(run.at<const uint8_t>(from) + sample * x_size, shape, args,
+                                      run.at<uint8_t>(to) + sample * y_size);
+    }
+  };
+  // Windows depend on the whole image, so a sample is not cut into bands.
+  plan.add(
+      {.name = node.name,
+       .op = node.op,
+       .reads = {from},
+       .writes = {to},
+       .work = [=, x_size = x.size()](int64_t samples, int) { return row_work(samples, 1, x_size, pool); }});
 }
 
 }  // namespace ptqx::engine

@@ -251,21 +251,19 @@ void Layer::run(const Tensor& output) {
     }
 
     const bool per_sample = input_zero_points_.size() > 1;
-    const engine::Conv2dCall call{
-        .input = input_.const_data_ptr<uint8_t>(),
-        .n = shape_.n,
-        .h = shape_.h,
-        .w = shape_.w,
-        .input_zero_point = input_zero_points_[0],
-        .input_zero_points = per_sample ? input_zero_points_.data() : nullptr,
-        .tail = tail_,
-        .sample_scale = sample_scale_.empty() ? nullptr : sample_scale_.data(),
-        .output = output.mutable_data_ptr(),
-    };
-    const TorchExecutor executor;
-    const size_t bytes = engine::conv2d_scratch_bytes(packed, call, executor.threads());
-    const Tensor scratch = at::empty({static_cast<int64_t>(bytes)}, input_.options());
-    engine::conv2d(packed, call, executor, scratch.mutable_data_ptr());
+    const engine::Conv2dCall call{.n = shape_.n,
+                                  .h = shape_.h,
+                                  .w = shape_.w,
+                                  .input_zero_point = input_zero_points_[0],
+                                  .zero_point_per_sample = per_sample,
+                                  .scale_per_sample = !sample_scale_.empty(),
+                                  .tail = tail_};
+    const engine::Conv2dData data{.input = input_.const_data_ptr<uint8_t>(),
+                                  .residual = tail_.residual,
+                                  .input_zero_points = input_zero_points_.data(),
+                                  .sample_scale = sample_scale_.data(),
+                                  .output = output.mutable_data_ptr()};
+    engine::conv2d(packed, call, data, TorchExecutor());
   } catch (const std::invalid_argument& error) {
     TORCH_CHECK_VALUE(false, error.what());
   }

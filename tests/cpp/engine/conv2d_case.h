@@ -151,17 +151,19 @@ class Conv2dOperands {
     std::vector<uint8_t> input(offset + input_.size() + packed.input_slack(), 0xA5);
     std::copy(input_.begin(), input_.end(), input.begin() + static_cast<std::ptrdiff_t>(offset));
     std::vector<uint8_t> output(offset * element + output_bytes(), 0x5A);
-    Conv2dCall call{.input = input.data() + offset,
-                    .n = c.n,
-                    .h = c.h,
-                    .w = c.w,
-                    .input_zero_point = c.zero_point_per_sample ? 0 : c.input_zero_point,
-                    .input_zero_points = c.zero_point_per_sample ? input_zero_points.data() : nullptr,
-                    .tail = tail(),
-                    .sample_scale = c.sample_scale ? sample_scale.data() : nullptr,
-                    .output = output.data() + offset * element};
-    std::vector<uint8_t> scratch(conv2d_scratch_bytes(packed, call, executor.threads()));
-    conv2d(packed, call, executor, scratch.data());
+    const Conv2dCall call{.n = c.n,
+                          .h = c.h,
+                          .w = c.w,
+                          .input_zero_point = c.zero_point_per_sample ? 0 : c.input_zero_point,
+                          .zero_point_per_sample = c.zero_point_per_sample,
+                          .scale_per_sample = c.sample_scale,
+                          .tail = tail()};
+    const Conv2dData data{.input = input.data() + offset,
+                          .residual = call.tail.residual,
+                          .input_zero_points = input_zero_points.data(),
+                          .sample_scale = sample_scale.data(),
+                          .output = output.data() + offset * element};
+    conv2d(packed, call, data, executor);
     output.erase(output.begin(), output.begin() + static_cast<std::ptrdiff_t>(offset * element));
     return output;
   }

@@ -480,11 +480,9 @@ TEST(PackedConv2dTest, PackRejectsBadShapes) {
 TEST(PackedConv2dTest, CallRejectsInputSmallerThanKernel) {
   const std::vector<int8_t> weight(9, 1);
   const PackedConv2d packed(square(1, 1, 3, 0), weight.data());
-  std::vector<uint8_t> input(16);
-  std::vector<int32_t> output(1);
-  Conv2dCall call{.input = input.data(), .n = 1, .h = 2, .w = 3, .tail = {}, .output = output.data()};
+  Conv2dCall call{.n = 1, .h = 2, .w = 3, .tail = {}};
   call.tail.output = Output::kS32;
-  EXPECT_THROW(conv2d(packed, call, SerialExecutor(), nullptr), std::invalid_argument);
+  EXPECT_THROW(Conv2dPlan(packed, call, 1), std::invalid_argument);
 }
 
 TEST(PackedConv2dTest, ScalePerGroupRejectsIntegerBias) {
@@ -492,13 +490,11 @@ TEST(PackedConv2dTest, ScalePerGroupRejectsIntegerBias) {
   const PackedConv2d packed(linear_shape(8, 1), weight.data(), nullptr, 4);
   const int32_t bias = 3;
   const float multiplier[2] = {1.0F, 1.0F};
-  std::vector<uint8_t> input(8);
-  float output = 0.0F;
-  Conv2dCall call{.input = input.data(), .n = 1, .h = 1, .w = 1, .tail = {}, .output = &output};
+  Conv2dCall call{.n = 1, .h = 1, .w = 1, .tail = {}};
   call.tail.output = Output::kF32;
   call.tail.bias = &bias;
   call.tail.multiplier = multiplier;
-  EXPECT_THROW(conv2d(packed, call, SerialExecutor(), nullptr), std::invalid_argument);
+  EXPECT_THROW(Conv2dPlan(packed, call, 1), std::invalid_argument);
 }
 
 TEST(PackedConv2dTest, KernelFollowsTheCeiling) {
