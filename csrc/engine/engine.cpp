@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <limits>
 #include <mutex>
@@ -20,7 +21,7 @@ namespace {
 
 /// A worker takes so many samples at a time that their activations fill about this much, half of a
 /// second-level cache, while packed weights are still read once for many samples.
-constexpr size_t kChunkBytes = size_t{512} << 10;
+constexpr size_t kChunkBytes = size_t{2} << 20;
 constexpr size_t kBoundPlans = 8;  // kept for the batch sizes seen last
 
 std::vector<int64_t> shape_of(const Value& value) {
@@ -50,6 +51,13 @@ class Lease {
   BlockPool& pool_;
   std::unique_ptr<Block> block_;
 };
+
+void check_call(const float* input, int64_t batch, const float* output) {
+  if (batch < 0 || batch > std::numeric_limits<int32_t>::max()) {
+    throw Error("batch must be 0 to 2147483647; got " + std::to_string(batch));
+  }
+  if (batch > 0 && (input == nullptr || output == nullptr)) throw Error("input and output must not be null");
+}
 
 /// Plans bound to the sizes seen last, latest first.
 class BoundPlans {
@@ -146,6 +154,30 @@ struct Engine::Impl {
     }
   }
 
+  std::vector<StepProfile> profile(const float* input, int64_t samples, float* output, int rounds) const {
+    using Clock = std::chrono::steady_clock;
+    const auto bound = bound_plans.find(plan, samples, 1);
+    const Lease block(blocks);
+    std::atomic<int64_t> nonfinite = 0;
+    const Run run = bind(*bound, *block, input, output, nonfinite);
+    std::vector<std::vector<double>> seconds(bound->works.size());
+    for (int round = 0; round < rounds; ++round) {
+      for (size_t i = 0; i < bound->works.size(); ++i) {
+        const Clock::time_point begin = Clock::now();
+        bound->works[i].run(run, 0, bound->works[i].items);
+        seconds[i].push_back(std::chrono::duration<double>(Clock::now() - begin).count());
+      }
+    }
+    std::vector<StepProfile> profiles;
+    for (size_t i = 0; i < plan.steps.size(); ++i) {
+      const Step& step = plan.steps[i];
+      const auto median = seconds[i].begin() + static_cast<std::ptrdiff_t>(seconds[i].size() / 2);
+      std::nth_element(seconds[i].begin(), median, seconds[i].end());
+      profiles.push_back({step.name, step.op, step.kernel, step.macs, step.useful_macs, *median});
+    }
+    return profiles;
+  }
+
   Plan plan;
   std::vector<int64_t> input_shape, output_shape;
   int64_t max_chunk = 1;
@@ -176,11 +208,8 @@ int64_t Engine::input_size() const { return impl_->plan.input.size(); }
 int64_t Engine::output_size() const { return impl_->plan.output.size(); }
 
 void Engine::run(const float* input, int64_t batch, float* output, const Executor& executor) const try {
-  if (batch < 0 || batch > std::numeric_limits<int32_t>::max()) {
-    throw Error("batch must be 0 to 2147483647; got " + std::to_string(batch));
-  }
+  check_call(input, batch, output);
   if (batch == 0) return;
-  if (input == nullptr || output == nullptr) throw Error("input and output must not be null");
   std::atomic<int64_t> nonfinite = 0;
   impl_->run(input, batch, output, executor, nonfinite);
   if (nonfinite > 0) {
@@ -189,6 +218,12 @@ void Engine::run(const float* input, int64_t batch, float* output, const Executo
   }
 } catch (const std::bad_alloc&) {
   throw Error("a batch of " + std::to_string(batch) + " does not fit in memory");
+}
+
+std::vector<StepProfile> Engine::profile(const float* input, int64_t batch, float* output, int rounds) const {
+  check_call(input, batch, output);
+  if (batch == 0 || rounds < 1) throw Error("batch and rounds must be at least 1");
+  return impl_->profile(input, batch, output, rounds);
 }
 
 std::string Engine::describe() const {

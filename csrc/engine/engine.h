@@ -20,6 +20,14 @@ class Error : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// What a step does and what it costs.
+struct StepProfile {
+  std::string name, op, kernel;
+  int64_t macs;         // multiplications a sample, those with padding included
+  int64_t useful_macs;  // without them
+  double seconds;       // median of the rounds
+};
+
 /// A network ready to run. Immutable: any number of threads may call run() on one engine at a time.
 ///
 ///     ptqx::engine::Engine engine = ptqx::engine::Engine::open("vgg11.ptqx");
@@ -48,6 +56,9 @@ class Engine {
 
   /// One line a step: name, operation, bytes written and multiplications a sample, kernel chosen.
   std::string describe() const;
+  /// Runs `batch` samples step by step on the calling thread, `rounds` times. Arguments as of run().
+  std::vector<StepProfile> profile(const float* input, int64_t batch, float* output, int rounds) const;
+
   size_t packed_bytes() const;  // packed weights, tables, plan
   /// Activations of one run by `threads` workers.
   size_t arena_bytes(int64_t batch, int threads = 1) const;

@@ -42,8 +42,9 @@ struct Step {
 
   // For describe() and the memory totals.
   std::string kernel = {};
-  int64_t macs = 0;  // multiplications a sample
-  size_t bytes = 0;  // packed weights and tables
+  int64_t macs = 0;         // multiplications a sample, those with padding included
+  int64_t useful_macs = 0;  // without them
+  size_t bytes = 0;         // packed weights and tables
 };
 
 /// Less is not worth a claim.

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <memory>
 
+#include "engine/conv2d_impl.h"
 #include "engine/engine.h"
 #include "engine/plan.h"
 #include "engine/text.h"
@@ -79,6 +80,20 @@ int64_t macs(const Conv2dShape& shape, const Value& y) {
   return y.size() * (shape.in_channels / shape.groups) * shape.kernel_h * shape.kernel_w;
 }
 
+/// Pairs of output and tap that meet on the input, along one axis.
+int64_t meetings(const std::vector<AxisSegment>& segments) {
+  int64_t count = 0;
+  for (const AxisSegment& segment : segments) count += segment.size() * segment.taps();
+  return count;
+}
+
+/// Multiplications a sample that do not fall on padding.
+int64_t useful_macs(const Conv2dShape& s, const Value& x, const Value& y) {
+  const int64_t rows = meetings(axis_segments(y.h, x.h, s.kernel_h, s.stride_h, s.pad_top, s.dilation_h));
+  const int64_t columns = meetings(axis_segments(y.w, x.w, s.kernel_w, s.stride_w, s.pad_left, s.dilation_w));
+  return rows * columns * y.c * (s.in_channels / s.groups);
+}
+
 /// Where the codes of a dynamic layer's input and their qparams go.
 struct DynamicBuffers {
   int codes, scale, zero_point;
@@ -133,6 +148,7 @@ void add_steps(PlanBuilder& plan, const Node& node, Conv2d& conv) try {
   step.writes = {y};
   step.kernel = layer->weight.kernel_name();
   step.macs = macs(conv.shape, node.output);
+  step.useful_macs = useful_macs(conv.shape, plan.input(node), node.output);
   step.bytes = layer->bytes();
 
   const auto data_of = [=](const Run& run) {

@@ -164,13 +164,42 @@ TEST(Engine, run_batch_in_chunks_equals_sample_by_sample) {
   EXPECT_LT(engine.arena_bytes(65), 10 * engine.arena_bytes(1)) << engine.describe();
 }
 
-TEST(Engine, run_from_four_callers_at_a_time_equals_reference) {
+TEST(Engine, run_every_batch_and_thread_count_is_equal) {
+  const Graph graph = classifier();
+  const Engine engine = Engine::from_bytes(graph.bytes());
+  for (const int64_t batch : {1, 2, 3, 5, 8, 13}) {
+    const std::vector<float> input = some_input(batch * engine.input_size(), 5);
+    const std::vector<float> expected = testing::reference_run(graph, input);
+    for (const int threads : {1, 2, 3, 4}) {
+      expect_equal(run(engine, input, ThreadExecutor(threads)), expected, "threads");
+    }
+  }
+}
+
+TEST(Engine, profile_covers_the_steps_and_runs_them) {
+  const Graph graph = classifier();
+  const Engine engine = Engine::from_bytes(graph.bytes());
+  const std::vector<float> input = some_input(2 * engine.input_size(), 5);
+  std::vector<float> output(static_cast<size_t>(2 * engine.output_size()));
+  int64_t useful = 0, nominal = 0;
+  for (const StepProfile& step : engine.profile(input.data(), 2, output.data(), 3)) {
+    EXPECT_GE(step.seconds, 0.0);
+    useful += step.useful_macs;
+    nominal += step.macs;
+  }
+  EXPECT_GT(useful, 0);
+  EXPECT_LT(useful, nominal) << "convolutions with padding";
+  expect_equal(output, testing::reference_run(graph, input), "after profiling");
+  EXPECT_THROW(engine.profile(input.data(), 2, output.data(), 0), Error);
+}
+
+TEST(Engine, run_from_eight_callers_at_a_time_equals_reference) {
   const Graph graph = classifier();
   const Engine engine = Engine::from_bytes(graph.bytes());
   const ThreadExecutor executor(2);
   std::vector<std::thread> callers;
-  std::vector<int> wrong(4, 0);
-  for (unsigned caller = 0; caller < 4; ++caller) {
+  std::vector<int> wrong(8, 0);
+  for (unsigned caller = 0; caller < 8; ++caller) {
     callers.emplace_back([&, caller] {
       const std::vector<float> input = some_input((caller + 1) * engine.input_size(), caller);
       const std::vector<float> expected = expected_output(graph, engine, input);
@@ -180,7 +209,7 @@ TEST(Engine, run_from_four_callers_at_a_time_equals_reference) {
     });
   }
   for (std::thread& caller : callers) caller.join();
-  EXPECT_EQ(wrong, std::vector<int>(4, 0));
+  EXPECT_EQ(wrong, std::vector<int>(8, 0));
 }
 
 TEST(Engine, flatten_before_linear_is_no_step) {
