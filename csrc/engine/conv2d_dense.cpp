@@ -205,7 +205,8 @@ class DenseConv final : public Conv2dPlan::Driver {
             .places = chunk.places,
             .pixel_scale = call_.scale_per_sample ? chunk.scales : nullptr,
             .output = chunk.data.output,
-            .scaled = layer_.slices > 1};
+            .scaled = layer_.slices > 1,
+            .bounded = geometry_.tail_bounded};
   }
 
   /// Moves the pixels' pointers from one group's input channels to another's.

@@ -93,7 +93,8 @@ class DepthwiseConv final : public Conv2dPlan::Driver {
                            .places = places,
                            .pixel_scale = call_.scale_per_sample ? scales : nullptr,
                            .output = data.output,
-                           .scaled = false},
+                           .scaled = false,
+                           .bounded = geometry_.tail_bounded},
                           acc, 0, x_end - x_begin, kDepthwiseChannels);
   }
 

@@ -97,6 +97,7 @@ class ConvGeometry {
   const PackedConv2d::Impl& layer;
   const Conv2dCall call;
   const int64_t oh, ow;
+  const bool tail_bounded;  // see ConvTailArgs
   std::vector<AxisSegment> rows, columns;
 
   /// Whether what is subtracted from an accumulator is known before its pixel is: one input zero point, no

@@ -88,7 +88,8 @@ class TapConv final : public Conv2dPlan::Driver {
                            .places = places_.data(),
                            .pixel_scale = geometry_.call.scale_per_sample ? scales : nullptr,
                            .output = data.output,
-                           .scaled = false},
+                           .scaled = false,
+                           .bounded = geometry_.tail_bounded},
                           acc, 0, m, nr);
   }
 

@@ -18,7 +18,12 @@ struct ConvTailArgs {
   const float* pixel_scale;  // [m], null for 1: multiplier[c] becomes pixel_scale[m] * multiplier[c]
   void* output;              // by tail->output
   bool scaled;               // the accumulators are float32 values, multiplied already
+  bool bounded = false;      // tail_is_bounded(): |t| stays below 2^31 whatever the accumulators
 };
+
+/// Whether constants alone keep t, before its activation, a number below 2^31 in magnitude. Then rounding
+/// can be a plain conversion to int32.
+bool tail_is_bounded(const Tail& tail, int64_t channels);
 
 /// Finishes rows [first, first + m) of the block; `acc` is [m][nr] and starts with row `first`. With
 /// args.scaled, the bits of `acc` are those of float32 values.

@@ -1,5 +1,4 @@
-#include "kernels/conv_tail.h"
-#include "kernels/simd_avx512.h"
+#include "kernels/conv_tail_avx512.h"
 
 namespace ptqx::kernels {
 namespace {
@@ -34,12 +33,6 @@ __m512 activate(__m512 t, const ActivationArgs& args, int64_t channel, __mmask16
     }
   }
   return t;
-}
-
-__m512 residual_value(const Tail& tail, int64_t place, __mmask16 lanes) {
-  const __m512i codes = load_codes(tail.residual + place, lanes);
-  const __m512i q = _mm512_sub_epi32(codes, _mm512_set1_epi32(tail.residual_zero_point));
-  return _mm512_mul_ps(_mm512_cvtepi32_ps(q), _mm512_set1_ps(tail.residual_multiplier));
 }
 
 /// What the common tail needs: u8 codes, no activation or a clip, one multiplier per channel. The clip and
@@ -114,6 +107,29 @@ void common_tail(const ConvTailArgs& args, const int32_t* acc, int64_t first, in
   }
 }
 
+template <int NV, bool Residual>
+void saturating_tail(const ConvTailArgs& args, const int32_t* acc, int64_t first, int64_t m, int64_t nr) {
+  constexpr int kRows = SaturatingTail<NV, Residual>::kPixelsOfPack;
+  const SaturatingTail<NV, Residual> tail(args);
+  int64_t i = 0;
+  const auto row_of = [&](int row, int vector) {
+    return _mm512_loadu_si512(acc + (i + row) * nr + 16 * vector);
+  };
+  for (; i + kRows <= m; i += kRows) tail.template finish<kRows>(first + i, row_of);
+  for (; i < m; ++i) tail.template finish<1>(first + i, row_of);
+}
+
+template <int NV>
+void tail_of(const ConvTailArgs& args, const int32_t* acc, int64_t first, int64_t m, int64_t nr) {
+  if (!saturation_clamps(args)) {
+    common_tail<NV>(args, acc, first, m, nr);
+  } else if (args.tail->residual != nullptr) {
+    saturating_tail<NV, true>(args, acc, first, m, nr);
+  } else {
+    saturating_tail<NV, false>(args, acc, first, m, nr);
+  }
+}
+
 void any_tail(const ConvTailArgs& args, const int32_t* acc, int64_t first, int64_t m, int64_t nr) {
   const Tail& tail = *args.tail;
   const CodeRange range = code_range(_mm512_set1_epi32(tail.output_zero_point), tail.qmin, tail.qmax);
@@ -162,13 +178,13 @@ void conv_tail_avx512vnni(const ConvTailArgs& args, const int32_t* acc, int64_t 
   if (!is_common(args)) return any_tail(args, acc, first, m, nr);
   switch ((args.channels + kLanes - 1) / kLanes) {
     case 1:
-      return common_tail<1>(args, acc, first, m, nr);
+      return tail_of<1>(args, acc, first, m, nr);
     case 2:
-      return common_tail<2>(args, acc, first, m, nr);
+      return tail_of<2>(args, acc, first, m, nr);
     case 3:
-      return common_tail<3>(args, acc, first, m, nr);
+      return tail_of<3>(args, acc, first, m, nr);
     default:
-      return common_tail<4>(args, acc, first, m, nr);
+      return tail_of<4>(args, acc, first, m, nr);
   }
 }
 

@@ -1,7 +1,7 @@
 #include <cstring>
 
+#include "kernels/conv_tail_avx512.h"
 #include "kernels/gemm.h"
-#include "kernels/simd_avx512.h"
 
 namespace ptqx::kernels {
 namespace {
@@ -41,10 +41,22 @@ template <int MR, int NV, int Dwords>
   }
 }
 
+/// Where the accumulators of a tile go.
+enum class Finish : uint8_t {
+  kStore,           // to memory, and from there perhaps to args.tail
+  kCodes,           // from registers to codes
+  kCodesOfResidual  // with a residual
+};
+
+Finish finish_of(const GemmArgs& args) {
+  if (args.tail_args == nullptr || !saturation_clamps(*args.tail_args)) return Finish::kStore;
+  return args.tail_args->tail->residual != nullptr ? Finish::kCodesOfResidual : Finish::kCodes;
+}
+
 /// MR pixels x NV vectors of 16 channels; every loop over them is unrolled, so that the accumulators
 /// are registers.
 template <int MR, int NV>
-void tile(const GemmArgs& args, int64_t first) {
+void tile(const GemmArgs& args, Finish finish, int64_t first) {
   constexpr int kUnroll = unroll_of(NV);
   __m512i acc[MR][NV];
 #pragma GCC unroll 32
@@ -70,6 +82,13 @@ void tile(const GemmArgs& args, int64_t first) {
     for (; k < end; k += 4, w += 64 * NV) multiply<MR, NV, 1>(pixels, k, w, acc);
   }
 
+  const auto acc_of = [&](int row, int vector) { return acc[row][vector]; };
+  if (finish == Finish::kCodes) {
+    return SaturatingTail<NV, false>(*args.tail_args).template finish<MR>(first, acc_of);
+  }
+  if (finish == Finish::kCodesOfResidual) {
+    return SaturatingTail<NV, true>(*args.tail_args).template finish<MR>(first, acc_of);
+  }
   alignas(64) int32_t block[MR * NV * 16];
   int32_t* block_or_acc = args.acc != nullptr ? args.acc + first * NV * 16 : block;
 #pragma GCC unroll 32
@@ -84,21 +103,22 @@ void tile(const GemmArgs& args, int64_t first) {
 
 /// Calls tile<m, NV> for a run-time m in [1, MR].
 template <int MR, int NV>
-void tile_of(int64_t m, const GemmArgs& args, int64_t first) {
+void tile_of(int64_t m, const GemmArgs& args, Finish finish, int64_t first) {
   if constexpr (MR > 1) {
-    if (m < MR) return tile_of<MR - 1, NV>(m, args, first);
+    if (m < MR) return tile_of<MR - 1, NV>(m, args, finish, first);
   }
-  tile<MR, NV>(args, first);
+  tile<MR, NV>(args, finish, first);
 }
 
 /// Pixels in tiles of nearly the same height, so that none is too low to hide the latency.
 template <int MR, int NV>
 void all_tiles(const GemmArgs& args) {
   const int64_t tiles = (args.m + MR - 1) / MR;
+  const Finish finish = finish_of(args);
   int64_t first = 0;
   for (int64_t t = 0; t < tiles; ++t) {
     const int64_t m = (args.m - first + tiles - t - 1) / (tiles - t);
-    tile_of<MR, NV>(m, args, first);
+    tile_of<MR, NV>(m, args, finish, first);
     first += m;
   }
 }

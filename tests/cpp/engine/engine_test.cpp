@@ -169,7 +169,7 @@ TEST(Engine, run_every_batch_and_thread_count_is_equal) {
   const Engine engine = Engine::from_bytes(graph.bytes());
   for (const int64_t batch : {1, 2, 3, 5, 8, 13}) {
     const std::vector<float> input = some_input(batch * engine.input_size(), 5);
-    const std::vector<float> expected = testing::reference_run(graph, input);
+    const std::vector<float> expected = expected_output(graph, engine, input);
     for (const int threads : {1, 2, 3, 4}) {
       expect_equal(run(engine, input, ThreadExecutor(threads)), expected, "threads");
     }
@@ -189,7 +189,7 @@ TEST(Engine, profile_covers_the_steps_and_runs_them) {
   }
   EXPECT_GT(useful, 0);
   EXPECT_LT(useful, nominal) << "convolutions with padding";
-  expect_equal(output, testing::reference_run(graph, input), "after profiling");
+  expect_equal(output, expected_output(graph, engine, input), "after profiling");
   EXPECT_THROW(engine.profile(input.data(), 2, output.data(), 0), Error);
 }
 

@@ -53,7 +53,8 @@ struct TailOperands {
                             .places = places.data(),
                             .pixel_scale = pixel_scale ? scales.data() : nullptr,
                             .output = output.data(),
-                            .scaled = scaled};
+                            .scaled = scaled,
+                            .bounded = tail_is_bounded(tail, channel + channels)};
     function(args, acc.data(), kFirst, kPixels, nr);
     EXPECT_TRUE(output.guards_intact());
     return output.values();
@@ -124,6 +125,52 @@ TEST(ConvTailTest, EveryRowEqualsTheScalarOne) {
       }
     }
   }
+}
+
+TEST(ConvTailTest, BoundedTailsEqualTheScalarOne) {
+  for (const int64_t nr : {16, 32, 48, 64}) {
+    for (const int64_t channels : std::set<int64_t>{nr - 15, nr - 9, nr - 1, nr}) {
+      TailOperands operands(3, channels, nr);
+      for (float& m : operands.multiplier) m *= 0.2F;
+      for (const ActivationArgs& activation : activations(operands)) {
+        for (const int32_t zero_point : {0, 100, 255}) {
+          for (const bool residual : {false, true}) {
+            SCOPED_TRACE("nr " + std::to_string(nr) + ", channels " + std::to_string(channels) + ", high " +
+                         std::to_string(activation.high) + ", zero point " + std::to_string(zero_point));
+            Tail tail;
+            tail.activation = activation;
+            tail.output_zero_point = zero_point;
+            if (residual) {
+              tail.residual = operands.residual.data();
+              tail.residual_multiplier = 0.37F;
+              tail.residual_zero_point = 99;
+            }
+            tail.multiplier = operands.multiplier.data();
+            ASSERT_TRUE(tail_is_bounded(tail, channels));
+            expect_rows_agree<uint8_t>(operands, tail);
+            if (HasFailure()) return;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(ConvTailTest, BoundsAreOfEveryConstant) {
+  const std::vector<float> multiplier = {0.25F, -0.5F};
+  std::vector<float> bias = {1.0F, -2.0F};
+  Tail tail;
+  EXPECT_FALSE(tail_is_bounded(tail, 2)) << "no multiplier";
+  tail.multiplier = multiplier.data();
+  tail.bias_f32 = bias.data();
+  EXPECT_TRUE(tail_is_bounded(tail, 2));
+  bias[1] = kNaN;
+  EXPECT_FALSE(tail_is_bounded(tail, 2));
+  bias[1] = -1.5e9F;
+  EXPECT_FALSE(tail_is_bounded(tail, 2));
+  EXPECT_TRUE(tail_is_bounded(tail, 1));
+  tail.residual_multiplier = kInfinity;
+  EXPECT_FALSE(tail_is_bounded(tail, 1));
 }
 
 TEST(ConvTailTest, ZeroPointOutsideTheCodesIsClamped) {

@@ -3,6 +3,7 @@
 // Random operands of one gemm call, checked against the scalar row.
 
 #include <algorithm>
+#include <numeric>
 #include <random>
 #include <string>
 #include <vector>
@@ -61,6 +62,37 @@ class GemmCase {
     return rows;
   }
 
+  /// Codes of the first `channels` channels, by a tail whose clamping is saturation.
+  std::vector<uint8_t> run_to_codes(GemmFn* gemm, int64_t channels, bool with_residual) const {
+    std::vector<uint8_t> residual(static_cast<size_t>(m_ * nr_));
+    std::iota(residual.begin(), residual.end(), uint8_t{3});
+    std::vector<float> multiplier(static_cast<size_t>(channels));
+    for (size_t i = 0; i < multiplier.size(); ++i) multiplier[i] = 1e-7F * static_cast<float>(i % 7 + 1);
+    Tail tail;
+    tail.multiplier = multiplier.data();
+    tail.output_zero_point = 100;
+    if (with_residual) {
+      tail.residual = residual.data();
+      tail.residual_multiplier = 0.7F;
+      tail.residual_zero_point = 90;
+    }
+    std::vector<int64_t> places;
+    for (int64_t i = 0; i < m_; ++i) places.push_back((m_ - 1 - i) * nr_);
+    GuardedBuffer<uint8_t> output(m_ * nr_);
+    const ConvTailArgs tail_args{.tail = &tail,
+                                 .channel = 0,
+                                 .channels = channels,
+                                 .places = places.data(),
+                                 .pixel_scale = nullptr,
+                                 .output = output.data(),
+                                 .scaled = false,
+                                 .bounded = tail_is_bounded(tail, channels)};
+    EXPECT_TRUE(tail_args.bounded);
+    gemm(args(nullptr, conv_tail_scalar, &tail_args));
+    EXPECT_TRUE(output.guards_intact());
+    return output.values();
+  }
+
   /// On accumulators that hold `init` already, in reverse order.
   std::vector<int32_t> run_in_place(GemmFn* gemm) const {
     GuardedBuffer<int32_t> acc(m_ * nr_);
@@ -86,6 +118,12 @@ class GemmCase {
     expect_same(expected, run(gemm));
     expect_same(expected, run_with_tail(gemm));
     expect_same(expected, run_in_place(gemm));
+    for (const int64_t channels : {nr_, nr_ - 5}) {
+      for (const bool residual : {false, true}) {
+        expect_same(run_to_codes(gemm_u8s8_scalar, channels, residual),
+                    run_to_codes(gemm, channels, residual));
+      }
+    }
   }
 
  private:

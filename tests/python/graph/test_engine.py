@@ -2,21 +2,26 @@
 
 import threading
 
+import ptqx
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-
-import ptqx
 
 
 @pytest.fixture(scope="module")
 def engine() -> nn.Module:
     torch.manual_seed(0)
     model = nn.Sequential(
-        nn.Conv2d(3, 24, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(24, 70, 3, padding=1), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(70, 10),
-    ).eval()  # fmt: skip
+        nn.Conv2d(3, 24, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(24, 70, 3, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(70, 10),
+    ).eval()
     x = torch.randn(8, 3, 16, 16)
     return ptqx.compile(ptqx.quantize(model, [x], "int8"), x)
 

@@ -1,0 +1,122 @@
+#pragma once
+
+// The tail of nearly every layer, on accumulators that may still be in registers: u8 codes whose clamping
+// is what packing with saturation does anyway. Sixteen channels a vector, four vectors a pack:
+//
+//   t = float32(acc) * multiplier [+ residual] -> int32 -> int16 + zero_point -> uint8
+//
+// One pack holds 1 pixel of 64 or 48 channels, 2 of 32 or 4 of 16.
+
+#include <cmath>
+#include <utility>
+
+#include "kernels/conv_tail.h"
+#include "kernels/simd_avx512.h"
+
+namespace ptqx::kernels {
+namespace {
+
+/// Whether all 256 codes are allowed and neither the activation nor a NaN asks for more than saturation.
+inline bool saturation_clamps(const ConvTailArgs& args) {
+  const Tail& tail = *args.tail;
+  if (tail.output != Output::kU8 || !args.bounded || args.scaled || args.pixel_scale != nullptr) return false;
+  if (tail.bias_f32 != nullptr || tail.qmin != 0 || tail.qmax != 255) return false;
+  if (tail.output_zero_point < 0 || tail.output_zero_point > 255) return false;
+  if (tail.activation.kind == Activation::kNone) return true;
+  // Rounding is monotone, so a bound that rounds to the last code or beyond changes nothing.
+  const auto zero_point = static_cast<float>(tail.output_zero_point);
+  return tail.activation.kind == Activation::kClip && std::nearbyint(tail.activation.low) <= -zero_point &&
+         std::nearbyint(tail.activation.high) >= 255.0F - zero_point;
+}
+
+inline __m512 residual_value(const Tail& tail, int64_t place, __mmask16 lanes) {
+  const __m512i codes = load_codes(tail.residual + place, lanes);
+  const __m512i q = _mm512_sub_epi32(codes, _mm512_set1_epi32(tail.residual_zero_point));
+  return _mm512_mul_ps(_mm512_cvtepi32_ps(q), _mm512_set1_ps(tail.residual_multiplier));
+}
+
+/// NV vectors of channels, the last one perhaps not full, of a tail for which saturation_clamps().
+template <int NV, bool Residual>
+class SaturatingTail {
+ public:
+  explicit SaturatingTail(const ConvTailArgs& args)
+      : args_(args),
+        zero_point_(_mm512_set1_epi16(static_cast<int16_t>(args.tail->output_zero_point))),
+        output_(static_cast<uint8_t*>(args.output) + args.channel),
+        full_(args.channels == 16 * NV) {
+#pragma GCC unroll 4
+    for (int j = 0; j < NV; ++j) {
+      multiplier_[j] = _mm512_maskz_loadu_ps(first_lanes16(args.channels - 16 * j),
+                                             args.tail->multiplier + args.channel + 16 * j);
+    }
+  }
+
+  static constexpr int kPixelsOfPack = NV == 1 ? 4 : NV == 2 ? 2 : 1;
+
+  /// Rows [0, MR) of a tile whose row 0 is pixel `first`; acc(i, j) are 16 accumulators of row i.
+  template <int MR, class Acc>
+  [[gnu::always_inline]] void finish(int64_t first, Acc acc) const {
+#pragma GCC unroll 32
+    for (int i = 0; i < MR; i += kPixelsOfPack) {
+      __m512i q[4];
+#pragma GCC unroll 4
+      for (int k = 0; k < 4; ++k) {
+        const int row = NV <= 2 ? i + k / NV : i;
+        const int vector = NV <= 2 ? k % NV : k;
+        q[k] =
+            row < MR && vector < NV ? rounded(acc(row, vector), vector, first + row) : _mm512_setzero_si512();
+      }
+      const __m512i codes = pack(q);
+      [&]<int... K>(std::integer_sequence<int, K...>) {
+        (store<K>(codes, first + i, MR - i), ...);
+      }(std::make_integer_sequence<int, kPixelsOfPack>());
+    }
+  }
+
+ private:
+  [[gnu::always_inline]] __m512i rounded(__m512i acc, int vector, int64_t pixel) const {
+    __m512 t = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), multiplier_[vector]);
+    if constexpr (Residual) {
+      const int64_t channel = args_.channel + 16 * vector;
+      t = _mm512_add_ps(t, residual_value(*args_.tail, args_.places[pixel] + channel,
+                                          first_lanes16(args_.channels - 16 * vector)));
+    }
+    return _mm512_cvtps_epi32(t);
+  }
+
+  /// Packing works within 128-bit lanes, so dwords come out of order.
+  [[gnu::always_inline]] __m512i pack(const __m512i (&q)[4]) const {
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(q[0], q[1]), zero_point_);
+    const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(q[2], q[3]), zero_point_);
+    return _mm512_permutexvar_epi32(order, _mm512_packus_epi16(low, high));
+  }
+
+  /// Pixel K of a pack, if it is one of the `pixels` that are left.
+  template <int K>
+  [[gnu::always_inline]] void store(__m512i codes, int64_t first, int pixels) const {
+    if (K >= pixels) return;
+    uint8_t* y = output_ + args_.places[first + K];
+    if constexpr (NV == 1) {
+      const __m128i x = _mm512_extracti32x4_epi32(codes, K);
+      if (full_) return _mm_storeu_si128(reinterpret_cast<__m128i*>(y), x);
+      _mm_mask_storeu_epi8(y, first_lanes16(args_.channels), x);
+    } else if constexpr (NV == 2) {
+      const __m256i x = _mm512_extracti64x4_epi64(codes, K);
+      if (full_) return _mm256_storeu_si256(reinterpret_cast<__m256i*>(y), x);
+      _mm256_mask_storeu_epi8(y, static_cast<__mmask32>(first_lanes64(args_.channels)), x);
+    } else {
+      if (NV == 4 && full_) return _mm512_storeu_si512(y, codes);
+      _mm512_mask_storeu_epi8(y, first_lanes64(args_.channels), codes);
+    }
+  }
+
+  const ConvTailArgs& args_;
+  const __m512i zero_point_;
+  uint8_t* const output_;
+  const bool full_;  // no masks needed
+  __m512 multiplier_[NV];
+};
+
+}  // namespace
+}  // namespace ptqx::kernels
