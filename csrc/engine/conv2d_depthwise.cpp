@@ -65,7 +65,21 @@ class DepthwiseConv final : public Conv2dPlan::Driver {
     DepthwiseSegment segments[kStripPixels];
     const uint8_t* rows[kernels::kDepthwiseWorkBytes / (kDepthwiseChannels * 4) * 4];
     fill_rows(data.input, line, first, channel, rows);
+    int64_t places[kStripPixels];
+    float scales[kStripPixels];
+    for (int64_t x = x_begin; x < x_end; ++x) {
+      places[x - x_begin] = ((line.n * geometry_.oh + line.y) * geometry_.ow + x) * s.out_channels;
+      if (call_.scale_per_sample) scales[x - x_begin] = data.sample_scale[line.n];
+    }
     const int64_t channels = std::min(kDepthwiseChannels, s.out_channels - channel);
+    const kernels::ConvTailArgs tail_args{.tail = &tail,
+                                          .channel = channel,
+                                          .channels = channels,
+                                          .places = places,
+                                          .pixel_scale = call_.scale_per_sample ? scales : nullptr,
+                                          .output = data.output,
+                                          .scaled = false,
+                                          .bounded = geometry_.tail_bounded};
     layer_.depthwise_row->function(
         {.rows = rows,
          .quads = quads_,
@@ -79,23 +93,9 @@ class DepthwiseConv final : public Conv2dPlan::Driver {
          .segments = segments,
          .segment_count = fill_segments(data, line, channel, x_begin, x_end, starts, segments),
          .acc = acc,
+         .tail = layer_.tail->function,
+         .tail_args = &tail_args,
          .work = work});
-
-    int64_t places[kStripPixels];
-    float scales[kStripPixels];
-    for (int64_t x = x_begin; x < x_end; ++x) {
-      places[x - x_begin] = ((line.n * geometry_.oh + line.y) * geometry_.ow + x) * s.out_channels;
-      if (call_.scale_per_sample) scales[x - x_begin] = data.sample_scale[line.n];
-    }
-    layer_.tail->function({.tail = &tail,
-                           .channel = channel,
-                           .channels = channels,
-                           .places = places,
-                           .pixel_scale = call_.scale_per_sample ? scales : nullptr,
-                           .output = data.output,
-                           .scaled = false,
-                           .bounded = geometry_.tail_bounded},
-                          acc, 0, x_end - x_begin, kDepthwiseChannels);
   }
 
   void fill_rows(const uint8_t* input, const Line& line, int64_t column, int64_t channel,

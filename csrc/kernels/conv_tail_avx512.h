@@ -53,43 +53,66 @@ class SaturatingTail {
 
   static constexpr int kPixelsOfPack = NV == 1 ? 4 : NV == 2 ? 2 : 1;
 
-  /// Rows [0, MR) of a tile whose row 0 is pixel `first`; acc(i, j) are 16 accumulators of row i.
-  template <int MR, class Acc>
-  [[gnu::always_inline]] void finish(int64_t first, Acc acc) const {
-#pragma GCC unroll 32
-    for (int i = 0; i < MR; i += kPixelsOfPack) {
-      __m512i q[4];
-#pragma GCC unroll 4
-      for (int k = 0; k < 4; ++k) {
-        const int row = NV <= 2 ? i + k / NV : i;
-        const int vector = NV <= 2 ? k % NV : k;
-        q[k] =
-            row < MR && vector < NV ? rounded(acc(row, vector), vector, first + row) : _mm512_setzero_si512();
-      }
-      const __m512i codes = pack(q);
-      [&]<int... K>(std::integer_sequence<int, K...>) {
-        (store<K>(codes, first + i, MR - i), ...);
-      }(std::make_integer_sequence<int, kPixelsOfPack>());
+  /// Rows [0, MR) of a tile whose row 0 is pixel `first`. Indices are template arguments, not loop
+  /// variables: only so does GCC leave the accumulators in registers.
+  template <int MR>
+  [[gnu::always_inline]] void finish(const __m512i (&acc)[MR][NV], int64_t first) const {
+    constexpr int kPacks = (MR + kPixelsOfPack - 1) / kPixelsOfPack;
+    [&]<int... Pack>(std::integer_sequence<int, Pack...>) __attribute__((always_inline)) {
+      (finish_pack<Pack * kPixelsOfPack>(acc, first), ...);
     }
+    (std::make_integer_sequence<int, kPacks>());
   }
 
  private:
-  [[gnu::always_inline]] __m512i rounded(__m512i acc, int vector, int64_t pixel) const {
-    __m512 t = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), multiplier_[vector]);
-    if constexpr (Residual) {
-      const int64_t channel = args_.channel + 16 * vector;
-      t = _mm512_add_ps(t, residual_value(*args_.tail, args_.places[pixel] + channel,
-                                          first_lanes16(args_.channels - 16 * vector)));
+  template <int Row, int MR>
+  [[gnu::always_inline]] void finish_pack(const __m512i (&acc)[MR][NV], int64_t first) const {
+    if constexpr (NV == 1) {
+      pack<Row>({rounded<Row, 0>(acc, first), rounded<Row + 1, 0>(acc, first),
+                 rounded<Row + 2, 0>(acc, first), rounded<Row + 3, 0>(acc, first)},
+                first, MR);
+    } else if constexpr (NV == 2) {
+      pack<Row>({rounded<Row, 0>(acc, first), rounded<Row, 1>(acc, first), rounded<Row + 1, 0>(acc, first),
+                 rounded<Row + 1, 1>(acc, first)},
+                first, MR);
+    } else {
+      pack<Row>({rounded<Row, 0>(acc, first), rounded<Row, 1>(acc, first), rounded<Row, 2>(acc, first),
+                 rounded<Row, 3>(acc, first)},
+                first, MR);
     }
-    return _mm512_cvtps_epi32(t);
   }
 
+  /// Zeros for what the tile lacks.
+  template <int Row, int Vector, int MR>
+  [[gnu::always_inline]] __m512i rounded(const __m512i (&acc)[MR][NV], int64_t first) const {
+    if constexpr (Row >= MR || Vector >= NV) {
+      return _mm512_setzero_si512();
+    } else {
+      __m512 t = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[Row][Vector]), multiplier_[Vector]);
+      if constexpr (Residual) {
+        const int64_t channel = args_.channel + 16 * Vector;
+        t = _mm512_add_ps(t, residual_value(*args_.tail, args_.places[first + Row] + channel,
+                                            first_lanes16(args_.channels - 16 * Vector)));
+      }
+      return _mm512_cvtps_epi32(t);
+    }
+  }
+
+  struct FourVectors {
+    __m512i a, b, c, d;
+  };
+
   /// Packing works within 128-bit lanes, so dwords come out of order.
-  [[gnu::always_inline]] __m512i pack(const __m512i (&q)[4]) const {
+  template <int Row>
+  [[gnu::always_inline]] void pack(const FourVectors& q, int64_t first, int pixels) const {
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(q[0], q[1]), zero_point_);
-    const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(q[2], q[3]), zero_point_);
-    return _mm512_permutexvar_epi32(order, _mm512_packus_epi16(low, high));
+    const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(q.a, q.b), zero_point_);
+    const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(q.c, q.d), zero_point_);
+    const __m512i codes = _mm512_permutexvar_epi32(order, _mm512_packus_epi16(low, high));
+    [&]<int... K>(std::integer_sequence<int, K...>) __attribute__((always_inline)) {
+      (store<K>(codes, first + Row, pixels - Row), ...);
+    }
+    (std::make_integer_sequence<int, kPixelsOfPack>());
   }
 
   /// Pixel K of a pack, if it is one of the `pixels` that are left.

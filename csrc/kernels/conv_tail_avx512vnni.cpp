@@ -107,16 +107,24 @@ void common_tail(const ConvTailArgs& args, const int32_t* acc, int64_t first, in
   }
 }
 
+template <int Rows, int NV, bool Residual>
+void finish_rows(const SaturatingTail<NV, Residual>& tail, const int32_t* acc, int64_t first, int64_t nr) {
+  __m512i rows[Rows][NV];
+#pragma GCC unroll 4
+  for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 4
+    for (int j = 0; j < NV; ++j) rows[i][j] = _mm512_loadu_si512(acc + i * nr + 16 * j);
+  }
+  tail.finish(rows, first);
+}
+
 template <int NV, bool Residual>
 void saturating_tail(const ConvTailArgs& args, const int32_t* acc, int64_t first, int64_t m, int64_t nr) {
   constexpr int kRows = SaturatingTail<NV, Residual>::kPixelsOfPack;
   const SaturatingTail<NV, Residual> tail(args);
   int64_t i = 0;
-  const auto row_of = [&](int row, int vector) {
-    return _mm512_loadu_si512(acc + (i + row) * nr + 16 * vector);
-  };
-  for (; i + kRows <= m; i += kRows) tail.template finish<kRows>(first + i, row_of);
-  for (; i < m; ++i) tail.template finish<1>(first + i, row_of);
+  for (; i + kRows <= m; i += kRows) finish_rows<kRows>(tail, acc + i * nr, first + i, nr);
+  for (; i < m; ++i) finish_rows<1>(tail, acc + i * nr, first + i, nr);
 }
 
 template <int NV>

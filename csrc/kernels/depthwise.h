@@ -5,8 +5,8 @@
 
 #include <span>
 
+#include "kernels/conv_tail.h"
 #include "kernels/dispatch.h"
-#include "kernels/types.h"
 
 namespace ptqx::kernels {
 
@@ -36,7 +36,9 @@ struct DepthwiseArgs {
   const int8_t* weights;  // [kernel_w][quads][64][4], on a cache line
   const DepthwiseSegment* segments;
   int64_t segment_count;
-  int32_t* acc;   // [pixels][64]
+  int32_t* acc;                // [pixels][64]; left undefined if there is a tail
+  ConvTailFn* tail = nullptr;  // finishes the accumulators
+  const ConvTailArgs* tail_args = nullptr;
   uint8_t* work;  // columns * quads * 256 bytes, on a cache line
 };
 

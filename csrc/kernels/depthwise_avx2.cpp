@@ -87,6 +87,7 @@ void depthwise_u8s8_avx2(const DepthwiseArgs& args) {
   for (int64_t s = 0; s < args.segment_count; ++s) {
     for (int64_t p = 0; p < args.segments[s].pixels; ++p) multiply_pixel(args, args.segments[s], pixel++);
   }
+  if (args.tail != nullptr) args.tail(*args.tail_args, args.acc, 0, pixel, kDepthwiseChannels);
 }
 
 }  // namespace ptqx::kernels

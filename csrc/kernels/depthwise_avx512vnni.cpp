@@ -1,5 +1,6 @@
 #include "kernels/depthwise.h"
-#include "kernels/simd_avx512.h"
+
+#include "kernels/conv_tail_avx512.h"
 
 namespace ptqx::kernels {
 namespace {
@@ -51,34 +52,55 @@ void interleave_columns(const Quad& quad, const DepthwiseArgs& args, uint8_t* ou
   }
 }
 
-/// The pixels of a segment, whatever the kernel.
+/// Accumulators to memory.
 template <int NV>
-void multiply(const DepthwiseArgs& args, const DepthwiseSegment& segment, const uint8_t* x, int32_t* out) {
-  const int64_t tap_bytes = args.quads * kQuadBytes;
-  for (int64_t p = 0; p < segment.pixels; ++p, x += args.stride * tap_bytes, out += kDepthwiseChannels) {
-    __m512i acc[NV];
+struct Store {
+  explicit Store(const DepthwiseArgs& args) : acc(args.acc) {}
+  [[gnu::always_inline]] void operator()(const __m512i (&x)[1][NV], int64_t pixel) const {
 #pragma GCC unroll 4
-    for (int j = 0; j < NV; ++j) acc[j] = _mm512_loadu_si512(segment.init + 16 * j);
+    for (int j = 0; j < NV; ++j) _mm512_storeu_si512(acc + pixel * kDepthwiseChannels + 16 * j, x[0][j]);
+  }
+  int32_t* acc;
+};
+
+/// Accumulators to codes.
+template <int NV>
+struct Codes {
+  explicit Codes(const DepthwiseArgs& args) : tail(*args.tail_args) {}
+  [[gnu::always_inline]] void operator()(const __m512i (&x)[1][NV], int64_t pixel) const {
+    tail.finish(x, pixel);
+  }
+  SaturatingTail<NV, false> tail;
+};
+
+/// The pixels of a segment, whatever the kernel.
+template <int NV, class Finish>
+void multiply(const DepthwiseArgs& args, const DepthwiseSegment& segment, const uint8_t* x, int64_t pixel,
+              const Finish& finish) {
+  const int64_t tap_bytes = args.quads * kQuadBytes;
+  for (int64_t p = 0; p < segment.pixels; ++p, x += args.stride * tap_bytes) {
+    __m512i acc[1][NV];
+#pragma GCC unroll 4
+    for (int j = 0; j < NV; ++j) acc[0][j] = _mm512_loadu_si512(segment.init + 16 * j);
     for (int64_t t = segment.tap_begin; t < segment.tap_end; ++t) {
       const uint8_t* column = x + t * args.dilation * tap_bytes;
       const int8_t* w = args.weights + t * tap_bytes;
       for (int64_t q = 0; q < tap_bytes; q += kQuadBytes) {
 #pragma GCC unroll 4
         for (int j = 0; j < NV; ++j) {
-          acc[j] = _mm512_dpbusd_epi32(acc[j], _mm512_load_si512(column + q + 64 * j),
-                                       _mm512_load_si512(w + q + 64 * j));
+          acc[0][j] = _mm512_dpbusd_epi32(acc[0][j], _mm512_load_si512(column + q + 64 * j),
+                                          _mm512_load_si512(w + q + 64 * j));
         }
       }
     }
-#pragma GCC unroll 4
-    for (int j = 0; j < NV; ++j) _mm512_storeu_si512(out + 16 * j, acc[j]);
+    finish(acc, pixel + p);
   }
 }
 
 /// The same for three columns of at most four rows, whose weights stay in registers.
-template <int NV>
+template <int NV, class Finish>
 void multiply_three(const DepthwiseArgs& args, const DepthwiseSegment& segment, const uint8_t* x,
-                    int32_t* out) {
+                    int64_t pixel, const Finish& finish) {
   __m512i init[NV];
   __m512i weights[3][NV];
 #pragma GCC unroll 4
@@ -88,19 +110,20 @@ void multiply_three(const DepthwiseArgs& args, const DepthwiseSegment& segment, 
     for (int t = 0; t < 3; ++t) weights[t][j] = _mm512_load_si512(args.weights + t * kQuadBytes + 64 * j);
   }
   const int64_t step = args.dilation * kQuadBytes;
-  for (int64_t p = 0; p < segment.pixels; ++p, x += args.stride * kQuadBytes, out += kDepthwiseChannels) {
+  for (int64_t p = 0; p < segment.pixels; ++p, x += args.stride * kQuadBytes) {
+    __m512i acc[1][NV];
 #pragma GCC unroll 4
     for (int j = 0; j < NV; ++j) {
-      __m512i acc = _mm512_dpbusd_epi32(init[j], _mm512_load_si512(x + 64 * j), weights[0][j]);
-      acc = _mm512_dpbusd_epi32(acc, _mm512_load_si512(x + step + 64 * j), weights[1][j]);
-      acc = _mm512_dpbusd_epi32(acc, _mm512_load_si512(x + 2 * step + 64 * j), weights[2][j]);
-      _mm512_storeu_si512(out + 16 * j, acc);
+      acc[0][j] = _mm512_dpbusd_epi32(init[j], _mm512_load_si512(x + 64 * j), weights[0][j]);
+      acc[0][j] = _mm512_dpbusd_epi32(acc[0][j], _mm512_load_si512(x + step + 64 * j), weights[1][j]);
+      acc[0][j] = _mm512_dpbusd_epi32(acc[0][j], _mm512_load_si512(x + 2 * step + 64 * j), weights[2][j]);
     }
+    finish(acc, pixel + p);
   }
 }
 
 template <int NV>
-void run(const DepthwiseArgs& args) {
+void interleave(const DepthwiseArgs& args) {
   for (int64_t q = 0; q < args.quads; ++q) {
     const Quad quad(args.rows + 4 * q, args.channels);
     if (quad.any == nullptr) {
@@ -114,18 +137,35 @@ void run(const DepthwiseArgs& args) {
       interleave_columns<NV, 4>(quad, args, args.work + q * kQuadBytes);
     }
   }
+}
+
+/// Returns how many pixels there are.
+template <int NV, class Finish>
+int64_t multiply_segments(const DepthwiseArgs& args, const Finish& finish) {
   int64_t pixel = 0;
   for (int64_t s = 0; s < args.segment_count; ++s) {
     const DepthwiseSegment& segment = args.segments[s];
     const uint8_t* x = args.work + (args.first_column + pixel * args.stride) * args.quads * kQuadBytes;
-    int32_t* out = args.acc + pixel * kDepthwiseChannels;
     if (args.quads == 1 && segment.tap_begin == 0 && segment.tap_end == 3) {
-      multiply_three<NV>(args, segment, x, out);
+      multiply_three<NV>(args, segment, x, pixel, finish);
     } else {
-      multiply<NV>(args, segment, x, out);
+      multiply<NV>(args, segment, x, pixel, finish);
     }
     pixel += segment.pixels;
   }
+  return pixel;
+}
+
+template <int NV>
+void run(const DepthwiseArgs& args) {
+  interleave<NV>(args);
+  if (args.tail != nullptr && saturation_clamps(*args.tail_args) &&
+      args.tail_args->tail->residual == nullptr) {
+    multiply_segments<NV>(args, Codes<NV>(args));
+    return;
+  }
+  const int64_t pixels = multiply_segments<NV>(args, Store<NV>(args));
+  if (args.tail != nullptr) args.tail(*args.tail_args, args.acc, 0, pixels, kDepthwiseChannels);
 }
 
 }  // namespace

@@ -22,6 +22,7 @@ void depthwise_u8s8_scalar(const DepthwiseArgs& args) {
       }
     }
   }
+  if (args.tail != nullptr) args.tail(*args.tail_args, args.acc, 0, pixel, kDepthwiseChannels);
 }
 
 }  // namespace ptqx::kernels

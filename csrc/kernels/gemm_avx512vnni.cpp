@@ -82,13 +82,8 @@ void tile(const GemmArgs& args, Finish finish, int64_t first) {
     for (; k < end; k += 4, w += 64 * NV) multiply<MR, NV, 1>(pixels, k, w, acc);
   }
 
-  const auto acc_of = [&](int row, int vector) { return acc[row][vector]; };
-  if (finish == Finish::kCodes) {
-    return SaturatingTail<NV, false>(*args.tail_args).template finish<MR>(first, acc_of);
-  }
-  if (finish == Finish::kCodesOfResidual) {
-    return SaturatingTail<NV, true>(*args.tail_args).template finish<MR>(first, acc_of);
-  }
+  if (finish == Finish::kCodes) return SaturatingTail<NV, false>(*args.tail_args).finish(acc, first);
+  if (finish == Finish::kCodesOfResidual) return SaturatingTail<NV, true>(*args.tail_args).finish(acc, first);
   alignas(64) int32_t block[MR * NV * 16];
   int32_t* block_or_acc = args.acc != nullptr ? args.acc + first * NV * 16 : block;
 #pragma GCC unroll 32
