@@ -41,6 +41,7 @@ from .base import (
     Value,
     lowered_tail,
     operator,
+    operator_tail,
     real_activation,
     run_tail,
     spatial,
@@ -138,7 +139,7 @@ class StaticLayer(_Layer):
         attrs = node.attrs
         weights = _stored(scope, node)
         shape = tuple(attrs[key] for key in SHAPE_ATTRS) if node.op == "conv2d" else ()
-        tail = (attrs["activation"], attrs["activation_args"], scope.tensor(node, "slopes"))
+        tail = (*operator_tail(node), scope.tensor(node, "slopes"))
         target = getattr(torch.ops.ptqx, node.op if node.output.dtype == "uint8" else f"{node.op}_f32")
         if node.output.dtype != "uint8":
             return target(x, *scope.qparams(node.inputs[0]), *weights, *shape, *tail, attrs["group_size"])
@@ -193,7 +194,7 @@ class DynamicLayer(_Layer):
         attrs = node.attrs
         shape = tuple(attrs[key] for key in SHAPE_ATTRS) if op == "conv2d" else ()
         weights = _stored(scope, node)
-        tail = (attrs["activation"], attrs["activation_args"], scope.tensor(node, "slopes"))
+        tail = (*operator_tail(node), scope.tensor(node, "slopes"))
         target = getattr(torch.ops.ptqx, f"{op}_f32")
         return target(x, scale, zero_point, *weights, *shape, *tail, attrs["group_size"])
 
