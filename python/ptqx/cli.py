@@ -340,7 +340,8 @@ def _finish(
     from .study.formats import execution
     from .train import evaluate
 
-    graph.save(model, out)
+    test = work.test
+    graph.save(model, out, image=graph.ImageOptions(test.mean, test.std, classes=test.classes))
     covered = graph.coverage(model)
     top1 = evaluate(model, work.test).top1
     typer.echo(str(covered))

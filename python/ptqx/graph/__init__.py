@@ -8,6 +8,7 @@ from .convert import ConversionReport, convert
 from .coverage import Coverage, CoverageRow, coverage
 from .document import IntegerGraph, IntegerNode
 from .engine import Engine, compile
+from .image import ImageOptions
 from .integer import IntegerModel
 from .io import load, save
 from .ir import Graph, Node
@@ -21,6 +22,7 @@ __all__ = [
     "CoverageRow",
     "Engine",
     "Graph",
+    "ImageOptions",
     "IntegerGraph",
     "IntegerModel",
     "IntegerNode",
