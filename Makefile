@@ -78,9 +78,9 @@ test-python: build
 coverage: build
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --cov --cov-report=term:skip-covered
 
-# A C++ program of a user's, built against the installed package.
+# Programs of users, examples/ among them, built against the installed package.
 test-package: build
-	$(WITH_VENV) tests/cpp/package/run.sh $(abspath $(BIN)/python)
+	$(WITH_VENV) $(BIN)/python -m pytest tests/cpp/package
 
 .PHONY: clean
 # make clean  removes what builds and installs wrote

@@ -36,7 +36,9 @@ std::optional<ImageOptions> read_image_options(const Container& container) {
   const auto found = document.is_object() ? document.find("image") : document.end();
   if (found == document.end()) return std::nullopt;
   if (!found->is_object()) throw Error("image must be an object");
-  ImageOptions options{.mean = floats_at(*found, "mean"), .std = floats_at(*found, "std")};
+  ImageOptions options;
+  options.mean = floats_at(*found, "mean");
+  options.std = floats_at(*found, "std");
   const bool positive = std::all_of(options.std.begin(), options.std.end(), [](float s) { return s > 0; });
   if (options.mean.size() != options.std.size() || !positive) {
     throw Error("image: std must be positive numbers, as many as mean has");

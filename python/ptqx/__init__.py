@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .graph.coverage import coverage
     from .graph.engine import Engine, compile
     from .graph.explain import explain
+    from .graph.export import export
     from .graph.image import ImageOptions
     from .graph.integer import IntegerModel
     from .graph.io import load, save
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "graph": (
         *("Engine", "ImageOptions", "IntegerModel", "SimulatedModel", "calibrate", "capture", "compile"),
-        *("convert", "coverage", "explain", "load", "prepare", "quantize", "save"),
+        *("convert", "coverage", "explain", "export", "load", "prepare", "quantize", "save"),
     ),
     "quant": ("Recipe", "Scheme"),
     "study": ("compare",),
@@ -68,6 +69,7 @@ __all__ = [
     "coverage",
     "data",
     "explain",
+    "export",
     "files",
     "graph",
     "load",

@@ -39,8 +39,8 @@ def save(
             keeps what the model has.
 
     Raises:
-        PtqxError: `image` does not fit the input's channels or the outputs; a part of the network stayed a Python module, or the file can't be written (a full disk
-            leaves what was there).
+        PtqxError: `image` does not fit the input's channels or the outputs; a part of the network stayed a
+            Python module; or the file can't be written (a full disk leaves what was there).
     """
     if not isinstance(model, IntegerModel):
         raise PtqxError(f"model: expected an integer model of ptqx.convert, got {type(model).__name__}")
