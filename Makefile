@@ -49,7 +49,7 @@ demo: build
 	$(BIN)/ptqx demo
 
 # ---- tests ----
-.PHONY: test test-cpp test-sanitizers test-python test-package lint
+.PHONY: test test-cpp test-sanitizers test-python test-package lint coverage
 test: lint test-cpp test-sanitizers test-python test-package
 
 # make lint   formatting, types
@@ -72,11 +72,15 @@ test-sanitizers: env
 	$(WITH_VENV) $(BIN)/ctest --preset asan --parallel $(JOBS)
 
 test-python: build
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-# A C++ program of a user's, built against the installed package.
+# make coverage  the Python tests again, with the lines and branches they reach (half as long again)
+coverage: build
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --cov --cov-report=term:skip-covered
+
+# Programs of users, examples/ among them, built against the installed package.
 test-package: build
-	$(WITH_VENV) tests/cpp/package/run.sh $(abspath $(BIN)/python)
+	$(WITH_VENV) $(BIN)/python -m pytest tests/cpp/package
 
 .PHONY: clean
 # make clean  removes what builds and installs wrote

@@ -17,8 +17,11 @@ header() { echo "#include <$1>" | g++ -std=c++20 -fsyntax-only -x c++ - 2> /dev/
 if command -v g++ > /dev/null; then
   header nlohmann/json.hpp || packages+=(nlohmann-json3-dev)
   header gtest/gtest.h || packages+=(libgtest-dev)
+  header_c() { printf '#include <stdio.h>\n#include <%s>\n' "$1" | g++ -fsyntax-only -x c++ - 2> /dev/null; }
+  header_c jpeglib.h || packages+=(libjpeg-dev)  # for examples/
+  header_c png.h || packages+=(libpng-dev)
 else
-  packages+=(nlohmann-json3-dev libgtest-dev)
+  packages+=(nlohmann-json3-dev libgtest-dev libjpeg-dev libpng-dev)
 fi
 
 [ ${#packages[@]} -eq 0 ] && exit 0

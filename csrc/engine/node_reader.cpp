@@ -261,6 +261,10 @@ DType NodeReader::tensor_dtype(const char* role) const {
   return named_tensor(role, object_or_empty(json_, "tensors").value(role, json())).dtype;
 }
 
+const std::vector<int64_t>& NodeReader::tensor_shape(const char* role) const {
+  return named_tensor(role, object_or_empty(json_, "tensors").value(role, json())).shape;
+}
+
 const TensorView& NodeReader::tensor(const char* role, DType dtype, const std::vector<int64_t>& shape) {
   const TensorView& view = named_tensor(role, object_or_empty(json_, "tensors").value(role, json()));
   used_tensors_.insert(role);

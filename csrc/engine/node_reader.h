@@ -61,8 +61,9 @@ class NodeReader {
   /// read, so that what is allocated is bounded by the file.
   std::vector<float> channel_f32(const char* role, int64_t channels);
   std::vector<int32_t> channel_s32(const char* role, int64_t channels);
-  /// The dtype of a tensor that is allowed several.
+  /// The dtype, or the shape, of a tensor that is allowed several.
   DType tensor_dtype(const char* role) const;
+  const std::vector<int64_t>& tensor_shape(const char* role) const;
 
   /// Refuses attributes and tensors that no reader asked for: they might change the numbers.
   void finish() const;

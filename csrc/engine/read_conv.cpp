@@ -26,6 +26,21 @@ void unpack_rows(const TensorView& packed, int64_t rows, int64_t k, Unpack unpac
   for (int64_t row = 0; row < rows; ++row) unpack(packed.data.data() + row * stride, k, codes + row * k);
 }
 
+/// A file may say what each code stands for: weight_levels, I8 [1 or rows, 2^bits], the level of the
+/// smallest code first.
+void apply_levels(NodeReader& reader, int64_t bits, int64_t rows, std::vector<int8_t>& codes) {
+  if (!reader.has_tensor("weight_levels")) return;
+  const int64_t count = int64_t{1} << bits;
+  const bool shared = reader.tensor_shape("weight_levels") == std::vector<int64_t>{1, count};
+  const TensorView& view = reader.tensor("weight_levels", DType::kI8, {shared ? 1 : rows, count});
+  const auto* levels = reinterpret_cast<const int8_t*>(view.data.data());
+  const size_t k = codes.size() / static_cast<size_t>(rows);
+  for (size_t i = 0; i < codes.size(); ++i) {
+    const auto row = static_cast<int64_t>(shared ? 0 : i / k);
+    codes[i] = levels[row * count + codes[i] + count / 2];
+  }
+}
+
 void read_weight(NodeReader& reader, const std::vector<int64_t>& shape, Conv2d& conv) {
   int64_t size = 1;
   for (const int64_t extent : shape) {
@@ -53,6 +68,7 @@ void read_weight(NodeReader& reader, const std::vector<int64_t>& shape, Conv2d& 
                   std::to_string(bits) + " bits");
     }
   }
+  apply_levels(reader, bits, rows, conv.weight);
 }
 
 void read_multiplier(NodeReader& reader, Conv2d& conv) {

@@ -1,9 +1,12 @@
 #include "ops/checks.h"
 
 #include <cmath>
+#include <limits>
 
 namespace ptqx::ops {
 namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 std::string joined(const std::vector<std::string>& names) {
   std::string text;
@@ -136,7 +139,12 @@ kernels::ActivationArgs parse_activation(c10::string_view name, at::ArrayRef<dou
                     slopes.has_value() ? "with" : "without", " slopes");
 
   kernels::ActivationArgs result{.kind = row.kind};
-  const auto arg = [&](size_t index) { return static_cast<float>(args[index]); };
+  // What is beyond float32 is infinite: exported programs may hold no infinities, but any finite double.
+  const auto arg = [&](size_t index) {
+    constexpr double kLargest = std::numeric_limits<float>::max();
+    if (std::abs(args[index]) <= kLargest) return static_cast<float>(args[index]);
+    return args[index] > 0 ? kInfinity : -kInfinity;
+  };
   switch (row.kind) {
     case kernels::Activation::kNone:
       break;

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from .graph.convert import convert
     from .graph.coverage import coverage
     from .graph.engine import Engine, compile
+    from .graph.explain import explain
+    from .graph.export import export
+    from .graph.image import ImageOptions
     from .graph.integer import IntegerModel
     from .graph.io import load, save
     from .graph.prepare import prepare
@@ -39,8 +42,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "graph": (
-        *("Engine", "IntegerModel", "SimulatedModel", "calibrate", "capture", "compile", "convert"),
-        *("coverage", "load", "prepare", "quantize", "save"),
+        *("Engine", "ImageOptions", "IntegerModel", "SimulatedModel", "calibrate", "capture", "compile"),
+        *("convert", "coverage", "explain", "export", "load", "prepare", "quantize", "save"),
     ),
     "quant": ("Recipe", "Scheme"),
     "study": ("compare",),
@@ -50,6 +53,7 @@ _MODULES = ("data", "files", "graph", "models", "quant", "study", "train")
 
 __all__ = [
     "Engine",
+    "ImageOptions",
     "IntegerModel",
     "PtqxError",
     "Recipe",
@@ -64,6 +68,8 @@ __all__ = [
     "convert",
     "coverage",
     "data",
+    "explain",
+    "export",
     "files",
     "graph",
     "load",

@@ -1,4 +1,4 @@
-"""The command line: `ptqx demo | train | quantize | qat | compare | scalings | report | info`.
+"""The command line: demo, train, quantize, qat, export, explain, compare, scalings, report, info.
 
 Commands import what they need when they run, so that help and errors come at once.
 """
@@ -198,6 +198,45 @@ def qat(
 
 @app.command()
 @guarded
+def export(
+    source: Annotated[Path, typer.Argument(help="A .ptqx file that quantize or qat wrote.")],
+    out: Annotated[Path, typer.Option(help="The file to write, .pt2.")],
+    to: Annotated[
+        str, typer.Option(help="aot-inductor (machine code, also for C++) or torch-export (a graph).")
+    ] = "aot-inductor",
+    layers: Annotated[
+        bool, typer.Option("--layers/--engine", help="One operator a layer, or one for the whole network.")
+    ] = False,
+) -> None:
+    """Make a PyTorch program of a .ptqx file, for any batch size."""
+    import torch
+
+    from . import graph
+
+    integer = graph.load(source)
+    example = torch.zeros(2, *integer.graph.input_shape)
+    graph.export(integer if layers else graph.compile(integer, example), out, example, to)
+    typer.echo(f"{out}: {out.stat().st_size:,} bytes")
+
+
+@app.command()
+@guarded
+def explain(
+    source: Annotated[Path, typer.Argument(help="A .ptqx file that quantize or qat wrote.")],
+    json_file: Json = None,
+) -> None:
+    """List what runs for every layer on this CPU: kernel, tile, multiplications, bytes, and why."""
+    from . import graph
+    from .files import write_text
+
+    explanation = graph.explain(graph.load(source))
+    typer.echo(str(explanation))
+    if json_file is not None:
+        write_text(json_file, json.dumps(explanation.to_dicts(), indent=2) + "\n")
+
+
+@app.command()
+@guarded
 def compare(
     weights: Weights,
     model: Model,
@@ -340,7 +379,8 @@ def _finish(
     from .study.formats import execution
     from .train import evaluate
 
-    graph.save(model, out)
+    test = work.test
+    graph.save(model, out, image=graph.ImageOptions(test.mean, test.std, classes=test.classes))
     covered = graph.coverage(model)
     top1 = evaluate(model, work.test).top1
     typer.echo(str(covered))

@@ -8,6 +8,9 @@ from .convert import ConversionReport, convert
 from .coverage import Coverage, CoverageRow, coverage
 from .document import IntegerGraph, IntegerNode
 from .engine import Engine, compile
+from .explain import ExplainRow, Explanation, explain
+from .export import export
+from .image import ImageOptions
 from .integer import IntegerModel
 from .io import load, save
 from .ir import Graph, Node
@@ -20,7 +23,10 @@ __all__ = [
     "Coverage",
     "CoverageRow",
     "Engine",
+    "ExplainRow",
+    "Explanation",
     "Graph",
+    "ImageOptions",
     "IntegerGraph",
     "IntegerModel",
     "IntegerNode",
@@ -32,6 +38,8 @@ __all__ = [
     "compile",
     "convert",
     "coverage",
+    "explain",
+    "export",
     "load",
     "prepare",
     "quantize",

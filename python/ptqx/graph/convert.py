@@ -21,7 +21,7 @@ from .ir import Node
 from .operators import OPERATORS
 from .prepare import check_finite_model
 from .simulated import SimulatedModel
-from .weights import integer_layer
+from .weights import folded, integer_layer, layer_codes
 
 logger = logging.getLogger("ptqx")
 
@@ -191,7 +191,7 @@ def _widened_channels(prep: SimulatedModel) -> dict[str, int]:
     for node in prep.graph:
         if node.op in ("conv2d", "linear"):
             codes = integer_layer(prep, node, prep.qparams_of(node.inputs[0])).codes
-            count = int((codes.scale != prep.weight_quantizer(node).scale).sum())
+            count = int((codes.scale != layer_codes(prep, node, folded(prep, node)[0]).scale).sum())
             if count:
                 widened[node.name] = count
     return widened

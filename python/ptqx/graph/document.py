@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from ..errors import PtqxError
+from .image import ImageOptions, image_options_from_dict
 
 FORMAT = "ptqx"
 VERSION = 1
@@ -43,13 +44,15 @@ class IntegerNode:
 
 @dataclass(frozen=True)
 class IntegerGraph:
-    """Steps in execution order. `input_shape` is of one sample, NCHW; `info` are free strings."""
+    """Steps in execution order. `input_shape` is of one sample, NCHW; `info` are free strings; `image` is for
+    programs that read image files."""
 
     input: str
     input_shape: tuple[int, ...]
     output: str
     nodes: dict[str, IntegerNode]
     info: dict[str, str] = field(default_factory=dict)
+    image: ImageOptions | None = None
 
     def __iter__(self) -> Iterator[IntegerNode]:
         return iter(self.nodes.values())
@@ -73,6 +76,8 @@ class IntegerGraph:
             "output": self.output,
             "nodes": [_node_to_json(node) for node in self],
         }
+        if self.image is not None:
+            document["image"] = self.image.to_dict()
         return json.dumps(document, allow_nan=False)
 
 
@@ -116,7 +121,8 @@ def graph_from_json(text: str) -> IntegerGraph:
     _require(
         isinstance(info, dict) and all(isinstance(v, str) for v in info.values()), "info must map to strings"
     )
-    return IntegerGraph(entry["name"], tuple(shape), output, nodes, info)
+    image = image_options_from_dict(document["image"]) if "image" in document else None
+    return IntegerGraph(entry["name"], tuple(shape), output, nodes, info, image)
 
 
 def _node_to_json(node: IntegerNode) -> dict[str, Any]:

@@ -53,6 +53,11 @@ class Engine(nn.Module):
         return super()._apply(fn, recurse)
 
 
+def float_layers(qmodel: IntegerModel) -> list[str]:
+    """Names of the layers that compute in float, which the engine does not run."""
+    return [node.name for node in qmodel.graph if node.op == "float" or node.op.endswith("_float")]
+
+
 @torch.no_grad()
 def compile(qmodel: IntegerModel, example_inputs: Any) -> Engine:
     """Compile an integer model to one operator call; check on the example that both are equal.
@@ -67,7 +72,7 @@ def compile(qmodel: IntegerModel, example_inputs: Any) -> Engine:
     if not isinstance(qmodel, IntegerModel):
         raise PtqxError(f"qmodel: expected an integer model of ptqx.convert, got {type(qmodel).__name__}")
     example = example_tensor(example_inputs)
-    in_float = [n.name for n in qmodel.graph if n.op == "float" or n.op.endswith("_float")]
+    in_float = float_layers(qmodel)
     if in_float:
         raise PtqxError(f"the engine runs integer layers only; these compute in float: {', '.join(in_float)}")
     expected = qmodel(example)

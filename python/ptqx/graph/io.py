@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from ..errors import PtqxError
 from ..files import atomic_write
 from .document import FORMAT, VERSION, graph_from_json
+from .image import ImageOptions
 from .integer import IntegerModel
 
 MAX_HEADER = 100 * 2**20
@@ -22,22 +24,43 @@ DTYPES = {"I8": torch.int8, "U8": torch.uint8, "I32": torch.int32, "F32": torch.
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
-def save(model: IntegerModel, path: str | os.PathLike[str], info: Mapping[str, str] | None = None) -> None:
+def save(
+    model: IntegerModel,
+    path: str | os.PathLike[str],
+    info: Mapping[str, str] | None = None,
+    image: ImageOptions | None = None,
+) -> None:
     """Write an integer model to a .ptqx file, atomically.
 
     Args:
         model: of `ptqx.convert` or `ptqx.load`.
-        info: free strings kept in the file: model, dataset, recipe, class names, …
+        info: free strings kept in the file: model, dataset, recipe, …
+        image: how images become inputs and what outputs are called, for programs that read image files; None
+            keeps what the model has.
 
     Raises:
-        PtqxError: a part of the network stayed a Python module, or the file can't be written (a full disk
-            leaves what was there).
+        PtqxError: `image` does not fit the input's channels or the outputs; a part of the network stayed a
+            Python module; or the file can't be written (a full disk leaves what was there).
     """
     if not isinstance(model, IntegerModel):
         raise PtqxError(f"model: expected an integer model of ptqx.convert, got {type(model).__name__}")
+    if image is not None:
+        _check_image(model, image)
+        model.graph = replace(model.graph, image=image)
     content = to_bytes(model, info)
     with atomic_write(path) as partial:
         Path(partial).write_bytes(content)
+
+
+def _check_image(model: IntegerModel, image: ImageOptions) -> None:
+    channels = model.graph.input_shape[0]
+    if len(model.graph.input_shape) != 3 or len(image.mean) != channels:
+        raise PtqxError(
+            f"image: mean and std are of {len(image.mean)} channels, the input is {model.graph.input_shape}"
+        )
+    outputs = model(torch.zeros(0, *model.graph.input_shape)).shape[1:].numel()
+    if image.classes and len(image.classes) != outputs:
+        raise PtqxError(f"image: {len(image.classes)} classes for {outputs} outputs")
 
 
 def load(path: str | os.PathLike[str]) -> IntegerModel:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import PtqxError
-from ..quant import codes_f32, expand_to
+from ..quant import MIN_SCALE, codes_f32, expand_to, level_offset
 from .formulas import MAX_ACCUMULATOR, QParams
 from .ir import Node
 
@@ -20,13 +20,17 @@ TINY_FACTOR = 1e-8  # smallest |gamma / std| that unfolded training divides by
 
 
 class LayerCodes(NamedTuple):
-    """Weights as signed whole numbers in float32: real = scale * (values - zero_point)."""
+    """Weights as signed whole numbers in float32: real = scale * (values - zero_point).
+
+    Values of `bits` bits, except where `midrise` is 1: these are 2 * code + 1, -3 to 3, the code of 2 bits.
+    """
 
     values: Tensor  # OIHW or [out, in]
     scale: Tensor  # [1], [out] or [out, groups of input channels]
     zero_point: Tensor | None  # float32, shaped like scale; None is 0
     bits: int
     group_size: int
+    midrise: Tensor | None = None  # uint8 [1] or [out]; None is 0
 
     def centered(self) -> Tensor:
         """values - zero_point"""
@@ -77,18 +81,31 @@ def folded(model: SimulatedModel, node: Node) -> tuple[Tensor, Tensor | None]:
     return (weight.double() * _column(factor, weight)).float(), shifted.float()
 
 
-def layer_codes(model: SimulatedModel, node: Node, weight: Tensor, scale: Tensor | None = None) -> LayerCodes:
-    """The codes of a folded weight, by its quantizer; with another scale than the quantizer's own if
-    given."""
+def layer_codes(model: SimulatedModel, node: Node, weight: Tensor, least: Tensor | None = None) -> LayerCodes:
+    """The codes of a folded weight, by its quantizer; with no smaller scales than `least`, [1] or [out]."""
     quantizer = model.weight_quantizer(node)
     scheme = quantizer.scheme
-    scale = quantizer.scale.detach() if scale is None else scale
-    zero_point = quantizer.zero_point.float()
+    scale, zero_point = quantizer.scale.detach(), quantizer.zero_point.float()
+    midrise = quantizer.midrise
+    if midrise is not None:
+        # Without a level at 0, weights that are nearly nothing beside the bias would grow with the scale.
+        fits = scale / 2 >= (MIN_SCALE if least is None else least.clamp(min=MIN_SCALE))
+        midrise = midrise * (fits.all(1) if fits.dim() > 1 else fits)
+    if least is not None:
+        scale = torch.maximum(scale, least)
     s, z = (expand_to(p, weight, scheme) for p in (scale, zero_point))
-    values = codes_f32(weight, s, z, scheme.qmin, scheme.qmax)
+    values = codes_f32(weight - level_offset(scale, midrise, weight, scheme), s, z, scheme.qmin, scheme.qmax)
     shift = 0 if scheme.signed else 2 ** (scheme.bits - 1)  # codes are stored signed
     shifted = None if scheme.symmetric else zero_point - shift
-    return LayerCodes(values - shift, scale, shifted, scheme.bits, scheme.group_size)
+    codes = LayerCodes(values - shift, scale, shifted, scheme.bits, scheme.group_size)
+    return codes if midrise is None else _with_midrise(codes, midrise)
+
+
+def _with_midrise(codes: LayerCodes, midrise: Tensor) -> LayerCodes:
+    """Whole numbers again: real = scale * (q + 1/2) = scale / 2 * (2 * q + 1), the halving exact."""
+    values = codes.values + _column(midrise, codes.values) * (codes.values + 1)
+    scale = codes.scale / (1 + _column(midrise, codes.scale))
+    return codes._replace(values=values, scale=scale, midrise=midrise)
 
 
 class IntegerLayer(NamedTuple):
@@ -114,7 +131,7 @@ def integer_layer(model: SimulatedModel, node: Node, x: QParams) -> IntegerLayer
     bias = bias.detach().double()
     needed = smallest_scale(bias, x, codes)
     if torch.compiler.is_compiling() or bool((needed > codes.scale).any()):
-        codes = layer_codes(model, node, weight, torch.maximum(codes.scale, needed))
+        codes = layer_codes(model, node, weight, needed)
     limit = float(MAX_ACCUMULATOR)
     bias = torch.round(bias / (x.scale.double() * codes.scale.double())).clamp(-limit, limit)
     return IntegerLayer(codes, bias, True)

@@ -6,6 +6,7 @@ from .affine import MIN_SCALE, check_finite, codes_f32, dequantize_codes, expand
 from .clipping import KullbackLeibler, MeanSquaredError, Percentile
 from .histogram import HistogramObserver
 from .levels import Levels, QuantizedTensor, Shift, Uniform, quantize_tensor
+from .midrise import level_offset, observe_levels
 from .observer import KSigma, MinMax, MovingAverageMinMax, Observer, make_observer, observe_whole
 from .quantizer import LSQ, Dynamic, Fixed, LSQPlus, MovingAverage, Quantizer, make_quantizer
 from .recipe import Recipe, presets, recipe, register_recipe, resolve
@@ -53,8 +54,10 @@ __all__ = [
     "codes_f32",
     "dequantize_codes",
     "expand_to",
+    "level_offset",
     "make_observer",
     "make_quantizer",
+    "observe_levels",
     "observe_whole",
     "presets",
     "qparams_from_range",

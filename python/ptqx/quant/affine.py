@@ -18,7 +18,7 @@ def qparams_from_range(low: Tensor, high: Tensor, scheme: Scheme) -> tuple[Tenso
     """Scale (float32) and zero point (int32) of values in [low, high], elementwise over any shape.
 
     The range is first extended to contain 0, which is then exactly representable. In float32:
-        symmetric:   scale = max(-low, high) / qmax,  zero_point = 0
+        symmetric:   scale = max(-low, high) / qmax,  zero_point = 0  (mid-rise: 1.5 for qmax)
         asymmetric:  scale = (high - low) / (qmax - qmin),  zero_point = round(qmin - low / scale)
     with scale >= 2**-64. An all-zero range gives scale 1, zero_point 0.
 
@@ -30,7 +30,7 @@ def qparams_from_range(low: Tensor, high: Tensor, scheme: Scheme) -> tuple[Tenso
     high = high.float().clamp(0.0, largest)
     zero = (low == 0) & (high == 0)
     if scheme.symmetric:
-        scale = torch.maximum(-low, high) / scheme.qmax
+        scale = torch.maximum(-low, high) / scheme.largest
     else:
         steps = scheme.qmax - scheme.qmin
         scale = (high - low) / steps
@@ -54,6 +54,11 @@ def codes_f32(x: Tensor, scale: Tensor, zero_point: Tensor, qmin: int, qmax: int
 def dequantize_codes(codes: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
     """float32((codes - zero_point) * scale); arguments broadcast."""
     return (codes.float() - zero_point.float()) * scale
+
+
+def midrise_offset(scale: Tensor, midrise: Tensor | int) -> Tensor:
+    """scale / 2 where midrise is 1, else 0: real = scale * q + offset; the halving is exact."""
+    return scale * (0.5 * midrise)
 
 
 def split_rows(x: Tensor, scheme: Scheme) -> list[Tensor]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import PtqxError
-from .affine import codes_f32, dequantize_codes, qparams_from_range
+from .affine import codes_f32, dequantize_codes, midrise_offset, qparams_from_range
 from .histogram import BINS, HistogramObserver
 from .registry import register_observer
 from .scheme import Scheme
@@ -94,8 +94,9 @@ def least_error_range(
 
     def error(low: Tensor, high: Tensor) -> Tensor:
         scale, zero_point = (parameter[:, None] for parameter in qparams_from_range(low, high, scheme))
-        codes = codes_f32(values, scale, zero_point, scheme.qmin, scheme.qmax)
-        squared = (dequantize_codes(codes, scale, zero_point) - values).square_()
+        shifted = values - midrise_offset(scale, 1) if scheme.midrise else values
+        codes = codes_f32(shifted, scale, zero_point, scheme.qmin, scheme.qmax)
+        squared = (dequantize_codes(codes, scale, zero_point) - shifted).square_()
         return (squared if weights is None else squared * weights).sum(dim=1)
 
     low, high = low.clamp(max=0.0), high.clamp(min=0.0)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ..errors import PtqxError
-from .affine import MIN_SCALE, codes_f32, dequantize_codes, expand_to, qparams_from_range
+from .affine import MIN_SCALE, codes_f32, dequantize_codes, expand_to
+from .midrise import level_offset, observe_levels, qparams_of_levels
 from .observer import observe_whole
 from .registry import LEVELS, register_levels
 from .scheme import Scheme
@@ -78,17 +79,22 @@ def quantize_tensor(x: Tensor, scheme: Scheme, name: str = "input") -> Quantized
 
 @register_levels("uniform")
 class Uniform(Levels):
-    """real = scale * (q - zero_point). Stochastic rounding adds uniform noise in [0, 1) and rounds down.
+    """real = scale * (q - zero_point), or scale * (q + 1/2) where "midrise" is 1 (2 bits).
+
+    Stochastic rounding adds uniform noise in [0, 1) and rounds down.
 
     The noise is drawn from torch's global CPU generator in the order of the elements: torch.manual_seed makes
     it reproducible, whatever the number of threads.
     """
 
     def fit(self, x: Tensor, scheme: Scheme, name: str = "input") -> Parameters:
-        scale, zero_point = qparams_from_range(*observe_whole(x, scheme, name), scheme)
-        return {"scale": scale, "zero_point": zero_point}
+        observed = observe_levels(x, scheme, name)
+        scale, zero_point = qparams_of_levels(observed, scheme)
+        levels = {} if observed.midrise is None else {"midrise": observed.midrise}
+        return {"scale": scale, "zero_point": zero_point, **levels}
 
     def codes(self, x: Tensor, parameters: Parameters, scheme: Scheme) -> Tensor:
+        x = x - level_offset(parameters["scale"], parameters.get("midrise"), x, scheme)
         scale = expand_to(parameters["scale"], x, scheme)
         zero_point = expand_to(parameters["zero_point"], x, scheme)
         if scheme.rounding == "nearest":
@@ -98,7 +104,8 @@ class Uniform(Levels):
 
     def values(self, codes: Tensor, parameters: Parameters, scheme: Scheme) -> Tensor:
         scale, zero_point = parameters["scale"], parameters["zero_point"]
-        return dequantize_codes(codes, expand_to(scale, codes, scheme), expand_to(zero_point, codes, scheme))
+        real = dequantize_codes(codes, expand_to(scale, codes, scheme), expand_to(zero_point, codes, scheme))
+        return real + level_offset(scale, parameters.get("midrise"), codes, scheme)
 
 
 @register_levels("shift")

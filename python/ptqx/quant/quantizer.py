@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from .. import ops
 from ..errors import PtqxError
 from .affine import MIN_SCALE, check_finite, codes_f32, expand_to, qparams_from_range
-from .observer import make_observer, observe_whole
+from .midrise import ObservedLevels, level_offset, observe_levels, qparams_of_levels
+from .observer import make_observer
 from .registry import QUANTIZERS, register_quantizer
 from .scheme import Scheme
 
@@ -31,6 +32,8 @@ class Quantizer(nn.Module):
     Attributes:
         scale: float32 > 0: [1], [channels] or [channels, groups].
         zero_point: int32 of the same shape.
+        midrise: uint8, [1] or [channels]: 1 where real = scale * (q + 1/2). None unless the scheme is one of
+            four levels (`Scheme.midrise`).
         calibrated: uint8 [1], 1 once scale and zero_point are set.
         enabled: False makes forward the identity.
         observing: True makes forward observe its input and return it unchanged.
@@ -43,6 +46,7 @@ class Quantizer(nn.Module):
     scale: Tensor
     zero_point: Tensor
     calibrated: Tensor
+    midrise: Tensor | None
 
     def __init__(self, scheme: Scheme, channels: int = 1, groups: int = 1, name: str = "input") -> None:
         super().__init__()
@@ -57,6 +61,8 @@ class Quantizer(nn.Module):
         self.observing = False
         shape = {"channel": (channels,), "group": (channels, groups)}.get(scheme.granularity, (1,))
         self.register_buffer("calibrated", torch.zeros(1, dtype=torch.uint8))
+        levels = torch.full(shape[:1], int(bool(scheme.midrise)), dtype=torch.uint8)
+        self.register_buffer("midrise", levels if scheme.chooses_levels else None)
         self._make_qparams(torch.ones(shape))
         self.observer = make_observer(scheme) if scheme.granularity == "tensor" else None
         self._known_calibrated = False
@@ -82,19 +88,19 @@ class Quantizer(nn.Module):
             self.require_calibrated()
             return
         try:
-            self._set_range(*self.observer.range())
+            self._set_range(ObservedLevels(*self.observer.range(), self.midrise))
         except PtqxError as error:
             raise PtqxError(f"{self.tensor_name}: {error}") from error
 
     def fit(self, x: Tensor) -> None:
         """Set scale and zero_point from this whole tensor alone, as the scheme's observer sees it."""
-        low, high = observe_whole(x, self.scheme, self.tensor_name)
-        if low.shape != self.scale.shape:
+        observed = observe_levels(x, self.scheme, self.tensor_name)
+        if observed.low.shape != self.scale.shape:
             raise PtqxError(
                 f"{self.tensor_name}: a tensor of shape {tuple(x.shape)} needs scales of shape "
-                f"{tuple(low.shape)}, the quantizer has {tuple(self.scale.shape)}"
+                f"{tuple(observed.low.shape)}, the quantizer has {tuple(self.scale.shape)}"
             )
-        self._set_range(low, high)
+        self._set_range(observed)
 
     def set_qparams(self, scale: Tensor, zero_point: Tensor) -> None:
         """Set scale (finite, >= 2**-64) and zero_point from outside; both must have the quantizer's shape."""
@@ -123,30 +129,39 @@ class Quantizer(nn.Module):
         self._known_calibrated = True
 
     def forward(self, x: Tensor) -> Tensor:
-        """(q(x) - zero_point) * scale, with straight-through gradients; x while observing or not enabled."""
+        """(q(x) - zero_point) * scale, with straight-through gradients; x while observing or not enabled.
+
+        Where `midrise` is 1, (q(x) + 1/2) * scale.
+        """
         if self.observing:
             self.observe(x)
             return x
         if not self.enabled:
             return x
         self._prepare(x)
-        return self._fake_quantize(x)
+        if self.midrise is None:
+            return self._fake_quantize(x)
+        offset = level_offset(self._offset_scale(x), self.midrise, x, self.scheme)
+        return self._fake_quantize(x - offset) + offset
 
     def quantize(self, x: Tensor) -> Tensor:
         """The codes, int8 or uint8; NaN and infinities raise a PtqxError with their count."""
         self._check_calibrated()
         scheme = self.scheme
         scale, zero_point = self.qparams(x)
+        x = x.detach() - level_offset(scale, self.midrise, x, scheme)
         try:
-            return ops.quantize(x.detach(), scale, zero_point, scheme.qmin, scheme.qmax, 0, scheme.group_size)
+            return ops.quantize(x, scale, zero_point, scheme.qmin, scheme.qmax, 0, scheme.group_size)
         except ValueError as error:
             raise PtqxError(f"{self.tensor_name}: {error}") from error
 
     def codes_f32(self, x: Tensor) -> Tensor:
         """The same codes as float32, in plain torch (NaN stays NaN)."""
         self._check_calibrated()
-        scale, zero_point = (expand_to(parameter, x, self.scheme) for parameter in self.qparams(x))
-        return codes_f32(x.detach(), scale, zero_point, self.scheme.qmin, self.scheme.qmax)
+        scale, zero_point = self.qparams(x)
+        x = x.detach() - level_offset(scale, self.midrise, x, self.scheme)
+        scale, zero_point = (expand_to(parameter, x, self.scheme) for parameter in (scale, zero_point))
+        return codes_f32(x, scale, zero_point, self.scheme.qmin, self.scheme.qmax)
 
     def qparams(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Scale and zero point, detached, that x is quantized with; only dynamic quantizers look at x."""
@@ -169,8 +184,10 @@ class Quantizer(nn.Module):
         self.register_buffer("scale", ones)
         self.register_buffer("zero_point", torch.zeros_like(ones, dtype=torch.int32))
 
-    def _set_range(self, low: Tensor, high: Tensor) -> None:
-        self._set_qparams(*qparams_from_range(low, high, self.scheme))
+    def _set_range(self, observed: ObservedLevels) -> None:
+        if self.midrise is not None and observed.midrise is not None:
+            self.midrise.copy_(observed.midrise)
+        self._set_qparams(*qparams_of_levels(observed, self.scheme))
         self.calibrated.fill_(1)
 
     def _set_qparams(self, scale: Tensor, zero_point: Tensor) -> None:
@@ -190,6 +207,10 @@ class Quantizer(nn.Module):
         return ops.fake_quantize(
             x, self.scale, self.zero_point, scheme.qmin, scheme.qmax, 0, scheme.group_size
         )
+
+    def _offset_scale(self, x: Tensor) -> Tensor:
+        """The scale whose half is the real value of code 0 where `midrise` is 1."""
+        return self.scale
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         self._known_calibrated = False
@@ -233,10 +254,10 @@ class MovingAverage(Quantizer):
         self.register_buffer("low", torch.zeros_like(self.scale))
         self.register_buffer("high", torch.zeros_like(self.scale))
 
-    def _set_range(self, low: Tensor, high: Tensor) -> None:
-        super()._set_range(low, high)
-        self.low.copy_(low)
-        self.high.copy_(high)
+    def _set_range(self, observed: ObservedLevels) -> None:
+        super()._set_range(observed)
+        self.low.copy_(observed.low)
+        self.high.copy_(observed.high)
 
     def _set_qparams(self, scale: Tensor, zero_point: Tensor) -> None:
         super()._set_qparams(scale, zero_point)
@@ -247,10 +268,10 @@ class MovingAverage(Quantizer):
         if not self.training or self.frozen:
             super()._prepare(x)
             return
-        low, high = observe_whole(x, self.scheme, self.tensor_name)
+        low, high, midrise = observe_levels(x, self.scheme, self.tensor_name)
         if bool(self.calibrated):
             low, high = torch.lerp(self.low, low, self.momentum), torch.lerp(self.high, high, self.momentum)
-        self._set_range(low, high)
+        self._set_range(ObservedLevels(low, high, midrise))
 
 
 @register_quantizer("lsq")
@@ -280,6 +301,12 @@ class LSQ(Quantizer):
 
     def _fake_quantize(self, x: Tensor) -> Tensor:
         return self._lsq(x, self.zero_point)
+
+    def _offset_scale(self, x: Tensor) -> Tensor:
+        # With the operator's factor on its gradient, and not a bit of its value changed.
+        factor = (x.numel() / self.scale.numel() * self.scheme.qmax) ** -0.5
+        scale = self.scale.detach()
+        return scale + (self.scale - scale) * factor
 
     def _lsq(self, x: Tensor, zero_point: Tensor) -> Tensor:
         scheme = self.scheme

@@ -118,6 +118,8 @@ class Recipe:
                 f"activations: granularity must be 'tensor' or 'sample' (dynamic), "
                 f"got {self.activations.granularity!r}"
             )
+        if self.activations is not None and self.activations.midrise:
+            raise PtqxError("activations: midrise=True is for weights: activations need a code for 0")
         object.__setattr__(self, "overrides", _checked_overrides(self))
 
     @property
@@ -185,13 +187,17 @@ def resolve(recipe: Recipe, module_name: str, is_edge: bool = False) -> tuple[Sc
 
 
 def _widened(scheme: Scheme | None, bits: int) -> Scheme | None:
-    return replace(scheme, bits=bits) if scheme is not None and scheme.bits < bits else scheme
+    return _with_bits(scheme, bits) if scheme is not None and scheme.bits < bits else scheme
+
+
+def _with_bits(scheme: Scheme, bits: int) -> Scheme:
+    return replace(scheme, bits=bits, midrise=scheme.midrise if bits == 2 else None)
 
 
 def _overridden(schemes: dict[str, Scheme | None], override: Mapping[str, Any]) -> dict[str, Scheme | None]:
     schemes = dict(schemes)
     if "bits" in override:
-        schemes = {key: s if s is None else replace(s, bits=override["bits"]) for key, s in schemes.items()}
+        schemes = {key: s if s is None else _with_bits(s, override["bits"]) for key, s in schemes.items()}
     for key in ("weights", "activations"):
         if key in override:
             value, base = override[key], schemes[key]
@@ -231,7 +237,7 @@ def _plain(value: Any) -> Any:
 
 
 def weight_scheme(bits: int) -> Scheme:
-    """The presets' weights: symmetric, per output channel, max-abs; 2 bits the least-error clip."""
+    """The presets' weights: symmetric, per output channel, max-abs; 2 bits with the least error."""
     return Scheme(bits=bits, granularity="channel", observer="minmax" if bits > 2 else "mse")
 
 

@@ -32,6 +32,9 @@ class Scheme:
         observer_args: keyword arguments of the observer, a mapping or a tuple of (name, value).
         narrow: leave out the most negative code, so that the range is symmetric. None means the default:
             narrow for symmetric 5 to 8 bits, full below.
+        midrise: of symmetric 2-bit weights, real = scale * (q + 1/2): the levels {-3, -1, 1, 3} * scale / 2
+            instead of {-2, -1, 0, 1} * scale. None means the default: for every output channel (the whole
+            tensor if it shares one scale) the levels with the lesser squared error of the two.
 
     | bits | symmetric  | symmetric, narrow=True | unsigned |
     |------|------------|------------------------|----------|
@@ -66,6 +69,7 @@ class Scheme:
     observer: str = "minmax"
     observer_args: tuple[tuple[str, Any], ...] = ()
     narrow: bool | None = None
+    midrise: bool | None = None
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -88,6 +92,8 @@ class Scheme:
             raise PtqxError(
                 "narrow=True needs signed=True: unsigned codes have no most negative one to leave out"
             )
+        if self.midrise and not self.chooses_levels:
+            raise PtqxError("midrise=True needs bits=2, levels='uniform', symmetric=True and no narrow=True")
         if self.granularity == "group" and (self.group_size <= 0 or self.group_size % 4):
             raise PtqxError(f"group_size: expected a positive multiple of 4, got {self.group_size}")
         if self.granularity != "group" and self.group_size:
@@ -109,6 +115,16 @@ class Scheme:
     def qmax(self) -> int:
         """The largest code."""
         return 2 ** (self.bits - int(self.signed)) - 1
+
+    @property
+    def largest(self) -> float:
+        """The largest level of a symmetric scheme in units of scale."""
+        return self.qmax + (0.5 if self.midrise else 0.0)
+
+    @property
+    def chooses_levels(self) -> bool:
+        """Whether `midrise` applies: symmetric, four levels."""
+        return self.bits == 2 and self.symmetric and not self.narrow and self.levels == "uniform"
 
     @property
     def dtype(self) -> torch.dtype:
@@ -148,8 +164,9 @@ def _check_types(scheme: Scheme) -> None:
     for name in ("signed", "symmetric"):
         if not isinstance(getattr(scheme, name), bool):
             raise PtqxError(f"{name}: expected True or False, got {getattr(scheme, name)!r}")
-    if scheme.narrow not in (None, True, False):
-        raise PtqxError(f"narrow: expected None, True or False, got {scheme.narrow!r}")
+    for name in ("narrow", "midrise"):
+        if getattr(scheme, name) not in (None, True, False):
+            raise PtqxError(f"{name}: expected None, True or False, got {getattr(scheme, name)!r}")
     for name in ("granularity", "levels", "rounding", "observer"):
         if not isinstance(getattr(scheme, name), str):
             raise PtqxError(f"{name}: expected a name, got {getattr(scheme, name)!r}")

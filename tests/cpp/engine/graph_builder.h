@@ -68,6 +68,7 @@ struct ConvOptions {
   std::vector<int64_t> kernel = {3, 3}, stride = {1, 1}, padding = {0, 0, 0, 0}, dilation = {1, 1};
   int64_t groups = 1, bits = 8, group_size = 0;
   bool bias = true, bias_f32 = false, weight_zero_point = false, dynamic = false, float_output = false;
+  bool weight_levels = false;
   std::string activation = "none";
   const Made* residual = nullptr;
 };
@@ -255,6 +256,13 @@ class GraphBuilder {
       std::vector<int32_t> values(static_cast<size_t>(o.out));
       for (int32_t& value : values) value = static_cast<int32_t>(integer(-20, 20));
       graph.tensors[prefix + "weight_zero_point"] = Tensor::of(DType::kI32, {o.out}, values);
+    }
+    if (o.weight_levels) {
+      roles["weight_levels"] = prefix + "weight_levels";
+      const std::vector<int64_t> shape = {coin() ? 1 : o.out, int64_t{1} << o.bits};
+      std::vector<int8_t> values(static_cast<size_t>(product(shape)));
+      for (int8_t& value : values) value = static_cast<int8_t>(integer(-128, 127));
+      graph.tensors[prefix + "weight_levels"] = Tensor::of(DType::kI8, shape, values);
     }
     const bool gives_float = o.dynamic || o.float_output;
     set_activation(o.activation, gives_float ? 1.0F : q.scale, o.out, attrs, roles);

@@ -146,6 +146,12 @@ const Violation kViolations[] = {
     {"weight_bits_1", [](Graph& g) { attrs(g, 2)["weight_bits"] = 1; }, "weight_bits"},
     {"weight_codes_exceed_bits", [](Graph& g) { attrs(g, 2)["weight_bits"] = 5; }, "not of 5 bits"},
     {"packed_codes_exceed_bits", [](Graph& g) { attrs(g, 3)["weight_bits"] = 3; }, "not of 3 bits"},
+    {"weight_levels_of_eight_bits",
+     [](Graph& g) {
+       g.tensors["levels"] = Tensor::of(DType::kI8, {1, 256}, std::vector<int8_t>(256, 1));
+       node(g, 3)["tensors"]["weight_levels"] = "levels";
+     },
+     "weight_levels must be I8 [8, 16]"},
     {"weight_missing", [](Graph& g) { node(g, 2)["tensors"].erase("weight"); }, "weight is missing"},
     {"weight_scale_missing", [](Graph& g) { node(g, 2)["tensors"].erase("weight_scale"); },
      "weight_scale is missing"},

@@ -50,6 +50,7 @@ class RandomNetwork {
     o.bias = b_.coin();
     o.bias_f32 = b_.integer(0, 4) == 0;
     o.weight_zero_point = b_.integer(0, 3) == 0;
+    o.weight_levels = b_.integer(0, 3) == 0;
     if (!dynamic_ && !o.weight_zero_point && b_.integer(0, 3) == 0) o.group_size = 4;
     o.activation = activation(7);
     if (x.shape[0] % 2 == 0 && o.out % 2 == 0 && o.group_size == 0 && b_.coin()) o.groups = 2;

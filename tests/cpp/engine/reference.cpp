@@ -162,6 +162,14 @@ class Reference {
         codes[row * k + i] = code >= 1 << (width - 1) ? code - (1 << width) : code;
       }
     }
+    if (node["tensors"].contains("weight_levels")) {
+      const std::vector<int8_t> levels = tensor<int8_t>(node, "weight_levels");
+      const size_t count = size_t{1} << bits;
+      for (size_t i = 0; i < codes.size(); ++i) {
+        const size_t row = levels.size() == count ? 0 : i / k;
+        codes[i] = levels[row * count + static_cast<size_t>(codes[i] + static_cast<int>(count / 2))];
+      }
+    }
     return codes;
   }
 

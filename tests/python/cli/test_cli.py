@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from ptqx import cli, files, models
+from ptqx import cli, files, graph, models
 from ptqx.errors import PtqxError
 from typer.testing import CliRunner
 
 torch.set_num_threads(1)  # the networks are small; threads would only wait for each other
 runner = CliRunner()
+COMMANDS = ["demo", "train", "quantize", "qat", "export", "explain", "compare", "scalings", "report", "info"]
 DIGITS = ["--model", "cnn", "--dataset", "digits", "--model-option", "width=4"]
 
 
@@ -48,13 +49,11 @@ def one_error_line(capsys: pytest.CaptureFixture[str]) -> str:
 def test_help_lists_the_commands_that_exist() -> None:
     result = runner.invoke(cli.app, ["--help"])
     assert result.exit_code == 0
-    for command in ("demo", "train", "quantize", "qat", "compare", "scalings", "report", "info"):
+    for command in COMMANDS:
         assert f" {command} " in result.output
 
 
-@pytest.mark.parametrize(
-    "command", ["demo", "train", "quantize", "qat", "compare", "scalings", "report", "info"]
-)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command: str) -> None:
     result = runner.invoke(cli.app, [command, "--help"])
     assert result.exit_code == 0
@@ -218,6 +217,28 @@ def test_quantize_writes_a_model_that_loads_and_its_coverage(weights: Path, tmp_
     assert written["coverage"] == 100.0
     assert written["size_bytes"] == out.stat().st_size
     assert graph.load(out)(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+
+
+def test_export_and_explain_take_the_file_that_quantize_wrote(weights: Path, tmp_path: Path) -> None:
+    model = tmp_path / "cnn.ptqx"
+    assert (
+        runner.invoke(
+            cli.app, ["quantize", *DIGITS, "--weights", str(weights), "--out", str(model)]
+        ).exit_code
+        == 0
+    )
+    integer = graph.load(model)
+    assert integer.graph.image is not None and integer.graph.image.classes[3] == "3"
+    x = torch.randn(5, 1, 8, 8)
+    for option in ("--layers", "--engine"):
+        out = tmp_path / f"{option}.pt2"
+        words = ["export", str(model), "--out", str(out), "--to", "torch-export", option]
+        assert runner.invoke(cli.app, words).exit_code == 0
+        assert torch.equal(torch.export.load(out).module()(x), integer(x))
+    result = runner.invoke(cli.app, ["explain", str(model), "--json", str(tmp_path / "rows.json")])
+    assert result.exit_code == 0 and "classifier" in result.output
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["name"] for row in rows if row["kind"] == "linear"] == ["classifier"]
 
 
 def test_quantize_with_an_unknown_recipe_writes_nothing(

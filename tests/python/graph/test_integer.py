@@ -7,6 +7,7 @@ import pytest
 import torch
 from ptqx.errors import PtqxError
 from ptqx.graph import IntegerModel, calibrate, compile, convert, coverage, prepare, quantize
+from ptqx.graph.io import from_bytes, to_bytes
 from ptqx.quant import Scheme, recipe
 from torch import nn
 
@@ -71,6 +72,41 @@ def test_weights_of_few_bits_are_stored_packed(bits: int, last: int | None) -> N
     weight = model.state_dict()["1.weight"]
     assert weight.shape == ((6, last) if last else (6, 4, 3, 3))
     assert model.graph.nodes["1"].attrs["weight_bits"] == bits
+
+
+TWO_BITS = {
+    "channel": Scheme(bits=2, granularity="channel", observer="mse"),
+    "tensor": Scheme(bits=2, observer="mse"),
+    "group": Scheme(bits=2, granularity="group", group_size=4),
+    "midrise": Scheme(bits=2, granularity="channel", midrise=True),
+}
+
+
+@pytest.mark.parametrize("name", TWO_BITS)
+def test_midrise_weights_are_equal_everywhere(name: str) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 6, 3), nn.Conv2d(6, 2, 1))
+    net[2].weight.data[0] = 0.0
+    prep = calibrate(prepare(net, recipe("w2a8", weights=TWO_BITS[name], edge_bits=None), X), [X]).eval()
+    model = convert(prep)
+    node = model.graph.nodes["2"]
+    levels = model.tensor(node, "weight_levels")
+    assert levels is not None and levels.tolist().count([-3, -1, 1, 3]) > 0
+    assert model.tensor(node, "weight").shape == (6, 8 * 9 // 4)
+    expected = model(X)
+    assert torch.equal(prep(X), expected)
+    assert torch.equal(from_bytes(to_bytes(model))(X), expected)
+    assert torch.equal(compile(model, X)(X), expected)
+
+
+def test_midrise_weights_that_are_nothing_beside_the_bias_become_zero() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3))
+    net[0].weight.data[1] = net[0].weight.data[1].sign() * 1e-12
+    net[0].bias.data.fill_(0.5)
+    model = quantize(net, [X], recipe("w2a8", weights=TWO_BITS["midrise"], edge_bits=None))
+    assert model.report.widened == {"0": 1}
+    levels = model.tensor(model.graph.nodes["0"], "weight_levels")
+    assert levels.tolist() == [[-3, -1, 1, 3], [-2, -1, 0, 1], [-3, -1, 1, 3], [-3, -1, 1, 3]]
+    assert torch.allclose(model(X)[:, 1], torch.tensor(0.5), atol=1e-6)
 
 
 @pytest.mark.parametrize("x", [X[:, :2], X[0], X.int()], ids=["channels", "rank", "dtype"])

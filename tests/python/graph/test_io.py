@@ -146,6 +146,7 @@ GRAPH_CHANGES = {
     "duplicate name": lambda g: g["nodes"][2].update(name=g["nodes"][1]["name"]),
     "tensor that is not there": lambda g: g["nodes"][1]["tensors"].update(weight="conv1.wait"),
     "bits that do not fit": lambda g: g["nodes"][1]["attrs"].update(weight_bits=4),
+    "levels that do not fit": lambda g: g["nodes"][1]["tensors"].update(weight_levels="conv1.weight_scale"),
     "groups that do not fit": lambda g: g["nodes"][1]["attrs"].update(groups=5),
     "attribute missing": lambda g: g["nodes"][1]["attrs"].pop("stride"),
     "negative stride": lambda g: g["nodes"][1]["attrs"].update(stride=[-1, 1]),

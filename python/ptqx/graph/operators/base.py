@@ -3,6 +3,7 @@ kernel."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -125,6 +126,14 @@ def lowered_tail(attrs: dict[str, Any], out: QParams | None) -> dict[str, Any]:
     """The same as attributes of the integer graph."""
     kind, args = tail_of(attrs, None if out is None else out.scale)
     return {"activation": kind, "activation_args": [float(a) for a in args]}
+
+
+def operator_tail(node: IntegerNode) -> tuple[str, list[float]]:
+    """Kind and arguments as the operators take them. They read the largest doubles as infinite; AOTInductor's
+    packages can't hold infinities."""
+    largest = sys.float_info.max
+    args = [min(max(a, -largest), largest) for a in node.attrs["activation_args"]]
+    return node.attrs["activation"], args
 
 
 def real_activation(attrs: dict[str, Any], x: Tensor, slopes: Tensor | None = None) -> Tensor:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ... import ops
+from ...errors import PtqxError
 from ..formulas import (
     Codes,
     QParams,
@@ -40,6 +41,7 @@ from .base import (
     Value,
     lowered_tail,
     operator,
+    operator_tail,
     real_activation,
     run_tail,
     spatial,
@@ -69,7 +71,11 @@ class _Layer(Operator):
 
     def _store_codes(self, lowered: Lowered, codes: LayerCodes) -> None:
         lowered.attrs.update(weight_bits=codes.bits, group_size=codes.group_size)
-        values = codes.values.to(torch.int8)
+        values = codes.values
+        if codes.midrise is not None and bool(codes.midrise.any()):
+            lowered.tensors["weight_levels"] = _levels(codes.midrise)
+            values = torch.where(_column(codes.midrise, values).bool(), (values - 1) / 2, values)
+        values = values.to(torch.int8)
         if codes.bits <= 4:
             values = ops.pack_int2(values) if codes.bits == 2 else ops.pack_int4(values)
         lowered.tensors.update(weight=values, weight_scale=codes.scale.clone())
@@ -133,7 +139,7 @@ class StaticLayer(_Layer):
         attrs = node.attrs
         weights = _stored(scope, node)
         shape = tuple(attrs[key] for key in SHAPE_ATTRS) if node.op == "conv2d" else ()
-        tail = (attrs["activation"], attrs["activation_args"], scope.tensor(node, "slopes"))
+        tail = (*operator_tail(node), scope.tensor(node, "slopes"))
         target = getattr(torch.ops.ptqx, node.op if node.output.dtype == "uint8" else f"{node.op}_f32")
         if node.output.dtype != "uint8":
             return target(x, *scope.qparams(node.inputs[0]), *weights, *shape, *tail, attrs["group_size"])
@@ -188,7 +194,7 @@ class DynamicLayer(_Layer):
         attrs = node.attrs
         shape = tuple(attrs[key] for key in SHAPE_ATTRS) if op == "conv2d" else ()
         weights = _stored(scope, node)
-        tail = (attrs["activation"], attrs["activation_args"], scope.tensor(node, "slopes"))
+        tail = (*operator_tail(node), scope.tensor(node, "slopes"))
         target = getattr(torch.ops.ptqx, f"{op}_f32")
         return target(x, scale, zero_point, *weights, *shape, *tail, attrs["group_size"])
 
@@ -320,7 +326,26 @@ def _stored(scope: IntegerScope, node: IntegerNode) -> tuple[Tensor | None, ...]
 def _unpacked(scope: IntegerScope, node: IntegerNode) -> Tensor:
     weight, bits = scope.tensor(node, "weight"), node.attrs["weight_bits"]
     assert weight is not None
-    if bits > 4:
+    if bits <= 4:
+        unpack = torch.ops.ptqx.unpack_int2 if bits == 2 else torch.ops.ptqx.unpack_int4
+        weight = unpack(weight, node.attrs["weight_shape"])
+    levels = scope.tensor(node, "weight_levels")
+    if levels is None:
         return weight
-    unpack = torch.ops.ptqx.unpack_int2 if bits == 2 else torch.ops.ptqx.unpack_int4
-    return unpack(weight, node.attrs["weight_shape"])
+    if levels.dtype != torch.int8 or levels.shape not in {(1, 2**bits), (len(weight), 2**bits)}:
+        raise PtqxError(
+            f"{node.name}: weight_levels: expected int8 [1 or {len(weight)}, {2**bits}], "
+            f"got {levels.dtype} {list(levels.shape)}"
+        )
+    index = weight.flatten(1).long() + 2 ** (bits - 1)
+    return levels.expand(len(weight), -1).gather(1, index).reshape(weight.shape)
+
+
+def _levels(midrise: Tensor) -> Tensor:
+    """What the codes -2 to 1 stand for, int8 [1 or out, 4]."""
+    levels = torch.tensor([[-2, -1, 0, 1], [-3, -1, 1, 3]], dtype=torch.int8)
+    return levels[midrise.long()]
+
+
+def _column(parameter: Tensor, weight: Tensor) -> Tensor:
+    return parameter.reshape(-1, *[1] * (weight.dim() - 1))

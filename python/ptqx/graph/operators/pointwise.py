@@ -18,6 +18,7 @@ from .base import (
     in_float64,
     lowered_tail,
     operator,
+    operator_tail,
     real_activation,
     run_tail,
     spatial,
@@ -60,9 +61,8 @@ class _Binary(Operator):
         operands = [
             v for x, name in zip(inputs, node.inputs, strict=True) for v in (spatial(x), *scope.qparams(name))
         ]
-        tail = (node.attrs["activation"], node.attrs["activation_args"])
-        target = getattr(torch.ops.ptqx, node.op)
-        return target(*operands, *scope.qparams(node.name), node.output.qmin, node.output.qmax, *tail)
+        out = (*scope.qparams(node.name), node.output.qmin, node.output.qmax)
+        return getattr(torch.ops.ptqx, node.op)(*operands, *out, *operator_tail(node))
 
 
 @operator("add")

@@ -1,0 +1,77 @@
+"""export: programs of PyTorch's that run an integer network, in Python or from C++ without it."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import PtqxError, unknown_name
+from ..files import atomic_write
+from .capture import example_tensor
+from .engine import Engine
+from .integer import IntegerModel
+
+FORMATS = ("aot-inductor", "torch-export")
+
+
+@torch.no_grad()
+def export(
+    model: IntegerModel | Engine,
+    path: str | os.PathLike[str],
+    example_inputs: Any,
+    format: str = "aot-inductor",
+) -> None:
+    """Write a .pt2 file that runs `model` for any batch size, load it again and compare.
+
+    An `Engine` becomes one call of `torch.ops.ptqx.engine_run`, an `IntegerModel` one operator a layer.
+    Whoever loads the file needs the library of operators: `import ptqx`, or `libptqx_ops.so` in C++.
+
+    Args:
+        model: of `ptqx.compile`, `ptqx.convert` or `ptqx.load`.
+        path: the file.
+        example_inputs: a tensor of the shape it takes, or a tuple with one.
+        format: "aot-inductor" compiles to machine code, for `torch._inductor.aoti_load_package` or
+            `torch::inductor::AOTIModelPackageLoader`; needs a C++ compiler. "torch-export" is a graph, for
+            `torch.export.load`.
+
+    Raises:
+        PtqxError: no such model or format, an example that does not fit, or a file whose outputs differ.
+    """
+    if not isinstance(model, IntegerModel | Engine):
+        raise PtqxError(f"model: expected an integer model or an engine, got {type(model).__name__}")
+    if format not in FORMATS:
+        raise unknown_name("format", format, FORMATS)
+    example = example_tensor(example_inputs)
+    example = example if len(example) > 1 else torch.cat([example, example])  # 1 would be taken as a constant
+    expected = model(example)
+    with warnings.catch_warnings(), atomic_write(path) as partial:
+        warnings.simplefilter("ignore", FutureWarning)  # torch's own
+        program = torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+        got = _written(program, Path(partial), format)(example)
+        if not torch.equal(got, expected):
+            raise PtqxError(f"the exported program differs from the model; it is a defect of ptqx ({format})")
+
+
+def _written(program: torch.export.ExportedProgram, path: Path, format: str) -> Any:
+    """The program, loaded again from the file."""
+    if format == "torch-export":
+        torch.export.save(program, path)
+        return torch.export.load(path).module()
+    # The compiler wants a name that ends so.
+    package = path.with_name(path.name + ".pt2")
+    try:
+        torch._inductor.aoti_compile_and_package(program, package_path=str(package))
+        loaded: Any = torch._inductor.aoti_load_package(str(package))
+        os.replace(package, path)
+    finally:
+        package.unlink(missing_ok=True)
+
+    def run(x: Tensor) -> Tensor:
+        return loaded(x)
+
+    return run

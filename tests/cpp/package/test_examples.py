@@ -1,0 +1,201 @@
+"""examples/: image files in, the same numbers out as PyTorch computes from the same pixels."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import ptqx
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Image = pytest.importorskip("PIL.Image")
+CLASSES = tuple(f"kind {i}" for i in range(7))
+OPTIONS = ptqx.ImageOptions(mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3), classes=CLASSES)
+
+
+def run(*command: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+
+
+def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Smooth in part and noisy in part, as photographs are: uint8 [height, width, 3]."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = F.interpolate(torch.rand(1, 3, 5, 5, generator=generator), (height, width), mode="bicubic")
+    noise = torch.rand(1, 3, height, width, generator=generator) * 0.2
+    return ((coarse + noise).clamp(0, 1)[0] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+
+
+def expected_input(pixels: np.ndarray, options: ptqx.ImageOptions, size: int = 32) -> Tensor:
+    """By PyTorch: resize, crop, normalize."""
+    x = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]
+    target, (height, width) = options.resize or size, x.shape[2:]
+    shorter = min(height, width)
+    full = (height * target // shorter, width * target // shorter)
+    if full != (height, width):  # in float64: float32 places the taps of a wide image less exactly
+        x = F.interpolate(x.double(), full, mode="bilinear", antialias=True)
+    top, left = (round((extent - size) / 2) for extent in full)
+    x = x[:, :, top : top + size, left : left + size].float() / 255
+    column = (1, -1, 1, 1)
+    return (x - torch.tensor(options.mean).reshape(column)) / torch.tensor(options.std).reshape(column)
+
+
+@pytest.fixture
+def model(qmodel: ptqx.IntegerModel, tmp_path: Path) -> Path:
+    ptqx.save(qmodel, tmp_path / "model.ptqx", image=OPTIONS)
+    return tmp_path / "model.ptqx"
+
+
+def classified(examples: Path, model: Path, *arguments: object, shape: tuple[int, ...] = (-1, 3, 32, 32)):
+    """The program's text, the inputs it made and the logits it got."""
+    dumps = model.with_suffix(".in"), model.with_suffix(".out")
+    done = run(examples / "classify", model, *arguments, "--dump-input", dumps[0], "--dump-output", dumps[1])
+    assert done.returncode == 0, done.stderr
+    inputs, logits = (torch.from_numpy(np.fromfile(dump, dtype=np.float32)) for dump in dumps)
+    inputs = inputs.reshape(shape)
+    return done.stdout, inputs, logits.reshape(len(inputs), -1)
+
+
+def test_png_of_the_input_s_size_gives_the_very_pixels(
+    examples: Path, model: Path, qmodel: ptqx.IntegerModel, tmp_path: Path
+) -> None:
+    pictures = [picture(32, 32, seed) for seed in range(3)]
+    files = [tmp_path / f"{i}.png" for i in range(3)]
+    for pixels, file in zip(pictures, files, strict=True):
+        Image.fromarray(pixels).save(file)
+    text, inputs, logits = classified(examples, model, *files, "--threads", 2)
+    expected = torch.cat([expected_input(pixels, OPTIONS) for pixels in pictures])
+    assert torch.equal(inputs, expected)
+    assert torch.equal(logits, qmodel(expected))
+    blocks = text.split(str(tmp_path))[1:]
+    for block, row in zip(blocks, logits.double().softmax(1), strict=True):
+        lines = [line.split("%") for line in block.splitlines()[1:]]
+        best = row.topk(5)
+        assert [name.strip() for _, name in lines] == [CLASSES[i] for i in best.indices.tolist()]
+        for (percent, _), probability in zip(lines, best.values.tolist(), strict=True):
+            assert float(percent) == pytest.approx(100 * probability, abs=0.006)
+
+
+@pytest.mark.parametrize("size", [(48, 64), (211, 100), (20, 33), (31, 500)], ids=str)
+@pytest.mark.parametrize("resize", [0, 40])
+def test_other_sizes_are_resized_and_cropped_as_pytorch_does(
+    size: tuple[int, int], resize: int, examples: Path, model: Path, qmodel: ptqx.IntegerModel
+) -> None:
+    pixels, file = picture(*size), model.with_suffix(".png")
+    Image.fromarray(pixels).save(file)
+    _, inputs, logits = classified(examples, model, file, "--resize", resize)
+    options = ptqx.ImageOptions(OPTIONS.mean, OPTIONS.std, resize)
+    assert torch.allclose(inputs, expected_input(pixels, options), rtol=0, atol=1e-5)
+    assert torch.equal(logits, qmodel(inputs))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P"])
+@pytest.mark.parametrize("format", ["png", "jpeg"])
+def test_every_kind_of_pixel_is_read(
+    mode: str, format: str, examples: Path, model: Path, tmp_path: Path
+) -> None:
+    if format == "jpeg" and mode in ("RGBA", "P"):
+        pytest.skip(f"JPEG has no {mode}")
+    image = Image.fromarray(picture(32, 32)).convert(mode)
+    image.save(tmp_path / f"a.{format}", **({"quality": 95} if format == "jpeg" else {}))
+    pixels = np.asarray(Image.open(tmp_path / f"a.{format}").convert("RGB"))
+    _, inputs, _ = classified(examples, model, tmp_path / f"a.{format}")
+    # Decoders of JPEG may differ by a level or two.
+    atol = 0.0 if format == "png" else 2.01 / 255 / min(OPTIONS.std)
+    assert torch.allclose(inputs, expected_input(pixels, OPTIONS), rtol=0, atol=atol)
+
+
+def test_one_channel_is_luma_and_options_replace_what_the_file_lacks(examples: Path, tmp_path: Path) -> None:
+    net = ptqx.models.cnn(in_channels=1, num_classes=3).eval()
+    qmodel = ptqx.quantize(net, [torch.randn(4, 1, 32, 32)], "int8")
+    ptqx.save(qmodel, tmp_path / "m.ptqx")
+    pixels = picture(32, 32)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    done = run(examples / "classify", tmp_path / "m.ptqx", tmp_path / "a.png")
+    assert done.returncode == 2 and "needs --mean and --std of 1 channels" in done.stderr
+    arguments = (tmp_path / "a.png", "--mean", 0.5, "--std", 0.25)
+    text, inputs, logits = classified(examples, tmp_path / "m.ptqx", *arguments, shape=(-1, 1, 32, 32))
+    gray = np.asarray(Image.fromarray(pixels).convert("L"))[..., None]
+    assert torch.equal(inputs, expected_input(gray, ptqx.ImageOptions((0.5,), (0.25,))))
+    assert torch.equal(logits, qmodel(inputs)) and f"%  {int(logits.argmax())}" in text
+
+
+def _jpeg() -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(picture(64, 64)).save(stream, "jpeg")
+    return stream.getvalue()
+
+
+def _png() -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(picture(64, 64)).save(stream, "png")
+    return stream.getvalue()
+
+
+BAD_FILES = {
+    "empty": (lambda: b"", "neither a JPEG nor a PNG"),
+    "text": (lambda: b"hello", "neither a JPEG nor a PNG"),
+    "truncated JPEG": (lambda: _jpeg()[:900], "JPEG"),
+    "only a signature": (lambda: b"\xff\xd8\xff", "JPEG"),
+    "truncated PNG": (lambda: _png()[:900], ""),
+    "damaged PNG": (lambda: _png()[:200] + b"\0" * 50 + _png()[250:], ""),
+    "PNG that claims too much": (lambda: _png()[:16] + b"\0\x0f\xff\xff\0\x0f\xff\xff" + _png()[24:], ""),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_bad_image_is_one_line_that_names_it(name: str, examples: Path, model: Path, tmp_path: Path) -> None:
+    make, message = BAD_FILES[name]
+    (tmp_path / "bad.img").write_bytes(make())
+    done = run(examples / "classify", model, tmp_path / "bad.img")
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith(f"error: {tmp_path / 'bad.img'}: ") and message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none.ptqx", "a.png"], "none.ptqx"),
+        (["MODEL", "none.png"], "none.png: No such file"),
+        (["MODEL", "a.png", "--thread", "1"], "unknown option --thread"),
+        (["MODEL", "a.png", "--threads", "0"], "--threads: expected a whole number of 1 to 1024"),
+        (["MODEL", "a.png", "--threads"], "--threads needs a value"),
+        (["MODEL", "a.png", "--mean", "1,x,2"], '--mean: expected a number, got "x"'),
+        (["MODEL", "a.png", "--std", "1,0,1"], "std positive"),
+        (["MODEL", "a.png", "--resize", "20"], "can't be cropped"),
+        (["MODEL"], "usage: classify"),
+    ],
+)
+def test_mistake_ends_in_a_message_and_status_2(
+    arguments: list[str], message: str, examples: Path, model: Path, tmp_path: Path
+) -> None:
+    Image.fromarray(picture(32, 32)).save(tmp_path / "a.png")
+    words = [str(model) if word == "MODEL" else word for word in arguments]
+    command = [str(examples / "classify"), *words]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 2 and message in done.stderr
+
+
+def test_damaged_model_is_refused(examples: Path, model: Path, tmp_path: Path) -> None:
+    content = bytearray(model.read_bytes())
+    content[-1] ^= 1
+    model.write_bytes(content)
+    for command in ([examples / "classify", model, "a.png"], [examples / "throughput", model]):
+        done = run(*command)
+        assert done.returncode == 2 and "checksum" in done.stderr and "model.ptqx" in done.stderr
+
+
+def test_throughput_prints_rates_latencies_and_memory(examples: Path, model: Path) -> None:
+    done = run(examples / "throughput", model, "--batch", 3, "--threads", 2, "--seconds", 0.2)
+    assert done.returncode == 0, done.stderr
+    words = done.stdout.split()
+    assert words[:5] == ["batch", "3,", "threads", "2,", words[4]] and int(words[4]) >= 1
+    rate, median = float(words[words.index("throughput") + 1]), float(words[words.index("latency") + 1])
+    p99 = float(words[words.index("p90,") + 1])
+    assert rate > 0 and 0 < median <= p99
+    assert int(words[words.index("memory") + 1]) > 1000
