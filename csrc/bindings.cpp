@@ -4,7 +4,9 @@
 #include <pybind11/stl.h>
 #include <torch/csrc/utils/pybind.h>
 
+#include <array>
 #include <map>
+#include <span>
 #include <tuple>
 
 #include "ops/runtime.h"
@@ -44,12 +46,55 @@ std::vector<KernelTuple> kernels() {
   return rows;
 }
 
-std::string engine_describe(const at::Tensor& program) {
-  if (program.scalar_type() != at::kByte || program.dim() != 1 || !program.device().is_cpu()) {
-    throw std::invalid_argument("program must be a uint8 tensor of one dimension on the CPU");
+std::span<const uint8_t> bytes_of(const at::Tensor& program) {
+  if (program.scalar_type() != at::kByte || program.dim() != 1 || !program.device().is_cpu() ||
+      !program.is_contiguous()) {
+    throw std::invalid_argument("program must be a contiguous uint8 tensor of one dimension on the CPU");
   }
-  const at::Tensor bytes = program.contiguous();
-  return ptqx::ops::engine_describe({bytes.const_data_ptr<uint8_t>(), static_cast<size_t>(bytes.numel())});
+  return {program.const_data_ptr<uint8_t>(), static_cast<size_t>(program.numel())};
+}
+
+std::string engine_describe(const at::Tensor& program) {
+  return ptqx::ops::engine_describe(bytes_of(program));
+}
+
+std::map<std::string, size_t> engine_memory(const at::Tensor& program, int64_t batch, int threads) {
+  const ptqx::ops::EngineMemory memory = ptqx::ops::engine_memory(bytes_of(program), batch, threads);
+  return {{"packed", memory.packed}, {"arena", memory.arena}};
+}
+
+std::map<std::string, double> measure_machine(int threads, double seconds, int64_t buffer_bytes) {
+  const py::gil_scoped_release release;
+  const ptqx::engine::MachineRates rates = ptqx::ops::measure_machine(threads, seconds, buffer_bytes);
+  return {{"u8s8_macs", rates.u8s8_macs},
+          {"f32_macs", rates.f32_macs},
+          {"read_bytes", rates.read_bytes},
+          {"copy_bytes", rates.copy_bytes}};
+}
+
+using Pair = std::array<int64_t, 2>;
+using TimingTuple = std::tuple<std::string, double, double, double>;
+
+TimingTuple time_conv2d(const std::array<int64_t, 4>& input, int64_t out_channels, const Pair& kernel,
+                        const Pair& stride, const std::array<int64_t, 4>& padding, const Pair& dilation,
+                        int64_t groups, int threads, double seconds) {
+  const auto [n, channels, h, w] = input;
+  const py::gil_scoped_release release;
+  const ptqx::engine::Conv2dTiming timing = ptqx::ops::time_conv2d({.in_channels = channels,
+                                                                    .out_channels = out_channels,
+                                                                    .kernel_h = kernel[0],
+                                                                    .kernel_w = kernel[1],
+                                                                    .stride_h = stride[0],
+                                                                    .stride_w = stride[1],
+                                                                    .pad_top = padding[0],
+                                                                    .pad_left = padding[1],
+                                                                    .pad_bottom = padding[2],
+                                                                    .pad_right = padding[3],
+                                                                    .dilation_h = dilation[0],
+                                                                    .dilation_w = dilation[1],
+                                                                    .groups = groups},
+                                                                   n, h, w, threads, seconds);
+  return {timing.kernel, timing.seconds, timing.nominal_macs, timing.useful_macs};
 }
 
 }  // namespace
@@ -67,4 +112,15 @@ PYBIND11_MODULE(_C, m) {
   m.def(
       "engine_describe", &engine_describe, py::arg("program"),
       "One line a step of the .ptqx file whose bytes the uint8 tensor holds; ValueError if it is unusable.");
+  m.def("engine_memory", &engine_memory, py::arg("program"), py::arg("batch"), py::arg("threads"),
+        "Bytes that a run holds beside the file, its input and output: packed weights and plan; arena.");
+  m.def("measure_machine", &measure_machine, py::arg("threads"), py::arg("seconds"),
+        py::arg("buffer_bytes") = 0,
+        "The most that this machine does in a second, all threads together: multiply-accumulates on u8 and "
+        "s8 and in float32, bytes read from and copied in memory. `seconds` is for each of the four.");
+  m.def("time_conv2d", &time_conv2d, py::arg("input"), py::arg("out_channels"), py::arg("kernel"),
+        py::arg("stride"), py::arg("padding"), py::arg("dilation"), py::arg("groups"), py::arg("threads"),
+        py::arg("seconds"),
+        "(kernel, seconds, nominal MACs, useful MACs) of one layer alone on random (N, C, H, W) codes; "
+        "padding is top, left, bottom, right, and taps on it are nominal only.");
 }

@@ -3,6 +3,7 @@
 #include <stdexcept>
 
 #include "engine/engine.h"
+#include "kernels/ceiling.h"
 #include "kernels/conv_tail.h"
 #include "kernels/depthwise.h"
 #include "kernels/dispatch.h"
@@ -82,6 +83,9 @@ std::vector<KernelRow> kernel_rows() {
   add_rows(all, "unpack_int4", kernels::unpack_int4_rows());
   add_rows(all, "pack_int2", kernels::pack_int2_rows());
   add_rows(all, "unpack_int2", kernels::unpack_int2_rows());
+  add_rows(all, "u8s8_ceiling", kernels::u8s8_ceiling_rows());
+  add_rows(all, "f32_ceiling", kernels::f32_ceiling_rows());
+  add_rows(all, "stream_read", kernels::stream_read_rows());
   return all;
 }
 
@@ -91,6 +95,27 @@ std::string engine_describe(std::span<const uint8_t> program) {
   } catch (const engine::Error& error) {
     throw std::invalid_argument(error.what());
   }
+}
+
+EngineMemory engine_memory(std::span<const uint8_t> program, int64_t batch, int threads) {
+  if (batch < 0) throw std::invalid_argument("batch: expected at least 0, got " + std::to_string(batch));
+  if (threads < 1)
+    throw std::invalid_argument("threads: expected at least 1, got " + std::to_string(threads));
+  try {
+    const engine::Engine engine = engine::Engine::from_bytes(program);
+    return {engine.packed_bytes(), engine.arena_bytes(batch, threads)};
+  } catch (const engine::Error& error) {
+    throw std::invalid_argument(error.what());
+  }
+}
+
+engine::MachineRates measure_machine(int threads, double seconds, int64_t buffer_bytes) {
+  return engine::measure_machine(threads, seconds, buffer_bytes);
+}
+
+engine::Conv2dTiming time_conv2d(const engine::Conv2dShape& shape, int64_t n, int64_t h, int64_t w,
+                                 int threads, double seconds) {
+  return engine::time_conv2d(shape, n, h, w, threads, seconds);
 }
 
 }  // namespace ptqx::ops

@@ -7,6 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "engine/conv2d_trial.h"
+#include "engine/machine.h"
+
 #define PTQX_EXPORT __attribute__((visibility("default")))
 
 namespace ptqx::ops {
@@ -26,5 +29,17 @@ PTQX_EXPORT std::vector<KernelRow> kernel_rows();
 
 /// Engine::describe of a .ptqx file's bytes. Throws std::invalid_argument.
 PTQX_EXPORT std::string engine_describe(std::span<const uint8_t> program);
+
+/// Bytes that a run of a .ptqx file holds beside the file, its input and its output.
+struct EngineMemory {
+  size_t packed, arena;  // weights and plan; activations
+};
+/// Throws std::invalid_argument, also if batch < 0 or threads < 1.
+PTQX_EXPORT EngineMemory engine_memory(std::span<const uint8_t> program, int64_t batch, int threads);
+
+/// As engine::measure_machine and engine::time_conv2d.
+PTQX_EXPORT engine::MachineRates measure_machine(int threads, double seconds, int64_t buffer_bytes);
+PTQX_EXPORT engine::Conv2dTiming time_conv2d(const engine::Conv2dShape& shape, int64_t n, int64_t h,
+                                             int64_t w, int threads, double seconds);
 
 }  // namespace ptqx::ops

@@ -142,7 +142,7 @@ def float16(name: str, task: Task) -> Candidate:
     if name not in native_float_types():
         detail = f"no {name} arithmetic on this CPU: float32, rounded after every layer"
         return Candidate(rounded, None, "float", "simulated", file, detail=detail)
-    native = _InType(task.model, dtype)
+    native = InType(task.model, dtype)
     timed, detail = compiled(native, task.example)
     return Candidate(native, timed, "float", "float", file, detail=detail)
 
@@ -232,7 +232,7 @@ def compiled(model: nn.Module, example: Tensor) -> tuple[nn.Module, str]:
     return compiled_model, "torch.compile, frozen"
 
 
-class _InType(nn.Module):
+class InType(nn.Module):
     """A copy of a model that computes in another floating type; float32 in and out."""
 
     def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
