@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +30,7 @@ def float_memory(model: nn.Module, run: Callable[[], Any]) -> Memory:
 @torch.no_grad()
 def peak_allocation(run: Callable[[], Any]) -> int:
     """The most bytes that one call holds at a time, of those that it allocates."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's greetings are no output of ours
     run()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         result = run()

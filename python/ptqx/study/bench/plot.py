@@ -53,7 +53,7 @@ def speed_bars(report: BenchReport) -> Figure:
     for row in report.rows:
         panels.setdefault((row["model"], row["batch"], row["threads"]), []).append(row)
     names = list(dict.fromkeys(row["engine"] for row in report.rows))
-    columns = min(PANELS_A_LINE, len(panels))
+    columns = min(PANELS_A_LINE, len({row["batch"] for row in report.rows}))
     lines = -(-len(panels) // columns)
     size = (0.8 + 4.2 * columns, 0.8 + (0.7 + 0.26 * len(names)) * lines)
     figure = Figure(figsize=size, layout="constrained")
@@ -70,6 +70,8 @@ def speed_bars(report: BenchReport) -> Figure:
 
 
 def _draw(axes: Axes, rows: list[Row], names: list[str]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     speeds = [row["images_per_second"] for row in rows]
     low = [s - 1e3 * r["batch"] / r["upper_quartile_ms"] for s, r in zip(speeds, rows, strict=True)]
     high = [1e3 * r["batch"] / r["lower_quartile_ms"] - s for s, r in zip(speeds, rows, strict=True)]
@@ -89,6 +91,8 @@ def _draw(axes: Axes, rows: list[Row], names: list[str]) -> None:
             label, (speed + more, line), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8
         )
     axes.set_xlim(0, 1.4 * max(speeds))
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)

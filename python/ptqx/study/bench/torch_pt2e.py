@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..formats import frozen
 from .registry import Load, Network, Session, register_engine
 
 
@@ -26,7 +26,7 @@ def torch_pt2e(network: Network) -> Load:
         for images in network.calibration:
             repeats = -(-len(batch) // len(images))
             prepared(images.repeat(repeats, 1, 1, 1)[: len(batch)])
-        module: Any = torch.compile(convert_pt2e(prepared), dynamic=False, options={"freezing": True})
+        module = frozen(convert_pt2e(prepared), batch)
         return Session(lambda: module(batch), "torch.compile, frozen")
 
     return load
