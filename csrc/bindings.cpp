@@ -4,7 +4,6 @@
 #include <pybind11/stl.h>
 #include <torch/csrc/utils/pybind.h>
 
-#include <array>
 #include <map>
 #include <span>
 #include <tuple>
@@ -72,29 +71,16 @@ std::map<std::string, double> measure_machine(int threads, double seconds, int64
           {"copy_bytes", rates.copy_bytes}};
 }
 
-using Pair = std::array<int64_t, 2>;
-using TimingTuple = std::tuple<std::string, double, double, double>;
+using StepTuple = std::tuple<std::string, std::string, std::string, int64_t, int64_t, double>;
 
-TimingTuple time_conv2d(const std::array<int64_t, 4>& input, int64_t out_channels, const Pair& kernel,
-                        const Pair& stride, const std::array<int64_t, 4>& padding, const Pair& dilation,
-                        int64_t groups, int threads, double seconds) {
-  const auto [n, channels, h, w] = input;
+std::vector<StepTuple> engine_profile(const at::Tensor& program, int64_t batch, int rounds) {
+  const std::span<const uint8_t> bytes = bytes_of(program);
   const py::gil_scoped_release release;
-  const ptqx::engine::Conv2dTiming timing = ptqx::ops::time_conv2d({.in_channels = channels,
-                                                                    .out_channels = out_channels,
-                                                                    .kernel_h = kernel[0],
-                                                                    .kernel_w = kernel[1],
-                                                                    .stride_h = stride[0],
-                                                                    .stride_w = stride[1],
-                                                                    .pad_top = padding[0],
-                                                                    .pad_left = padding[1],
-                                                                    .pad_bottom = padding[2],
-                                                                    .pad_right = padding[3],
-                                                                    .dilation_h = dilation[0],
-                                                                    .dilation_w = dilation[1],
-                                                                    .groups = groups},
-                                                                   n, h, w, threads, seconds);
-  return {timing.kernel, timing.seconds, timing.nominal_macs, timing.useful_macs};
+  std::vector<StepTuple> steps;
+  for (const ptqx::engine::StepProfile& step : ptqx::ops::engine_profile(bytes, batch, rounds)) {
+    steps.emplace_back(step.name, step.op, step.kernel, step.macs, step.useful_macs, step.seconds);
+  }
+  return steps;
 }
 
 }  // namespace
@@ -118,9 +104,7 @@ PYBIND11_MODULE(_C, m) {
         py::arg("buffer_bytes") = 0,
         "The most that this machine does in a second, all threads together: multiply-accumulates on u8 and "
         "s8 and in float32, bytes read from and copied in memory. `seconds` is for each of the four.");
-  m.def("time_conv2d", &time_conv2d, py::arg("input"), py::arg("out_channels"), py::arg("kernel"),
-        py::arg("stride"), py::arg("padding"), py::arg("dilation"), py::arg("groups"), py::arg("threads"),
-        py::arg("seconds"),
-        "(kernel, seconds, nominal MACs, useful MACs) of one layer alone on random (N, C, H, W) codes; "
-        "padding is top, left, bottom, right, and taps on it are nominal only.");
+  m.def("engine_profile", &engine_profile, py::arg("program"), py::arg("batch"), py::arg("rounds"),
+        "(name, operation, kernel, MACs a sample, those of them without padding, seconds a batch) of each "
+        "step of a .ptqx file, run on one thread on random samples; seconds are the median of the rounds.");
 }

@@ -1,5 +1,6 @@
 #include "ops/runtime.h"
 
+#include <random>
 #include <stdexcept>
 
 #include "engine/engine.h"
@@ -109,13 +110,24 @@ EngineMemory engine_memory(std::span<const uint8_t> program, int64_t batch, int 
   }
 }
 
-engine::MachineRates measure_machine(int threads, double seconds, int64_t buffer_bytes) {
-  return engine::measure_machine(threads, seconds, buffer_bytes);
+std::vector<engine::StepProfile> engine_profile(std::span<const uint8_t> program, int64_t batch, int rounds) {
+  if (batch < 1) throw std::invalid_argument("batch: expected at least 1, got " + std::to_string(batch));
+  if (rounds < 1) throw std::invalid_argument("rounds: expected at least 1, got " + std::to_string(rounds));
+  try {
+    const engine::Engine engine = engine::Engine::from_bytes(program);
+    std::mt19937 random(1);
+    std::normal_distribution<float> normal;
+    std::vector<float> input(static_cast<size_t>(batch * engine.input_size()));
+    for (float& value : input) value = normal(random);
+    std::vector<float> output(static_cast<size_t>(batch * engine.output_size()));
+    return engine.profile(input.data(), batch, output.data(), rounds);
+  } catch (const engine::Error& error) {
+    throw std::invalid_argument(error.what());
+  }
 }
 
-engine::Conv2dTiming time_conv2d(const engine::Conv2dShape& shape, int64_t n, int64_t h, int64_t w,
-                                 int threads, double seconds) {
-  return engine::time_conv2d(shape, n, h, w, threads, seconds);
+engine::MachineRates measure_machine(int threads, double seconds, int64_t buffer_bytes) {
+  return engine::measure_machine(threads, seconds, buffer_bytes);
 }
 
 }  // namespace ptqx::ops

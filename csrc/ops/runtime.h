@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/conv2d_trial.h"
+#include "engine/engine.h"
 #include "engine/machine.h"
 
 #define PTQX_EXPORT __attribute__((visibility("default")))
@@ -37,9 +37,11 @@ struct EngineMemory {
 /// Throws std::invalid_argument, also if batch < 0 or threads < 1.
 PTQX_EXPORT EngineMemory engine_memory(std::span<const uint8_t> program, int64_t batch, int threads);
 
-/// As engine::measure_machine and engine::time_conv2d.
+/// Engine::profile of a .ptqx file's bytes on `batch` random samples. Throws std::invalid_argument.
+PTQX_EXPORT std::vector<engine::StepProfile> engine_profile(std::span<const uint8_t> program, int64_t batch,
+                                                            int rounds);
+
+/// As engine::measure_machine.
 PTQX_EXPORT engine::MachineRates measure_machine(int threads, double seconds, int64_t buffer_bytes);
-PTQX_EXPORT engine::Conv2dTiming time_conv2d(const engine::Conv2dShape& shape, int64_t n, int64_t h,
-                                             int64_t w, int threads, double seconds);
 
 }  // namespace ptqx::ops

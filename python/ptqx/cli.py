@@ -287,7 +287,9 @@ def bench(
         str | None, typer.Option(help="Separated by commas: ptqx, openvino, torch-fp32, ... [default: all].")
     ] = None,
     rounds: Annotated[int, typer.Option(min=2, help="Times that every engine has its turn.")] = 7,
-    layers: Annotated[bool, typer.Option("--layers", help="Also time each layer of ptqx alone.")] = False,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Also time each step of ptqx's engine, on one thread.")
+    ] = False,
     json_file: Json = None,
     markdown: Annotated[Path | None, typer.Option(help="Write the tables here.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the speeds: .png, .svg or .pdf.")] = None,

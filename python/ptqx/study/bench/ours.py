@@ -19,8 +19,14 @@ def quantized(network: Network, recipe: str) -> graph.IntegerModel:
     return graph.quantize(network.model, network.calibration, recipe)
 
 
+@functools.lru_cache(maxsize=4)
+def compiled(network: Network, recipe: str) -> graph.Engine:
+    """The network as one operator, made once."""
+    return graph.compile(quantized(network, recipe), network.calibration[0][:1])
+
+
 def _engine(network: Network, recipe: str) -> Load:
-    module = graph.compile(quantized(network, recipe), network.calibration[0][:1])
+    module = compiled(network, recipe)
 
     def load(batch: Tensor, threads: int) -> Session:
         return Session(

@@ -53,20 +53,20 @@ HEADER = (
 )
 MEMORY_HEADER = ("model", "batch", "threads", "engine", "file", "weights", "activations", "total", "of fp32")
 CEILING_HEADER = ("threads", "u8 x s8 GMAC/s", "fp32 GMAC/s", "read GB/s", "copy GB/s")
-LAYER_HEADER = (
+STEP_HEADER = (
     "model",
     "batch",
-    "threads",
-    "layer",
-    "shape",
+    "step",
+    "operation",
     "kernel",
     "us",
+    "time %",
     "useful GMAC/s",
     "of ceiling",
     "nominal GMAC/s",
     "nominal of ceiling",
 )
-TEXT_COLUMNS = {"model", "engine", "set-up", "layer", "shape", "kernel"}
+TEXT_COLUMNS = {"model", "engine", "set-up", "step", "operation", "kernel"}
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class BenchReport:
         ceilings: for each number of threads, what the machine does at most in a second: `u8s8_macs`,
             `f32_macs`, `read_bytes`, `copy_bytes`.
         memory: bytes a run holds, for the engines that can tell.
-        layers: ptqx's layers on their own, if asked for.
+        steps: of ptqx's engine on one thread, if asked for.
         skipped: engines that did not run, and why.
         machine, info: what it was measured on, and how.
     """
@@ -88,7 +88,7 @@ class BenchReport:
     ceilings: list[dict[str, Any]]
     rows: list[Row] = field(default_factory=list)
     memory: list[dict[str, Any]] = field(default_factory=list)
-    layers: list[dict[str, Any]] = field(default_factory=list)
+    steps: list[dict[str, Any]] = field(default_factory=list)
     skipped: list[dict[str, Any]] = field(default_factory=list)
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
@@ -102,8 +102,8 @@ class BenchReport:
             parts.append(_table(HEADER, map(_cells, self.rows)))
         if self.memory:
             parts.append(_table(MEMORY_HEADER, (self._memory_cells(entry) for entry in self.memory)))
-        if self.layers:
-            parts.append(_table(LAYER_HEADER, map(_layer_cells, self.layers)))
+        if self.steps:
+            parts.append(_table(STEP_HEADER, map(_step_cells, self.steps)))
         parts += [f"{_place(entry)}: {entry['engine']} skipped: {entry['reason']}" for entry in self.skipped]
         return "\n\n".join(parts)
 
@@ -163,19 +163,26 @@ def _ceiling_cells(entry: dict[str, Any]) -> list[str]:
     return [str(entry["threads"]), *(f"{rate:.1f}" for rate in rates)]
 
 
-def _layer_cells(entry: dict[str, Any]) -> list[str]:
+def _step_cells(entry: dict[str, Any]) -> list[str]:
+    rates = ["-"] * 4
+    if entry["nominal_macs"] is not None:
+        rates = [
+            text
+            for kind in ("useful", "nominal")
+            for text in (
+                f"{entry[f'{kind}_macs'] / entry['seconds'] / 1e9:.1f}",
+                f"{100 * entry[f'{kind}_share']:.0f} %",
+            )
+        ]
     return [
         entry["model"],
         str(entry["batch"]),
-        str(entry["threads"]),
-        entry["layer"],
-        entry["shape"],
+        entry["step"],
+        entry["operation"],
         entry["kernel"],
         f"{1e6 * entry['seconds']:.1f}",
-        f"{entry['useful_macs'] / entry['seconds'] / 1e9:.1f}",
-        f"{100 * entry['useful_share']:.0f} %",
-        f"{entry['nominal_macs'] / entry['seconds'] / 1e9:.1f}",
-        f"{100 * entry['nominal_share']:.0f} %",
+        f"{100 * entry['time_share']:.1f}",
+        *rates,
     ]
 
 

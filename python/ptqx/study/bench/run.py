@@ -17,7 +17,7 @@ from ...errors import PtqxError
 from .. import machine
 from ..statistics import sqnr_db
 from ..timing import Latency, interleaved, thread_count
-from .layers import layer_rates
+from .layers import step_rates
 from .networks import load_network
 from .registry import ENGINES, Engine, Load, Network, Session, Unavailable, engine, engine_names
 from .report import BenchReport, Row
@@ -48,7 +48,7 @@ def bench(
         batch_sizes: images given at a time.
         threads: numbers of threads; by default one, and as many as torch uses.
         engines: of `engine_names`; all by default.
-        layers: also time each convolution and linear layer of ptqx alone.
+        layers: also time each step of the engine, on one thread.
 
     Raises:
         PtqxError: an unknown model or engine, or a number below 1.
@@ -82,8 +82,8 @@ def bench(
             for batch_size, count in combinations:
                 _measure(network, prepared, batch_size, count, rounds, report, bar)
             if layers:
-                for batch_size, count in combinations:
-                    report.layers.extend(layer_rates(network, batch_size, count))
+                for batch_size in batch_sizes:
+                    report.steps.extend(step_rates(network, batch_size))
     return report
 
 
