@@ -5,6 +5,7 @@
 #include <torch/csrc/utils/pybind.h>
 
 #include <map>
+#include <span>
 #include <tuple>
 
 #include "ops/runtime.h"
@@ -44,12 +45,42 @@ std::vector<KernelTuple> kernels() {
   return rows;
 }
 
-std::string engine_describe(const at::Tensor& program) {
-  if (program.scalar_type() != at::kByte || program.dim() != 1 || !program.device().is_cpu()) {
-    throw std::invalid_argument("program must be a uint8 tensor of one dimension on the CPU");
+std::span<const uint8_t> bytes_of(const at::Tensor& program) {
+  if (program.scalar_type() != at::kByte || program.dim() != 1 || !program.device().is_cpu() ||
+      !program.is_contiguous()) {
+    throw std::invalid_argument("program must be a contiguous uint8 tensor of one dimension on the CPU");
   }
-  const at::Tensor bytes = program.contiguous();
-  return ptqx::ops::engine_describe({bytes.const_data_ptr<uint8_t>(), static_cast<size_t>(bytes.numel())});
+  return {program.const_data_ptr<uint8_t>(), static_cast<size_t>(program.numel())};
+}
+
+std::string engine_describe(const at::Tensor& program) {
+  return ptqx::ops::engine_describe(bytes_of(program));
+}
+
+std::map<std::string, size_t> engine_memory(const at::Tensor& program, int64_t batch, int threads) {
+  const ptqx::ops::EngineMemory memory = ptqx::ops::engine_memory(bytes_of(program), batch, threads);
+  return {{"packed", memory.packed}, {"arena", memory.arena}};
+}
+
+std::map<std::string, double> measure_machine(int threads, double seconds, int64_t buffer_bytes) {
+  const py::gil_scoped_release release;
+  const ptqx::engine::MachineRates rates = ptqx::ops::measure_machine(threads, seconds, buffer_bytes);
+  return {{"u8s8_macs", rates.u8s8_macs},
+          {"f32_macs", rates.f32_macs},
+          {"read_bytes", rates.read_bytes},
+          {"copy_bytes", rates.copy_bytes}};
+}
+
+using StepTuple = std::tuple<std::string, std::string, std::string, int64_t, int64_t, double>;
+
+std::vector<StepTuple> engine_profile(const at::Tensor& program, int64_t batch, int rounds) {
+  const std::span<const uint8_t> bytes = bytes_of(program);
+  const py::gil_scoped_release release;
+  std::vector<StepTuple> steps;
+  for (const ptqx::engine::StepProfile& step : ptqx::ops::engine_profile(bytes, batch, rounds)) {
+    steps.emplace_back(step.name, step.op, step.kernel, step.macs, step.useful_macs, step.seconds);
+  }
+  return steps;
 }
 
 }  // namespace
@@ -67,4 +98,13 @@ PYBIND11_MODULE(_C, m) {
   m.def(
       "engine_describe", &engine_describe, py::arg("program"),
       "One line a step of the .ptqx file whose bytes the uint8 tensor holds; ValueError if it is unusable.");
+  m.def("engine_memory", &engine_memory, py::arg("program"), py::arg("batch"), py::arg("threads"),
+        "Bytes that a run holds beside the file, its input and output: packed weights and plan; arena.");
+  m.def("measure_machine", &measure_machine, py::arg("threads"), py::arg("seconds"),
+        py::arg("buffer_bytes") = 0,
+        "The most that this machine does in a second, all threads together: multiply-accumulates on u8 and "
+        "s8 and in float32, bytes read from and copied in memory. `seconds` is for each of the four.");
+  m.def("engine_profile", &engine_profile, py::arg("program"), py::arg("batch"), py::arg("rounds"),
+        "(name, operation, kernel, MACs a sample, those of them without padding, seconds a batch) of each "
+        "step of a .ptqx file, run on one thread on random samples; seconds are the median of the rounds.");
 }

@@ -1,8 +1,10 @@
 #include "ops/runtime.h"
 
+#include <random>
 #include <stdexcept>
 
 #include "engine/engine.h"
+#include "kernels/ceiling.h"
 #include "kernels/conv_tail.h"
 #include "kernels/depthwise.h"
 #include "kernels/dispatch.h"
@@ -82,6 +84,9 @@ std::vector<KernelRow> kernel_rows() {
   add_rows(all, "unpack_int4", kernels::unpack_int4_rows());
   add_rows(all, "pack_int2", kernels::pack_int2_rows());
   add_rows(all, "unpack_int2", kernels::unpack_int2_rows());
+  add_rows(all, "u8s8_ceiling", kernels::u8s8_ceiling_rows());
+  add_rows(all, "f32_ceiling", kernels::f32_ceiling_rows());
+  add_rows(all, "stream_read", kernels::stream_read_rows());
   return all;
 }
 
@@ -91,6 +96,38 @@ std::string engine_describe(std::span<const uint8_t> program) {
   } catch (const engine::Error& error) {
     throw std::invalid_argument(error.what());
   }
+}
+
+EngineMemory engine_memory(std::span<const uint8_t> program, int64_t batch, int threads) {
+  if (batch < 0) throw std::invalid_argument("batch: expected at least 0, got " + std::to_string(batch));
+  if (threads < 1)
+    throw std::invalid_argument("threads: expected at least 1, got " + std::to_string(threads));
+  try {
+    const engine::Engine engine = engine::Engine::from_bytes(program);
+    return {engine.packed_bytes(), engine.arena_bytes(batch, threads)};
+  } catch (const engine::Error& error) {
+    throw std::invalid_argument(error.what());
+  }
+}
+
+std::vector<engine::StepProfile> engine_profile(std::span<const uint8_t> program, int64_t batch, int rounds) {
+  if (batch < 1) throw std::invalid_argument("batch: expected at least 1, got " + std::to_string(batch));
+  if (rounds < 1) throw std::invalid_argument("rounds: expected at least 1, got " + std::to_string(rounds));
+  try {
+    const engine::Engine engine = engine::Engine::from_bytes(program);
+    std::mt19937 random(1);
+    std::normal_distribution<float> normal;
+    std::vector<float> input(static_cast<size_t>(batch * engine.input_size()));
+    for (float& value : input) value = normal(random);
+    std::vector<float> output(static_cast<size_t>(batch * engine.output_size()));
+    return engine.profile(input.data(), batch, output.data(), rounds);
+  } catch (const engine::Error& error) {
+    throw std::invalid_argument(error.what());
+  }
+}
+
+engine::MachineRates measure_machine(int threads, double seconds, int64_t buffer_bytes) {
+  return engine::measure_machine(threads, seconds, buffer_bytes);
 }
 
 }  // namespace ptqx::ops

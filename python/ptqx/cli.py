@@ -1,4 +1,4 @@
-"""The command line: demo, train, quantize, qat, export, explain, compare, scalings, report, info.
+"""The command line: demo, train, quantize, qat, export, explain, compare, scalings, bench, report, info.
 
 Commands import what they need when they run, so that help and errors come at once.
 """
@@ -263,7 +263,7 @@ def compare(
     from .study.formats import maker
     from .train import TrainConfig
 
-    names = [name.strip() for name in formats.split(",") if name.strip()]
+    names = _names(formats)
     for name in names:
         maker(name)
     work = _workload(model, dataset, weights, data_root, download, model_option)
@@ -304,15 +304,58 @@ def scalings(
     from .files import write_text
     from .study import scalings as run_scalings
 
-    try:
-        widths = [int(width) for width in bits.split(",")]
-    except ValueError:
-        raise PtqxError(f"--bits must be whole numbers separated by commas, got {bits!r}") from None
+    widths = _numbers("--bits", bits)
     work = _workload(model, dataset, weights, data_root, download, model_option)
     table = run_scalings(work.model, work.test, bits=widths, seed=seed)
     typer.echo(table.to_markdown())
     if json_file is not None:
         write_text(json_file, json.dumps(table.to_dicts(), indent=2) + "\n")
+
+
+@app.command()
+@guarded
+def bench(
+    models: Annotated[
+        str, typer.Option(help="Separated by commas; ptqx's own see 32x32 images, torchvision's 224x224.")
+    ] = "vgg11_bn,resnet20",
+    batch: Annotated[str, typer.Option(help="Images at a time, separated by commas.")] = "1,64",
+    threads: Annotated[
+        str | None, typer.Option(help="Separated by commas [default: 1 and torch's choice].")
+    ] = None,
+    engines: Annotated[
+        str | None, typer.Option(help="Separated by commas: ptqx, openvino, torch-fp32, ... [default: all].")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=2, help="Times that every engine has its turn.")] = 7,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Also time each step of ptqx's engine, on one thread.")
+    ] = False,
+    json_file: Json = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write the tables here.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the speeds: .png, .svg or .pdf.")] = None,
+) -> None:
+    """Time CNNs against OpenVINO, ONNX Runtime and PyTorch in one process, and what the machine can do."""
+    from .files import write_text
+    from .study.bench import bench as run_bench
+    from .study.bench.plot import check_plot_name
+
+    if plot is not None:
+        check_plot_name(plot)
+    result = run_bench(
+        _names(models),
+        _numbers("--batch", batch),
+        None if threads is None else _numbers("--threads", threads),
+        None if engines is None else _names(engines),
+        rounds=rounds,
+        layers=layers,
+    )
+    text = result.to_markdown()
+    typer.echo(text)
+    if json_file is not None:
+        result.to_json(json_file)
+    if markdown is not None:
+        write_text(markdown, text + "\n")
+    if plot is not None:
+        result.to_plot(plot)
 
 
 @app.command()
@@ -354,6 +397,17 @@ def _workload(
         download=download,
         options=_parsed_options(model_option or []),
     )
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise PtqxError(f"{option} must be whole numbers separated by commas, got {text!r}") from None
 
 
 def _parsed_options(pairs: list[str]) -> dict[str, Any]:

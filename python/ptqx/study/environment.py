@@ -18,6 +18,10 @@ OPTIONAL = {
     "pandas": ("study", "tables in notebooks"),
     "tensorboard": ("study", "training logs for TensorBoard"),
     "onnx": ("onnx", "ONNX files"),
+    "openvino": ("peers", "OpenVINO in ptqx bench"),
+    "nncf": ("peers", "int8 in OpenVINO in ptqx bench"),
+    "onnxruntime": ("peers", "ONNX Runtime in ptqx bench"),
+    "torchao": ("peers", "PyTorch's PT2E quantization in ptqx bench"),
 }
 DISTRIBUTIONS = {"sklearn": "scikit-learn"}
 

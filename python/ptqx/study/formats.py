@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._inductor import config as inductor_config
 
 from .. import graph
 from ..data import ImageDataset
@@ -142,7 +143,7 @@ def float16(name: str, task: Task) -> Candidate:
     if name not in native_float_types():
         detail = f"no {name} arithmetic on this CPU: float32, rounded after every layer"
         return Candidate(rounded, None, "float", "simulated", file, detail=detail)
-    native = _InType(task.model, dtype)
+    native = InType(task.model, dtype)
     timed, detail = compiled(native, task.example)
     return Candidate(native, timed, "float", "float", file, detail=detail)
 
@@ -219,20 +220,28 @@ def widths(chosen: Recipe) -> str:
 
 
 def compiled(model: nn.Module, example: Tensor) -> tuple[nn.Module, str]:
-    """torch.compile'd for the example's shape, with weights frozen as for inference; the model itself, and
-    why, where that fails: without a C++ compiler, for one.
-    """
-    compiled_model: Any = torch.compile(model, dynamic=False, options={"freezing": True})
+    """`frozen`, or the model itself, and why, where that fails: without a C++ compiler, for one."""
     try:
-        with torch.no_grad():
-            compiled_model(example)
+        return frozen(model, example), "torch.compile, frozen"
     except Exception as error:  # the compiler's errors have no common type
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         return model, f"eager: torch.compile failed ({reason[:120]})"
-    return compiled_model, "torch.compile, frozen"
 
 
-class _InType(nn.Module):
+def frozen(model: nn.Module, example: Tensor) -> nn.Module:
+    """torch.compile'd for the example's shape, with weights frozen as for inference.
+
+    Raises:
+        Exception: whatever the compiler raises.
+    """
+    compiled_model: Any = torch.compile(model, dynamic=False)
+    # Not `options={"freezing": True}`: that comes after weights have become inputs, and freezes none.
+    with inductor_config.patch(freezing=True), torch.no_grad():
+        compiled_model(example)
+    return compiled_model
+
+
+class InType(nn.Module):
     """A copy of a model that computes in another floating type; float32 in and out."""
 
     def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:

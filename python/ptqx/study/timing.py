@@ -12,7 +12,7 @@ import torch
 
 from ..errors import PtqxError
 
-MIN_SAMPLE_SECONDS = 0.01  # shorter calls are repeated inside a sample: the clock's own noise stays small
+MIN_SAMPLE_SECONDS = 0.01  # shorter calls are repeated: the clock's own noise stays small
 MIN_ROUNDS = 7
 
 
@@ -30,28 +30,43 @@ def interleaved(
     calls: Mapping[str, Callable[[], object]],
     *,
     seconds: float = 3.0,
+    rounds: int | None = None,
+    sample_seconds: float = MIN_SAMPLE_SECONDS,
+    settle_seconds: float = 0.0,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Latency]:
-    """Time every call in rounds (a, b, c, a, b, c, ...) for about `seconds` each, at least 7 rounds.
+    """Time every call in rounds (a, b, c, a, b, c, ...).
 
-    Each is called twice before, to warm up. In a round a call is repeated until 10 ms have passed, and its
+    Each is called twice before, to warm up. In a round a call is repeated for about `sample_seconds`, and its
     time divided by the repetitions. Every other round goes backwards, so that no call always follows the same
     neighbour.
+
+    Args:
+        seconds: time for each call, if `rounds` does not say how many; there are at least 7 rounds.
+        rounds: at least 2.
+        sample_seconds: of one call in one round.
+        settle_seconds: in each round a call first runs so long without being timed: threads of the call
+            before it that still wait for work go to sleep, and its own wake up.
     """
-    if not seconds > 0:
-        raise PtqxError(f"seconds must be positive, got {seconds}")
+    for name, value in (("seconds", seconds), ("sample_seconds", sample_seconds)):
+        if not value > 0:
+            raise PtqxError(f"{name} must be positive, got {value}")
+    if rounds is not None and rounds < 2:
+        raise PtqxError(f"rounds must be at least 2, got {rounds}")
     repeats: dict[str, int] = {}
     round_seconds = 0.0
     for name, call in calls.items():
         call()
         once = _elapsed(call, 1, clock)
-        repeats[name] = max(1, round(MIN_SAMPLE_SECONDS / max(once, 1e-9)))
-        round_seconds += once * repeats[name]
-    rounds = max(MIN_ROUNDS, int(seconds * len(calls) / max(round_seconds, MIN_SAMPLE_SECONDS)))
+        repeats[name] = max(1, round(sample_seconds / max(once, 1e-9)))
+        round_seconds += settle_seconds + once * repeats[name]
+    if rounds is None:
+        rounds = max(MIN_ROUNDS, int(seconds * len(calls) / max(round_seconds, sample_seconds)))
     samples: dict[str, list[float]] = {name: [] for name in calls}
     order = list(calls)
     for _ in range(rounds):
         for name in order:
+            _settle(calls[name], settle_seconds, clock)
             samples[name].append(1e3 * _elapsed(calls[name], repeats[name], clock) / repeats[name])
         order.reverse()
     return {name: _summary(times) for name, times in samples.items()}
@@ -75,6 +90,12 @@ def _elapsed(call: Callable[[], object], repeats: int, clock: Callable[[], float
     for _ in range(repeats):
         call()
     return clock() - began
+
+
+def _settle(call: Callable[[], object], seconds: float, clock: Callable[[], float]) -> None:
+    began = clock()
+    while clock() - began < seconds:
+        call()
 
 
 def _summary(times: list[float]) -> Latency:

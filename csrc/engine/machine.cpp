@@ -1,0 +1,116 @@
+#include "engine/machine.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <barrier>
+#include <chrono>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "kernels/ceiling.h"
+
+namespace ptqx::engine {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr int kRuns = 5;  // the best one counts
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// Does a piece of work and returns how much it was.
+using Work = std::function<double()>;
+
+/// Work per second of all threads together; `prepare(thread)` is called on the thread that works.
+template <class Prepare>
+double rate(int threads, double seconds, const Prepare& prepare) {
+  std::vector<double> rates(static_cast<size_t>(threads) * kRuns);
+  std::barrier start(threads);
+  const auto worker = [&](int thread) {
+    const Work work = prepare();
+    work();
+    for (int run = 0; run < kRuns; ++run) {
+      start.arrive_and_wait();
+      const Clock::time_point began = Clock::now();
+      double done = 0;
+      double elapsed = 0;
+      do {
+        done += work();
+        elapsed = seconds_since(began);
+      } while (elapsed < seconds / kRuns);
+      rates[static_cast<size_t>(run * threads + thread)] = done / elapsed;
+    }
+  };
+  {
+    std::vector<std::jthread> others;
+    for (int thread = 1; thread < threads; ++thread) others.emplace_back(worker, thread);
+    worker(0);
+  }
+  double best = 0;
+  for (size_t run = 0; run < kRuns; ++run) {
+    double sum = 0;
+    for (size_t thread = 0; thread < static_cast<size_t>(threads); ++thread) {
+      sum += rates[run * static_cast<size_t>(threads) + thread];
+    }
+    best = std::max(best, sum);
+  }
+  return best;
+}
+
+using Words = std::vector<uint64_t>;
+constexpr int64_t kWordBytes = sizeof(uint64_t);
+
+}  // namespace
+
+int64_t last_level_cache_bytes() {
+  constexpr int64_t kUnknown = int64_t{32} << 20;
+#ifdef _SC_LEVEL3_CACHE_SIZE
+  const int64_t size = sysconf(_SC_LEVEL3_CACHE_SIZE);
+  return size > 0 ? size : kUnknown;
+#else
+  return kUnknown;
+#endif
+}
+
+MachineRates measure_machine(int threads, double seconds, int64_t buffer_bytes) {
+  if (threads < 1)
+    throw std::invalid_argument("threads: expected at least 1, got " + std::to_string(threads));
+  if (!(seconds > 0))
+    throw std::invalid_argument("seconds: expected a positive time, got " + std::to_string(seconds));
+  if (buffer_bytes < 0) {
+    throw std::invalid_argument("buffer_bytes: expected at least 0, got " + std::to_string(buffer_bytes));
+  }
+  const int64_t total = buffer_bytes > 0 ? buffer_bytes : 4 * last_level_cache_bytes();
+  const auto words = static_cast<size_t>(std::max<int64_t>(total / threads / kWordBytes, 1));
+  const auto bytes = static_cast<double>(words * kWordBytes);
+
+  const auto macs = [](kernels::CeilingFn* ceiling) {
+    return [ceiling] { return Work([ceiling] { return static_cast<double>(ceiling(10'000)); }); };
+  };
+  const auto reading = [&] {
+    return Work([buffer = std::make_shared<Words>(words, 1), bytes] {
+      volatile uint64_t sum = kernels::stream_read(buffer->data(), static_cast<int64_t>(buffer->size()));
+      static_cast<void>(sum);
+      return bytes;
+    });
+  };
+  const auto copying = [&] {
+    return Work([from = std::make_shared<Words>(words, 1), to = std::make_shared<Words>(words), bytes] {
+      std::memcpy(to->data(), from->data(), from->size() * kWordBytes);
+      return 2 * bytes;
+    });
+  };
+  return {.u8s8_macs = rate(threads, seconds, macs(kernels::u8s8_ceiling)),
+          .f32_macs = rate(threads, seconds, macs(kernels::f32_ceiling)),
+          .read_bytes = rate(threads, seconds, reading),
+          .copy_bytes = rate(threads, seconds, copying)};
+}
+
+}  // namespace ptqx::engine

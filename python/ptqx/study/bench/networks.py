@@ -1,0 +1,49 @@
+"""Networks to be timed: the architecture counts, not what it has learnt."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from ... import models
+from .registry import Network
+
+OWN_IMAGES = {"lenet5": (1, 28, 28), "cnn": (1, 8, 8)}
+CIFAR_IMAGES, IMAGENET_IMAGES = (3, 32, 32), (3, 224, 224)
+CLASSES = {"vgg": 100, "resnet": 10, "lenet5": 10, "cnn": 10}  # of ptqx's own, by the start of the name
+IMAGENET_CLASSES = 1000
+CALIBRATION_BATCHES, CALIBRATION_BATCH = 4, 2
+
+
+def load_network(name: str, seed: int = 0) -> Network:
+    """A model with random weights, and random images to calibrate it with.
+
+    ptqx's own models take images of 32x32 (lenet5 28x28, cnn 8x8), torchvision's of 224x224. The statistics
+    of batch normalization are those of the random images, so that activations have the usual range.
+
+    >>> load_network("resnet20").image_shape, load_network("cnn").image_shape
+    ((3, 32, 32), (1, 8, 8))
+    """
+    own = name in models.names()
+    shape = OWN_IMAGES.get(name, CIFAR_IMAGES) if own else IMAGENET_IMAGES
+    classes = next((n for start, n in CLASSES.items() if own and name.startswith(start)), IMAGENET_CLASSES)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        arguments = models.image_options(name, shape)
+        model = models.build(name, classes, **arguments)
+        images = [torch.randn(CALIBRATION_BATCH, *shape) for _ in range(CALIBRATION_BATCHES)]
+        return Network(name, with_batch_statistics(model, torch.cat(images)), images)
+
+
+@torch.no_grad()
+def with_batch_statistics(model: nn.Module, images: Tensor) -> nn.Module:
+    """A copy in eval() mode whose batch normalizations have the mean and variance of the images."""
+    model = copy.deepcopy(model).train()
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.reset_running_stats()
+            module.momentum = None  # the average of all batches
+    model(images)
+    return model.eval()
