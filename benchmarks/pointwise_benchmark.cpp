@@ -56,6 +56,8 @@ void add_rows(std::span<const Row<Fn>> rows, Run run) {
   }
 }
 
+Store store_of(int64_t n) { return n == 1 << 14 ? Store::kCached : Store::kStreamed; }
+
 void copy(benchmark::State& state) {
   const int64_t n = state.range(0);
   const Buffer<float> x = reals(n);
@@ -109,7 +111,7 @@ void run_fake_quantize(benchmark::State& state, FakeQuantizeFn* fake_quantize, i
   const std::vector<int32_t> zero_point(kChannels, kZeroPoint);
   Buffer<float> y(x.size());
   for (auto _ : state) {
-    fake_quantize(x.data(), blocks, scale.data(), zero_point.data(), 0, 255, y.data());
+    fake_quantize(x.data(), blocks, scale.data(), zero_point.data(), 0, 255, y.data(), store_of(n));
     benchmark::ClobberMemory();
   }
   state.SetLabel(std::to_string(inner) + " elements a channel");
@@ -123,7 +125,8 @@ void run_backward(benchmark::State& state, FakeQuantizeBackwardFn* backward, int
   for (auto _ : state) {
     double sums[2];
     for (int64_t i = 0; i < n; i += kSumChunk) {
-      backward(dy.data() + i, x.data() + i, kSumChunk, kScale, kZeroPoint, 0, 255, dx.data() + i, sums);
+      backward(dy.data() + i, x.data() + i, kSumChunk, kScale, kZeroPoint, 0, 255, dx.data() + i, store_of(n),
+               sums);
       benchmark::DoNotOptimize(sums);
     }
     benchmark::ClobberMemory();

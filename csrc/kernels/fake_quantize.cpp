@@ -14,8 +14,8 @@ std::span<const Row<FakeQuantizeFn>> fake_quantize_rows() {
 }
 
 void fake_quantize(const float* x, Blocks blocks, const float* scale, const int32_t* zero_point, int32_t qmin,
-                   int32_t qmax, float* y) {
-  best_row(fake_quantize_rows()).function(x, blocks, scale, zero_point, qmin, qmax, y);
+                   int32_t qmax, float* y, Store store) {
+  best_row(fake_quantize_rows()).function(x, blocks, scale, zero_point, qmin, qmax, y, store);
 }
 
 FakeQuantizeBackwardFn fake_quantize_backward_scalar, fake_quantize_backward_avx2,
@@ -31,8 +31,8 @@ std::span<const Row<FakeQuantizeBackwardFn>> fake_quantize_backward_rows() {
 }
 
 void fake_quantize_backward(const float* dy, const float* x, int64_t n, float scale, int32_t zero_point,
-                            int32_t qmin, int32_t qmax, float* dx, double sums[2]) {
-  best_row(fake_quantize_backward_rows()).function(dy, x, n, scale, zero_point, qmin, qmax, dx, sums);
+                            int32_t qmin, int32_t qmax, float* dx, Store store, double sums[2]) {
+  best_row(fake_quantize_backward_rows()).function(dy, x, n, scale, zero_point, qmin, qmax, dx, store, sums);
 }
 
 }  // namespace ptqx::kernels

@@ -7,9 +7,15 @@
 
 namespace ptqx::kernels {
 
+/// How results reach memory.
+enum class Store {
+  kCached,
+  kStreamed,  // past the caches, for results that would not fit in them: saves reading the old lines
+};
+
 /// y may be x itself.
 using FakeQuantizeFn = void(const float* x, Blocks blocks, const float* scale, const int32_t* zero_point,
-                            int32_t qmin, int32_t qmax, float* y);
+                            int32_t qmin, int32_t qmax, float* y, Store store);
 FakeQuantizeFn fake_quantize;
 std::span<const Row<FakeQuantizeFn>> fake_quantize_rows();
 
@@ -27,7 +33,7 @@ inline constexpr int64_t kSumChunk = 4096;
 /// i % 16, and the 16 lanes are added as a binary tree (i with i + 8, then 4, 2, 1) in float64.
 /// A null dx is not written; dx may be dy itself.
 using FakeQuantizeBackwardFn = void(const float* dy, const float* x, int64_t n, float scale,
-                                    int32_t zero_point, int32_t qmin, int32_t qmax, float* dx,
+                                    int32_t zero_point, int32_t qmin, int32_t qmax, float* dx, Store store,
                                     double sums[2]);
 FakeQuantizeBackwardFn fake_quantize_backward;
 std::span<const Row<FakeQuantizeBackwardFn>> fake_quantize_backward_rows();

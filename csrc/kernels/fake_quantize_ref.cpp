@@ -5,7 +5,7 @@
 namespace ptqx::kernels {
 
 void fake_quantize_scalar(const float* x, Blocks blocks, const float* scale, const int32_t* zero_point,
-                          int32_t qmin, int32_t qmax, float* y) {
+                          int32_t qmin, int32_t qmax, float* y, Store /*store*/) {
   int64_t i = 0;
   for (int64_t outer = 0; outer < blocks.outer; ++outer) {
     for (int64_t channel = 0; channel < blocks.channels; ++channel) {
@@ -17,7 +17,7 @@ void fake_quantize_scalar(const float* x, Blocks blocks, const float* scale, con
 }
 
 void fake_quantize_backward_scalar(const float* dy, const float* x, int64_t n, float scale,
-                                   int32_t zero_point, int32_t qmin, int32_t qmax, float* dx,
+                                   int32_t zero_point, int32_t qmin, int32_t qmax, float* dx, Store /*store*/,
                                    double sums[2]) {
   const float low = static_cast<float>(qmin - zero_point);
   const float high = static_cast<float>(qmax - zero_point);

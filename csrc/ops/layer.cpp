@@ -111,30 +111,8 @@ Layer::Layer(const LayerShape& shape, const Tensor& input, const Tensor& weight,
       group_size_(group_size),
       input_shift_(zero_point_shift(input.scalar_type())),
       input_(dense_codes(input)),
-      weight_(weight.contiguous()) {
-  const int64_t out = shape.conv.out_channels;
-  const bool is_unsigned = weight.scalar_type() == at::kByte;
-  if (is_unsigned) {  // w - 128 with zero point z - 128
-    Tensor flipped = at::empty(weight.sizes(), weight.options().dtype(at::kChar));
-    const uint8_t* from = weight_.const_data_ptr<uint8_t>();
-    int8_t* to = flipped.mutable_data_ptr<int8_t>();
-    for (int64_t i = 0; i < weight.numel(); ++i) to[i] = static_cast<int8_t>(from[i] ^ 0x80);
-    weight_ = flipped;
-  }
-  if (weight_zero_point) {
-    check_zero_point_values(*weight_zero_point, "weight_zero_point", weight.scalar_type());
-    weight_zero_points_ = expanded<int32_t>(*weight_zero_point, out);
-  } else if (is_unsigned) {
-    weight_zero_points_.assign(static_cast<size_t>(out), 0);
-  }
-  if (is_unsigned) {
-    for (int32_t& zero_point : weight_zero_points_) zero_point -= 128;
-  }
-  const bool symmetric =
-      std::all_of(weight_zero_points_.begin(), weight_zero_points_.end(), [](int32_t z) { return z == 0; });
-  if (symmetric) weight_zero_points_.clear();
-  input_zero_points_ = {input_shift_};
-}
+      weight_(packed_weight(shape.conv, weight, weight_zero_point, group_size)),
+      input_zero_points_{input_shift_} {}
 
 void Layer::set_input_zero_point(const OptionalTensor& zero_point) {
   if (!zero_point) return;
@@ -196,20 +174,10 @@ void Layer::check_accumulators() const {
   const auto bias = [&](int64_t channel) {
     return tail_.bias == nullptr ? int64_t{0} : std::abs(int64_t{tail_.bias[channel]});
   };
-  const int64_t out = shape_.conv.out_channels;
-  const int64_t taps = weight_.numel() / out;
-  int64_t largest_bias = 0;
-  for (int64_t o = 0; o < out; ++o) largest_bias = std::max(largest_bias, bias(o));
-  if (taps * 255 * largest_input + largest_bias <= kLimit) return;  // nearly always
-
-  const int8_t* weight = weight_.const_data_ptr<int8_t>();
-  for (int64_t o = 0; o < out; ++o) {
-    const int64_t zero_point = weight_zero_points_.empty() ? 0 : weight_zero_points_[static_cast<size_t>(o)];
-    int64_t sum = 0;
-    for (int64_t k = 0; k < taps; ++k) sum += std::abs(weight[o * taps + k] - zero_point);
-    TORCH_CHECK_VALUE(sum * largest_input + bias(o) <= kLimit,
-                      "weight must keep the accumulators of output channel ", o,
-                      " within int32, got a bound of ", sum * largest_input + bias(o),
+  for (size_t o = 0; o < weight_->magnitudes.size(); ++o) {
+    const int64_t bound = weight_->magnitudes[o] * largest_input + bias(static_cast<int64_t>(o));
+    TORCH_CHECK_VALUE(bound <= kLimit, "weight must keep the accumulators of output channel ", o,
+                      " within int32, got a bound of ", bound,
                       "; use smaller weights, a smaller bias or a larger scale");
   }
 }
@@ -238,11 +206,8 @@ void Layer::run(const Tensor& output) {
   if (output.numel() == 0) return;
   check_accumulators();
   try {
-    const engine::PackedConv2d packed(shape_.conv, weight_.const_data_ptr<int8_t>(),
-                                      weight_zero_points_.empty() ? nullptr : weight_zero_points_.data(),
-                                      group_size_);
     // Kernels may read a little beyond the end of the input.
-    const auto slack = static_cast<int64_t>(packed.input_slack());
+    const auto slack = static_cast<int64_t>(weight_->conv.input_slack());
     const auto end = static_cast<size_t>(input_.storage_offset() + input_.numel() + slack);
     if (input_.storage().nbytes() < end) {
       Tensor roomy = at::empty({input_.numel() + slack}, input_.options());
@@ -263,7 +228,7 @@ void Layer::run(const Tensor& output) {
                                   .input_zero_points = input_zero_points_.data(),
                                   .sample_scale = sample_scale_.data(),
                                   .output = output.mutable_data_ptr()};
-    engine::conv2d(packed, call, data, TorchExecutor());
+    engine::conv2d(weight_->conv, call, data, TorchExecutor());
   } catch (const std::invalid_argument& error) {
     TORCH_CHECK_VALUE(false, error.what());
   }

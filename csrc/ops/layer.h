@@ -5,10 +5,12 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <memory>
 #include <optional>
 #include <vector>
 
 #include "engine/conv2d.h"
+#include "ops/packed_weight.h"
 
 namespace ptqx::ops {
 
@@ -48,8 +50,9 @@ class Layer {
   LayerShape shape_;
   int64_t group_size_;
   int32_t input_shift_;
-  Tensor input_, weight_, bias_, residual_;
-  std::vector<int32_t> input_zero_points_, weight_zero_points_;
+  Tensor input_, bias_, residual_;
+  std::shared_ptr<const PackedWeight> weight_;
+  std::vector<int32_t> input_zero_points_;
   std::vector<float> multiplier_, sample_scale_, bias_f32_, slopes_;
   kernels::Tail tail_;
 };

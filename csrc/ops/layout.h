@@ -81,8 +81,13 @@ void for_each_block(const ScaleLayout& layout, const Body& body) {
       body(begin * inner, kernels::Blocks{1, end - begin, inner}, begin);
     });
   } else {
-    at::parallel_for(0, inner, kGrain,
-                     [&](int64_t begin, int64_t end) { body(begin, kernels::Blocks{1, 1, end - begin}, 0); });
+    // Pieces begin with a cache line: vectors do not cross lines, and whole lines can be streamed.
+    constexpr int64_t kLine = 16;
+    const int64_t lines = (inner + kLine - 1) / kLine;
+    at::parallel_for(0, lines, kGrain / kLine, [&, inner = inner](int64_t begin, int64_t end) {
+      const int64_t first = begin * kLine;
+      body(first, kernels::Blocks{1, 1, std::min(end * kLine, inner) - first}, 0);
+    });
   }
 }
 

@@ -76,7 +76,8 @@ def compile(qmodel: IntegerModel, example_inputs: Any) -> Engine:
     if in_float:
         raise PtqxError(f"the engine runs integer layers only; these compute in float: {', '.join(in_float)}")
     expected = qmodel(example)
-    program = torch.frombuffer(bytearray(to_bytes(qmodel)), dtype=torch.uint8)
+    with torch.inference_mode(False):  # so that the buffer counts its writes: what is built of it is kept
+        program = torch.frombuffer(bytearray(to_bytes(qmodel)), dtype=torch.uint8)
     engine = Engine(program, tuple(expected.shape[1:]))
     try:
         got = engine(example)

@@ -29,15 +29,19 @@ TEST(FakeQuantizeRows, test_every_block_shape_equals_the_scalar_truth) {
     for (size_t k = 0; k < scale.size(); ++k) scale[k] = 0.1F + 0.003F * static_cast<float>(k);
     GuardedBuffer<float> truth(n);
     fake_quantize_rows().front().function(x.data(), blocks, scale.data(), zero_point.data(), 0, 15,
-                                          truth.data());
+                                          truth.data(), Store::kCached);
     for_each_vector_row(fake_quantize_rows(), [&](FakeQuantizeFn* function) {
-      GuardedBuffer<float> y(n, 3);
-      function(x.data(), blocks, scale.data(), zero_point.data(), 0, 15, y.data());
-      expect_same(truth.values(), y.values());
-      ASSERT_TRUE(y.guards_intact());
-      std::vector<float> in_place = x;
-      function(in_place.data(), blocks, scale.data(), zero_point.data(), 0, 15, in_place.data());
-      expect_same(truth.values(), in_place);
+      for (Store store : {Store::kCached, Store::kStreamed}) {
+        for (int64_t misalignment : {0, 3}) {
+          GuardedBuffer<float> y(n, misalignment);
+          function(x.data(), blocks, scale.data(), zero_point.data(), 0, 15, y.data(), store);
+          expect_same(truth.values(), y.values());
+          ASSERT_TRUE(y.guards_intact());
+        }
+        std::vector<float> in_place = x;
+        function(in_place.data(), blocks, scale.data(), zero_point.data(), 0, 15, in_place.data(), store);
+        expect_same(truth.values(), in_place);
+      }
     });
   }
 }
@@ -52,7 +56,7 @@ TEST(FakeQuantizeRows, test_is_dequantize_of_quantize_at_every_bit_width) {
         if (!isa_supported(row.isa)) continue;
         SCOPED_TRACE(row.name);
         std::vector<float> y(x.size());
-        row.function(x.data(), {1, 1, 500}, &scale, &zero_point, 0, qmax, y.data());
+        row.function(x.data(), {1, 1, 500}, &scale, &zero_point, 0, qmax, y.data(), Store::kCached);
         std::vector<float> expected(x.size());
         for (size_t i = 0; i < x.size(); ++i) {
           expected[i] = dequantize(quantize(x[i], scale, zero_point, 0, qmax), scale, zero_point);
@@ -69,15 +73,15 @@ struct Backward {
 };
 
 Backward run(FakeQuantizeBackwardFn* function, const std::vector<float>& dy, const std::vector<float>& x,
-             float scale, int32_t zero_point, int32_t qmin, int32_t qmax) {
+             float scale, int32_t zero_point, int32_t qmin, int32_t qmax, Store store = Store::kCached) {
   const auto n = static_cast<int64_t>(x.size());
-  GuardedBuffer<float> dx(n);
+  GuardedBuffer<float> dx(n, store == Store::kCached ? 1 : 0);
   Backward result{};
-  function(dy.data(), x.data(), n, scale, zero_point, qmin, qmax, dx.data(), result.sums);
+  function(dy.data(), x.data(), n, scale, zero_point, qmin, qmax, dx.data(), store, result.sums);
   EXPECT_TRUE(dx.guards_intact());
   result.dx = dx.values();
   double sums_alone[2];
-  function(dy.data(), x.data(), n, scale, zero_point, qmin, qmax, nullptr, sums_alone);
+  function(dy.data(), x.data(), n, scale, zero_point, qmin, qmax, nullptr, store, sums_alone);
   EXPECT_TRUE(same_number(result.sums[0], sums_alone[0]) && same_number(result.sums[1], sums_alone[1]));
   return result;
 }
@@ -102,10 +106,12 @@ TEST(FakeQuantizeBackwardRows, test_every_length_equals_the_scalar_truth) {
         const Backward truth =
             run(fake_quantize_backward_rows().front().function, dy, x, 0.11F, zero_point, -8, 7);
         for_each_vector_row(fake_quantize_backward_rows(), [&](FakeQuantizeBackwardFn* function) {
-          const Backward result = run(function, dy, x, 0.11F, zero_point, -8, 7);
-          expect_same(truth.dx, result.dx);
-          ASSERT_TRUE(same_number(truth.sums[0], result.sums[0])) << truth.sums[0] << " " << result.sums[0];
-          ASSERT_TRUE(same_number(truth.sums[1], result.sums[1])) << truth.sums[1] << " " << result.sums[1];
+          for (Store store : {Store::kCached, Store::kStreamed}) {
+            const Backward result = run(function, dy, x, 0.11F, zero_point, -8, 7, store);
+            expect_same(truth.dx, result.dx);
+            ASSERT_TRUE(same_number(truth.sums[0], result.sums[0])) << truth.sums[0] << " " << result.sums[0];
+            ASSERT_TRUE(same_number(truth.sums[1], result.sums[1])) << truth.sums[1] << " " << result.sums[1];
+          }
         });
       }
     }

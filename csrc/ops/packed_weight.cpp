@@ -1,0 +1,93 @@
+#include "ops/packed_weight.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstdlib>
+#include <stdexcept>
+
+#include "kernels/dispatch.h"
+#include "ops/checks.h"
+#include "ops/tensor_cache.h"
+
+namespace ptqx::ops {
+namespace {
+
+/// int8 values: a uint8 w becomes w - 128.
+std::vector<int8_t> signed_values(const at::Tensor& weight) {
+  const at::Tensor dense = weight.contiguous();
+  const auto* bytes = static_cast<const uint8_t*>(dense.const_data_ptr());
+  const uint8_t flip = weight.scalar_type() == at::kByte ? 0x80 : 0;
+  std::vector<int8_t> values(static_cast<size_t>(dense.numel()));
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<int8_t>(bytes[i] ^ flip);
+  return values;
+}
+
+/// One each of `channels` for the signed values; empty where all are 0.
+std::vector<int32_t> signed_zero_points(const at::Tensor& weight, const std::optional<at::Tensor>& zero_point,
+                                        int64_t channels) {
+  std::vector<int32_t> values(static_cast<size_t>(channels), 0);
+  if (zero_point) {
+    check_zero_point_values(*zero_point, "weight_zero_point", weight.scalar_type());
+    const at::Tensor dense = zero_point->contiguous();
+    const int32_t* given = dense.const_data_ptr<int32_t>();
+    for (size_t i = 0; i < values.size(); ++i) values[i] = given[dense.numel() == 1 ? 0 : i];
+  }
+  if (weight.scalar_type() == at::kByte) {
+    for (int32_t& value : values) value -= 128;
+  }
+  const bool symmetric = std::all_of(values.begin(), values.end(), [](int32_t z) { return z == 0; });
+  if (symmetric) values.clear();
+  return values;
+}
+
+std::vector<int64_t> magnitudes_of(const std::vector<int8_t>& weight, const std::vector<int32_t>& zero_points,
+                                   int64_t channels) {
+  std::vector<int64_t> sums(static_cast<size_t>(channels), 0);
+  const size_t taps = weight.size() / sums.size();
+  for (size_t o = 0; o < sums.size(); ++o) {
+    const int32_t zero_point = zero_points.empty() ? 0 : zero_points[o];
+    for (size_t k = o * taps; k < (o + 1) * taps; ++k) sums[o] += std::abs(weight[k] - zero_point);
+  }
+  return sums;
+}
+
+engine::PackedConv2d pack(const engine::Conv2dShape& shape, const std::vector<int8_t>& weight,
+                          const std::vector<int32_t>& zero_points, int64_t group_size) {
+  try {
+    return {shape, weight.data(), zero_points.empty() ? nullptr : zero_points.data(), group_size};
+  } catch (const std::invalid_argument& error) {
+    TORCH_CHECK_VALUE(false, error.what());
+  }
+}
+
+/// What the packed form depends on beside the weight itself.
+struct Key {
+  std::array<int64_t, sizeof(engine::Conv2dShape) / sizeof(int64_t)> shape;
+  std::vector<int32_t> zero_points;
+  int64_t group_size;
+  kernels::Isa isa;
+  bool operator==(const Key&) const = default;
+};
+
+using Cache = TensorCache<Key, std::shared_ptr<const PackedWeight>>;
+
+}  // namespace
+
+std::shared_ptr<const PackedWeight> packed_weight(const engine::Conv2dShape& shape, const at::Tensor& weight,
+                                                  const std::optional<at::Tensor>& zero_point,
+                                                  int64_t group_size) {
+  static Cache cache(kPackedBytes);
+  Key key{std::bit_cast<decltype(Key::shape)>(shape),
+          signed_zero_points(weight, zero_point, shape.out_channels), group_size, kernels::isa_ceiling()};
+  const TensorIdentity identity(weight);
+  if (const auto known = cache.find(identity, key)) return *known;
+  const std::vector<int8_t> values = signed_values(weight);
+  const auto packed = std::make_shared<const PackedWeight>(
+      PackedWeight{.conv = pack(shape, values, key.zero_points, group_size),
+                   .magnitudes = magnitudes_of(values, key.zero_points, shape.out_channels)});
+  if (identity.counts_writes()) cache.insert(identity, key, packed, packed->conv.bytes());
+  return packed;
+}
+
+}  // namespace ptqx::ops

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "engine/conv2d.h"
+
+namespace ptqx::ops {
+
+/// The weight of a layer in the layout of its kernel.
+struct PackedWeight {
+  engine::PackedConv2d conv;
+  std::vector<int64_t> magnitudes;  // of each output channel, the sum over its taps of |w - zero_point|
+};
+
+/// The packed `weight` (int8 or uint8, its channels first; int32 zero points, one or one a channel, absent is
+/// 0), remembered while the tensor lives and is not written to: packing takes longer than
+/// many a layer. At most kPackedBytes are remembered. Any number of threads may ask at a time.
+/// Raises c10::ValueError if the layer can't be computed.
+std::shared_ptr<const PackedWeight> packed_weight(const engine::Conv2dShape& shape, const at::Tensor& weight,
+                                                  const std::optional<at::Tensor>& zero_point,
+                                                  int64_t group_size);
+
+inline constexpr size_t kPackedBytes = size_t{1} << 30;
+
+}  // namespace ptqx::ops
