@@ -78,7 +78,8 @@ std::vector<uint8_t> random_bytes(size_t size) {
   return bytes;
 }
 
-void run_layer(benchmark::State& state, const Layer& layer, int64_t batch) {
+/// Weights are codes of `bits` bits.
+void run_layer(benchmark::State& state, const Layer& layer, int64_t batch, int bits) {
   const int64_t pad = layer.kernel / 2;
   const Conv2dShape shape{.in_channels = layer.in_channels,
                           .out_channels = layer.out_channels,
@@ -93,8 +94,11 @@ void run_layer(benchmark::State& state, const Layer& layer, int64_t batch) {
                           .groups = layer.groups};
   const int64_t in_group = layer.in_channels / layer.groups;
   const int64_t weights = layer.out_channels * in_group * layer.kernel * layer.kernel;
-  const std::vector<uint8_t> weight = random_bytes(static_cast<size_t>(weights));
-  const PackedConv2d packed(shape, reinterpret_cast<const int8_t*>(weight.data()));
+  std::vector<int8_t> weight;
+  for (const uint8_t byte : random_bytes(static_cast<size_t>(weights))) {
+    weight.push_back(static_cast<int8_t>(static_cast<int8_t>(byte) >> (8 - bits)));
+  }
+  const PackedConv2d packed(shape, weight.data());
   const int64_t out_size = shape.output_h(layer.size);
   const std::vector<uint8_t> input = random_bytes(
       static_cast<size_t>(batch * layer.size * layer.size * layer.in_channels) + packed.input_slack());
@@ -126,11 +130,14 @@ const bool registered = [] {
   for (const int64_t batch : {1, 8, 64}) {
     for (const Layer& layer : kLayers) {
       if (batch == 64 && layer.size > 32) continue;
-      const std::string name =
-          std::string("Conv2d/") + layer.network + "/" + layer.name + "/batch:" + std::to_string(batch);
-      benchmark::RegisterBenchmark(name.c_str(), [&layer, batch](benchmark::State& state) {
-        run_layer(state, layer, batch);
-      })->Unit(benchmark::kMicrosecond);
+      for (const int bits : {8, 4}) {
+        if (bits == 4 && std::string(layer.network) != "vgg11") continue;
+        const std::string name = std::string("Conv2d/") + layer.network + "/" + layer.name +
+                                 (bits == 4 ? "_int4" : "") + "/batch:" + std::to_string(batch);
+        benchmark::RegisterBenchmark(name.c_str(), [&layer, batch, bits](benchmark::State& state) {
+          run_layer(state, layer, batch, bits);
+        })->Unit(benchmark::kMicrosecond);
+      }
     }
   }
   return true;
