@@ -21,10 +21,14 @@ engine::Conv2dShape shape_of(const Layer& layer) {
           .groups = layer.groups};
 }
 
-void run_layer(benchmark::State& state, const Layer& layer, int64_t batch) {
+/// Weights are codes of `bits` bits.
+void run_layer(benchmark::State& state, const Layer& layer, int64_t batch, int bits) {
   const int64_t weights = layer.out_channels * layer.group_channels() * layer.kernel * layer.kernel;
-  const std::vector<uint8_t> weight = random_bytes(weights);
-  const engine::PackedConv2d packed(shape_of(layer), reinterpret_cast<const int8_t*>(weight.data()));
+  std::vector<int8_t> weight;
+  for (const uint8_t byte : random_bytes(weights)) {
+    weight.push_back(static_cast<int8_t>(static_cast<int8_t>(byte) >> (8 - bits)));
+  }
+  const engine::PackedConv2d packed(shape_of(layer), weight.data());
   const std::vector<uint8_t> input = random_bytes(batch * layer.size * layer.size * layer.in_channels +
                                                   static_cast<int64_t>(packed.input_slack()));
   const int64_t pixels = batch * layer.output_size() * layer.output_size();
@@ -45,7 +49,12 @@ void run_layer(benchmark::State& state, const Layer& layer, int64_t batch) {
   state.SetLabel(packed.kernel_name());
 }
 
-const bool kRegistered = register_layers("Conv2d", run_layer);
+template <int Bits>
+void run_bits(benchmark::State& state, const Layer& layer, int64_t batch) {
+  run_layer(state, layer, batch, Bits);
+}
+
+const bool kRegistered = register_layers("Conv2d", run_bits<8>) && register_layers("Conv2dInt4", run_bits<4>);
 
 }  // namespace
 }  // namespace ptqx::benchmarks

@@ -118,7 +118,7 @@ class DenseConv final : public Conv2dPlan::Driver {
       for (int64_t t = 0; t < region.column->taps(); t += taps) {
         const int64_t tap = (region.row->tap_begin + r) * s.kernel_w + region.column->tap_begin + t;
         result.push_back({.input = (r * s.dilation_h * call_.w + t * s.dilation_w) * s.in_channels + first,
-                          .weight = (tap * layer_.dwords + first / 4) * layer_.nr * 4,
+                          .weight = tap * layer_.dwords + first / 4,
                           .dwords = taps * dwords});
       }
     }
@@ -249,8 +249,7 @@ class DenseConv final : public Conv2dPlan::Driver {
   void sum_boxes(const Chunk& chunk, int64_t slice, int32_t* acc, int32_t* box) const {
     constexpr int64_t kWidth = 16;
     constexpr int32_t kZeros[kWidth] = {};
-    std::vector<GemmRun> runs = chunk.region->runs[static_cast<size_t>(slice)];
-    for (GemmRun& run : runs) run.weight = run.weight / layer_.nr * kWidth;
+    const std::vector<GemmRun>& runs = chunk.region->runs[static_cast<size_t>(slice)];
     layer_.gemm->function({.pixels = chunk.pixels,
                            .m = chunk.m,
                            .runs = runs.data(),

@@ -53,8 +53,9 @@ std::vector<AxisSegment> axis_segments(int64_t outputs, int64_t inputs, int64_t 
                                        int64_t pad, int64_t dilation);
 
 /// A panel is a block of at most `nr` output channels of one group. Dense layers keep panels
-/// [group][panel][tap][dwords][nr][4]; depthwise layers [channel / nr][kernel_w][quads][nr][4], where a
-/// quad is four taps of one column. Arrays per channel are padded to whole panels.
+/// [group][panel][tap][dwords][nr][4], two dwords in one where all weights are codes of 4 bits
+/// (kernels/gemm.h); depthwise layers [channel / nr][kernel_w][quads][nr][4], where a quad is four taps of
+/// one column. Arrays per channel are padded to whole panels.
 struct PackedConv2d::Impl {
   Impl(const Conv2dShape& shape, const int8_t* weight, const int32_t* weight_zero_point, int64_t group_size);
 
@@ -68,6 +69,7 @@ struct PackedConv2d::Impl {
   int64_t nr;          // output channels of a panel
   int64_t panels;      // panels of a group
   int64_t padded;      // output channels with filling, of all groups
+  int64_t codes_per_byte = 1;
   int64_t panel_bytes;
   const kernels::Row<kernels::GemmFn>* gemm = nullptr;
   const kernels::Row<kernels::DepthwiseFn>* depthwise_row = nullptr;
@@ -83,6 +85,7 @@ struct PackedConv2d::Impl {
   int64_t padded_channel(int64_t oc) const;  // where an output channel is in arrays of `padded`
 
  private:
+  bool fits_4_bits(const int8_t* weight) const;
   void pack_dense(const int8_t* weight);
   void pack_ones();
   void pack_depthwise(const int8_t* weight);

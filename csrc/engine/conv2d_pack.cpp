@@ -73,7 +73,8 @@ PackedConv2d::Impl::Impl(const Conv2dShape& s, const int8_t* weight, const int32
     depthwise_row = &kernels::best_row(kernels::depthwise_u8s8_rows());
     pack_depthwise(weight);
   } else {
-    gemm = &kernels::best_row(kernels::gemm_u8s8_rows());
+    codes_per_byte = weight_zero_point == nullptr && fits_4_bits(weight) ? 2 : 1;
+    gemm = &kernels::best_row(codes_per_byte == 2 ? kernels::gemm_u8s4_rows() : kernels::gemm_u8s8_rows());
     pack_dense(weight);
   }
   sum_taps(weight, weight_zero_point);
@@ -90,12 +91,20 @@ int64_t PackedConv2d::Impl::padded_channel(int64_t oc) const {
   return depthwise ? oc : oc / out_group * panels * nr + oc % out_group;
 }
 
+bool PackedConv2d::Impl::fits_4_bits(const int8_t* weight) const {
+  // Every run of every slice begins at an even dword and has an even number of them.
+  const bool even = in_group % 8 == 0 && group_size % 8 == 0;
+  if (!even || taps() * in_group / 4 > kernels::kGemmS4Dwords) return false;
+  const int64_t codes = shape.out_channels * in_group * taps();
+  return std::all_of(weight, weight + codes, [](int8_t code) { return -8 <= code && code < 8; });
+}
+
 void PackedConv2d::Impl::pack_dense(const int8_t* weight) {
   dwords = ceil_div(in_group, 4);
   nr = kernels::gemm_panel_width(gemm->isa, out_group);
   panels = ceil_div(out_group, nr);
   padded = shape.groups * panels * nr;
-  panel_bytes = taps() * dwords * nr * 4;
+  panel_bytes = taps() * dwords / codes_per_byte * nr * 4;
   weights = AlignedBytes(static_cast<size_t>(shape.groups * panels * panel_bytes));
   for (int64_t oc = 0; oc < shape.out_channels; ++oc) {
     const int64_t channel = padded_channel(oc);
@@ -103,7 +112,10 @@ void PackedConv2d::Impl::pack_dense(const int8_t* weight) {
     const int8_t* w = weight + oc * in_group * taps();
     for (int64_t tap = 0; tap < taps(); ++tap) {
       for (int64_t c = 0; c < in_group; ++c) {
-        column[(tap * dwords + c / 4) * nr * 4 + c % 4] = w[c * taps() + tap];
+        const int64_t dword = tap * dwords + c / 4;
+        const int code = w[c * taps() + tap];
+        int8_t& byte = column[dword / codes_per_byte * nr * 4 + c % 4];
+        byte = static_cast<int8_t>(codes_per_byte == 1 ? code : byte | (code & 0xF) << dword % 2 * 4);
       }
     }
   }

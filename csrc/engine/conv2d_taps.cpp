@@ -101,7 +101,7 @@ class TapConv final : public Conv2dPlan::Driver {
       pixels[i] = data.input + tap.inputs[i];
       rows[i] = acc + tap.outputs[i] * nr;
     }
-    const kernels::GemmRun run{0, tap.index * layer_.dwords * nr * 4, layer_.dwords};
+    const kernels::GemmRun run{0, tap.index * layer_.dwords, layer_.dwords};
     layer_.gemm->function({.pixels = pixels,
                            .m = static_cast<int64_t>(tap.inputs.size()),
                            .runs = &run,

@@ -18,7 +18,7 @@ struct Row {
   Fn* function;
 };
 
-/// "scalar", "avx2", "avxvnni", "avx512vnni".
+/// "scalar", "avx2", "avxvnni", "avx512vnni", "avx512vpopcntdq" (both AVX-512 VNNI and VPOPCNTDQ).
 const char* isa_name(Isa isa);
 
 /// Whether this CPU and operating system can run code of `isa`.

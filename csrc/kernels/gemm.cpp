@@ -12,8 +12,28 @@ std::span<const Row<GemmFn>> gemm_u8s8_rows() {
   return kRows;
 }
 
+std::span<const Row<GemmFn>> gemm_u8s4_rows() {
+  static constexpr Row<GemmFn> kRows[] = {
+      {"gemm_u8s4_scalar", Isa::kScalar, gemm_u8s4_scalar},
+      {"gemm_u8s4_4x16_avx2", Isa::kAvx2, gemm_u8s4_avx2},
+      {"gemm_u8s4_6x16_avxvnni", Isa::kAvxVnni, gemm_u8s4_avxvnni},
+      {"gemm_u8s4_6x64_avx512vnni", Isa::kAvx512Vnni, gemm_u8s4_avx512vnni},
+  };
+  return kRows;
+}
+
+std::span<const Row<GemmFn>> gemm_binary_rows() {
+  static constexpr Row<GemmFn> kRows[] = {
+      {"gemm_binary_scalar", Isa::kScalar, gemm_binary_scalar},
+      {"gemm_binary_4x16_avx2", Isa::kAvx2, gemm_binary_avx2},
+      {"gemm_binary_6x64_avx512vnni", Isa::kAvx512Vnni, gemm_binary_avx512vnni},
+      {"gemm_binary_6x64_avx512vpopcntdq", Isa::kAvx512Vpopcntdq, gemm_binary_avx512vpopcntdq},
+  };
+  return kRows;
+}
+
 int64_t gemm_panel_width(Isa isa, int64_t out_channels) {
-  if (isa != Isa::kAvx512Vnni) return 16;
+  if (isa < Isa::kAvx512Vnni) return 16;
   // Cost of a channel in a panel, filled or not: narrow panels need more loads of the input.
   struct Width {
     int64_t nr;

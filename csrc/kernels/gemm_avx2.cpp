@@ -33,7 +33,7 @@ void tile(const GemmArgs& args, int64_t first, int64_t column, int32_t* out) {
   const __m256i low_bytes = _mm256_set1_epi16(0xFF);
   for (int64_t r = 0; r < args.run_count; ++r) {
     const GemmRun run = args.runs[r];
-    const int8_t* w = args.panel + run.weight + column * 4;
+    const int8_t* w = args.panel + (run.weight * args.nr + column) * 4;
     const int64_t end = run.input + 4 * run.dwords;
     for (int64_t k = run.input; k < end; k += 4, w += args.nr * 4) {
       const __m256i w0 = _mm256_load_si256(reinterpret_cast<const __m256i*>(w));

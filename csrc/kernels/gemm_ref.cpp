@@ -1,10 +1,46 @@
 #include <algorithm>
+#include <bit>
 
 #include "kernels/gemm.h"
 
 namespace ptqx::kernels {
+namespace {
 
-void gemm_u8s8_scalar(const GemmArgs& args) {
+struct S8 {
+  /// What byte b of dword `dword` of column j makes of an input byte.
+  static int product(int x, const GemmArgs& args, int64_t dword, int64_t j, int b) {
+    return x * args.panel[(dword * args.nr + j) * 4 + b];
+  }
+};
+
+struct S4 {
+  static int product(int x, const GemmArgs& args, int64_t dword, int64_t j, int b) {
+    const int byte = args.panel[(dword / 2 * args.nr + j) * 4 + b];
+    const int nibble = (dword % 2 == 0 ? byte : byte >> 4) & 0xF;
+    return x * ((nibble ^ 8) - 8);
+  }
+};
+
+struct Signs {
+  static int product(int x, const GemmArgs& args, int64_t dword, int64_t j, int b) {
+    const auto w = static_cast<uint8_t>(args.panel[(dword * args.nr + j) * 4 + b]);
+    return -2 * std::popcount(static_cast<uint8_t>(x ^ w));
+  }
+};
+
+template <class Codes>
+void multiply(const GemmArgs& args, const GemmRun& run, const uint8_t* x, int32_t* acc) {
+  for (int64_t d = 0; d < run.dwords; ++d, x += 4) {
+    for (int64_t j = 0; j < args.nr; ++j) {
+      int32_t dot = 0;
+      for (int b = 0; b < 4; ++b) dot += Codes::product(x[b], args, run.weight + d, j, b);
+      acc[j] = static_cast<int32_t>(static_cast<uint32_t>(acc[j]) + static_cast<uint32_t>(dot));
+    }
+  }
+}
+
+template <class Codes>
+void gemm(const GemmArgs& args) {
   int32_t row[kGemmMaxNr];
   for (int64_t i = 0; i < args.m; ++i) {
     int32_t* acc = row;
@@ -15,17 +51,16 @@ void gemm_u8s8_scalar(const GemmArgs& args) {
       std::copy_n(args.init, args.nr, acc);
     }
     for (const GemmRun& run : std::span(args.runs, static_cast<size_t>(args.run_count))) {
-      const uint8_t* x = args.pixels[i] + run.input;
-      const int8_t* w = args.panel + run.weight;
-      for (int64_t d = 0; d < run.dwords; ++d, x += 4) {
-        for (int64_t j = 0; j < args.nr; ++j, w += 4) {
-          const int32_t dot = x[0] * w[0] + x[1] * w[1] + x[2] * w[2] + x[3] * w[3];
-          acc[j] = static_cast<int32_t>(static_cast<uint32_t>(acc[j]) + static_cast<uint32_t>(dot));
-        }
-      }
+      multiply<Codes>(args, run, args.pixels[i] + run.input, acc);
     }
     if (acc == row) args.tail(*args.tail_args, acc, i, 1, args.nr);
   }
 }
+
+}  // namespace
+
+void gemm_u8s8_scalar(const GemmArgs& args) { gemm<S8>(args); }
+void gemm_u8s4_scalar(const GemmArgs& args) { gemm<S4>(args); }
+void gemm_binary_scalar(const GemmArgs& args) { gemm<Signs>(args); }
 
 }  // namespace ptqx::kernels

@@ -11,7 +11,8 @@
 namespace ptqx::kernels {
 namespace {
 
-constexpr std::array<Isa, 4> kIsas = {Isa::kScalar, Isa::kAvx2, Isa::kAvxVnni, Isa::kAvx512Vnni};
+constexpr std::array<Isa, 5> kIsas = {Isa::kScalar, Isa::kAvx2, Isa::kAvxVnni, Isa::kAvx512Vnni,
+                                      Isa::kAvx512Vpopcntdq};
 
 struct CpuidLeaf {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
@@ -36,7 +37,7 @@ uint64_t saved_state() {
 }
 
 struct Support {
-  bool avx2, avxvnni, avx512vnni;
+  bool avx2, avxvnni, avx512vnni, avx512vpopcntdq;
 };
 
 Support detect() {
@@ -48,7 +49,11 @@ Support detect() {
   const bool avxvnni = avx2 && features.eax >= 1 && bit(cpuid(7, 1).eax, 4);
   const bool avx512 = avx2 && (state & kZmmState) == kZmmState && bit(features.ebx, 16) &&      // F
                       bit(features.ebx, 17) && bit(features.ebx, 30) && bit(features.ebx, 31);  // DQ, BW, VL
-  return {.avx2 = avx2, .avxvnni = avxvnni, .avx512vnni = avx512 && bit(features.ecx, 11)};
+  const bool avx512vnni = avx512 && bit(features.ecx, 11);
+  return {.avx2 = avx2,
+          .avxvnni = avxvnni,
+          .avx512vnni = avx512vnni,
+          .avx512vpopcntdq = avx512vnni && bit(features.ecx, 14)};
 }
 
 std::string supported_names() {
@@ -94,6 +99,8 @@ const char* isa_name(Isa isa) {
       return "avxvnni";
     case Isa::kAvx512Vnni:
       return "avx512vnni";
+    case Isa::kAvx512Vpopcntdq:
+      return "avx512vpopcntdq";
   }
   return "unknown";
 }
@@ -109,6 +116,8 @@ bool isa_supported(Isa isa) {
       return support.avxvnni;
     case Isa::kAvx512Vnni:
       return support.avx512vnni;
+    case Isa::kAvx512Vpopcntdq:
+      return support.avx512vpopcntdq;
   }
   return false;
 }

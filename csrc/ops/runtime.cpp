@@ -20,7 +20,7 @@ namespace ptqx::ops {
 namespace {
 
 constexpr kernels::Isa kIsas[] = {kernels::Isa::kScalar, kernels::Isa::kAvx2, kernels::Isa::kAvxVnni,
-                                  kernels::Isa::kAvx512Vnni};
+                                  kernels::Isa::kAvx512Vnni, kernels::Isa::kAvx512Vpopcntdq};
 
 template <class Fn>
 void add_rows(std::vector<KernelRow>& all, const char* family, std::span<const kernels::Row<Fn>> rows) {
@@ -60,6 +60,8 @@ std::vector<std::string> isas_supported() {
 std::vector<KernelRow> kernel_rows() {
   std::vector<KernelRow> all;
   add_rows(all, "gemm_u8s8", kernels::gemm_u8s8_rows());
+  add_rows(all, "gemm_u8s4", kernels::gemm_u8s4_rows());
+  add_rows(all, "gemm_binary", kernels::gemm_binary_rows());
   add_rows(all, "depthwise_u8s8", kernels::depthwise_u8s8_rows());
   add_rows(all, "conv_tail", kernels::conv_tail_rows());
   add_rows(all, "quantize_u8", kernels::quantize_u8_rows());

@@ -29,6 +29,7 @@ struct Conv2dCase {
   bool weight_zero_points = false;
   bool sample_scale = false;
   int64_t group_size = 0;
+  int weight_bits = 8;
   kernels::Output output = kernels::Output::kS32;
   kernels::Activation activation = kernels::Activation::kNone;
   bool bias = true;
@@ -57,8 +58,8 @@ class IsaGuard {
 
 inline std::vector<kernels::Isa> supported_isas() {
   std::vector<kernels::Isa> isas;
-  for (const auto isa :
-       {kernels::Isa::kScalar, kernels::Isa::kAvx2, kernels::Isa::kAvxVnni, kernels::Isa::kAvx512Vnni}) {
+  for (const auto isa : {kernels::Isa::kScalar, kernels::Isa::kAvx2, kernels::Isa::kAvxVnni,
+                         kernels::Isa::kAvx512Vnni, kernels::Isa::kAvx512Vpopcntdq}) {
     if (kernels::isa_supported(isa)) isas.push_back(isa);
   }
   return isas;
@@ -74,7 +75,9 @@ class Conv2dOperands {
     ow = s.output_w(c.w);
     outputs = c.n * oh * ow * s.out_channels;
     fill(input_, c.n * c.h * c.w * s.in_channels, 0, 255, 255);
-    fill(weight, s.out_channels * s.in_channels / s.groups * s.kernel_h * s.kernel_w, -128, 127, -128);
+    const int limit = 1 << (c.weight_bits - 1);
+    fill(weight, s.out_channels * s.in_channels / s.groups * s.kernel_h * s.kernel_w, -limit, limit - 1,
+         -limit);
     fill(bias, s.out_channels, -3000, 3000, 3000);
     fill(weight_zero_points, s.out_channels, -128, 127, 127);
     fill(input_zero_points, c.n, 0, 255, 0);

@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "engine/conv2d_case.h"
+#include "kernels/gemm.h"
 
 namespace ptqx::engine {
 namespace {
@@ -453,6 +454,97 @@ std::vector<Conv2dCase> tap_cases() {
 }
 INSTANTIATE_TEST_SUITE_P(TapByTap, Conv2dTest, testing::ValuesIn(tap_cases()), case_name);
 
+/// Weights of few bits: with input channels in eights they are packed two to a byte, else as bytes.
+std::vector<Conv2dCase> few_bits_cases() {
+  std::vector<Conv2dCase> cases;
+  for (const int64_t ic : {8, 12, 16, 24, 64, 72}) {
+    for (const int64_t oc : {10, 33, 96, 129}) {
+      cases.push_back({.name = "Int4Channels" + std::to_string(ic) + "To" + std::to_string(oc),
+                       .shape = square(ic, oc, 3, 1),
+                       .n = 2,
+                       .h = 4,
+                       .w = 5,
+                       .input_zero_point = 90,
+                       .weight_bits = 4});
+    }
+  }
+  for (const int64_t group_size : {4, 8, 12, 24}) {
+    cases.push_back({.name = "Int4GroupSize" + std::to_string(group_size),
+                     .shape = square(40, 33, 3, 1),
+                     .n = 2,
+                     .input_zero_point = 40,
+                     .group_size = group_size,
+                     .weight_bits = 4,
+                     .output = Output::kU8,
+                     .bias = false,
+                     .bias_f32 = true});
+  }
+  cases.push_back({.name = "Int4Grouped",
+                   .shape = square(48, 60, 3, 1, 2, 2, 3),
+                   .n = 2,
+                   .h = 7,
+                   .w = 6,
+                   .weight_bits = 4,
+                   .output = Output::kU8,
+                   .residual = true,
+                   .threads = {1, 2}});
+  cases.push_back({.name = "Int4Dynamic",
+                   .shape = linear_shape(200, 300),
+                   .n = 3,
+                   .h = 1,
+                   .w = 1,
+                   .zero_point_per_sample = true,
+                   .sample_scale = true,
+                   .weight_bits = 4,
+                   .output = Output::kF32});
+  cases.push_back({.name = "Int4WithWeightZeroPoints",
+                   .shape = square(16, 20, 3, 1),
+                   .weight_zero_points = true,
+                   .weight_bits = 4});
+  cases.push_back({.name = "Int4TapByTap",
+                   .shape = square(256, 144, 3, 1),
+                   .n = 2,
+                   .h = 3,
+                   .w = 3,
+                   .input_zero_point = 7,
+                   .weight_bits = 4,
+                   .output = Output::kU8,
+                   .threads = {1, 2}});
+  cases.push_back({.name = "Int4Extreme",
+                   .shape = linear_shape(4 * kernels::kGemmS4Dwords, 17),
+                   .n = 7,
+                   .h = 1,
+                   .w = 1,
+                   .weight_bits = 4,
+                   .extreme_values = true});
+  cases.push_back({.name = "Int4ExtremeTooLong",
+                   .shape = linear_shape(4 * kernels::kGemmS4Dwords + 8, 17),
+                   .n = 7,
+                   .h = 1,
+                   .w = 1,
+                   .weight_bits = 4,
+                   .extreme_values = true});
+  cases.push_back({.name = "Int2", .shape = square(16, 20, 3, 1), .weight_bits = 2});
+  return cases;
+}
+INSTANTIATE_TEST_SUITE_P(FewBits, Conv2dTest, testing::ValuesIn(few_bits_cases()), case_name);
+
+TEST(PackedConv2dTest, CodesOf4BitsLieTwoToAByte) {
+  std::vector<int8_t> weight(64 * 64, 7);
+  const auto is_s4 = [&](const PackedConv2d& packed) {
+    return std::string(packed.kernel_name()).starts_with("gemm_u8s4");
+  };
+  const PackedConv2d four_bits(linear_shape(64, 64), weight.data());
+  EXPECT_TRUE(is_s4(four_bits));
+  EXPECT_FALSE(is_s4(PackedConv2d(linear_shape(60, 64), weight.data())));
+  EXPECT_FALSE(is_s4(PackedConv2d(linear_shape(64, 64), weight.data(), nullptr, 4)));
+  EXPECT_TRUE(is_s4(PackedConv2d(linear_shape(64, 64), weight.data(), nullptr, 8)));
+  weight.back() = 8;
+  const PackedConv2d eight_bits(linear_shape(64, 64), weight.data());
+  EXPECT_FALSE(is_s4(eight_bits));
+  EXPECT_EQ(eight_bits.bytes() - four_bits.bytes(), 64U * 64U / 2U);
+}
+
 TEST(PackedConv2dTest, PackRejectsBadShapes) {
   const std::vector<int8_t> weight(64, 1);
   const auto pack = [&](Conv2dShape shape, int64_t group_size = 0) {
@@ -499,7 +591,7 @@ TEST(PackedConv2dTest, ScalePerGroupRejectsIntegerBias) {
 
 TEST(PackedConv2dTest, KernelFollowsTheCeiling) {
   const IsaGuard guard;
-  const std::vector<int8_t> weight(64 * 64, 1);
+  const std::vector<int8_t> weight(64 * 64, 100);
   kernels::set_isa_ceiling(kernels::Isa::kScalar);
   EXPECT_STREQ(PackedConv2d(linear_shape(64, 64), weight.data()).kernel_name(), "gemm_u8s8_scalar");
   EXPECT_STREQ(PackedConv2d(square(64, 64, 1, 0, 1, 1, 64), weight.data()).kernel_name(),

@@ -13,22 +13,33 @@
 
 namespace ptqx::kernels {
 
+struct GemmFamily {
+  GemmFn* truth;
+  int64_t dwords_in_row;  // of the panel's memory
+  int8_t extreme;         // with input 255, a byte of the largest sums
+};
+inline constexpr GemmFamily kU8S8{gemm_u8s8_scalar, 1, -128};
+inline constexpr GemmFamily kBinary{gemm_binary_scalar, 1, 0};
+inline constexpr GemmFamily kU8S4{gemm_u8s4_scalar, 2, static_cast<int8_t>(0x88)};
+
 class GemmCase {
  public:
-  /// Two runs of `dwords` and one of a single dword; pixels at odd addresses.
-  GemmCase(int64_t m, int64_t nr, int64_t dwords, bool extreme = false)
-      : m_(m),
+  /// Two runs of `rows` rows of the panel and one of a single row; pixels at odd addresses.
+  GemmCase(const GemmFamily& family, int64_t m, int64_t nr, int64_t rows, bool extreme = false)
+      : truth_(family.truth),
+        m_(m),
         nr_(nr),
-        input_(static_cast<size_t>(m * kPixelStep + 8 * dwords + 16)),
-        panel_(static_cast<size_t>((2 * dwords + 1) * nr * 4)),
+        input_(static_cast<size_t>(m * kPixelStep + family.dwords_in_row * (8 * rows + 4) + 16)),
+        panel_(static_cast<size_t>((2 * rows + 1) * nr * 4)),
         init_(static_cast<size_t>(nr)) {
     std::mt19937 random(7);
     for (uint8_t& x : input_) x = extreme ? 255 : static_cast<uint8_t>(random());
     for (int64_t i = 0; i < panel_.size(); ++i)
-      panel_.data()[i] = extreme ? -128 : static_cast<int8_t>(random());
+      panel_.data()[i] = extreme ? family.extreme : static_cast<int8_t>(random());
     for (int32_t& x : init_) x = static_cast<int32_t>(random());
     for (int64_t i = 0; i < m; ++i) pixels_.push_back(input_.data() + i * kPixelStep);
-    runs_ = {{1, 0, dwords}, {4 * dwords + 3, dwords * nr * 4, dwords}, {5, 2 * dwords * nr * 4, 1}};
+    const int64_t dwords = rows * family.dwords_in_row;
+    runs_ = {{1, 0, dwords}, {4 * dwords + 3, dwords, dwords}, {5, 2 * dwords, family.dwords_in_row}};
   }
 
   std::vector<int32_t> run(GemmFn* gemm) const {
@@ -114,13 +125,13 @@ class GemmCase {
   void expect_exact(GemmFn* gemm) const {
     SCOPED_TRACE("m " + std::to_string(m_) + ", nr " + std::to_string(nr_) + ", dwords " +
                  std::to_string(runs_.front().dwords));
-    const std::vector<int32_t> expected = run(gemm_u8s8_scalar);
+    const std::vector<int32_t> expected = run(truth_);
     expect_same(expected, run(gemm));
     expect_same(expected, run_with_tail(gemm));
     expect_same(expected, run_in_place(gemm));
     for (const int64_t channels : {nr_, nr_ - 5}) {
       for (const bool residual : {false, true}) {
-        expect_same(run_to_codes(gemm_u8s8_scalar, channels, residual),
+        expect_same(run_to_codes(truth_, channels, residual),
                     run_to_codes(gemm, channels, residual));
       }
     }
@@ -156,6 +167,7 @@ class GemmCase {
     int64_t size_;
   };
 
+  GemmFn* truth_;
   int64_t m_, nr_;
   std::vector<uint8_t> input_;
   Panel panel_;
@@ -164,18 +176,18 @@ class GemmCase {
   std::vector<GemmRun> runs_;
 };
 
-/// Counts of pixels and dwords one below, at and one above every tile and unrolling.
-inline void sweep_gemm(GemmFn* gemm) {
+/// Counts of pixels and panel rows one below, at and one above every tile and unrolling.
+inline void sweep_gemm(const GemmFamily& family, GemmFn* gemm) {
   for (const int64_t nr : {16, 32, 48, 64}) {
-    for (const int64_t dwords : {0, 1, 2, 3, 4, 5, 7, 8, 9, 33}) {
+    for (const int64_t rows : {0, 1, 2, 3, 4, 5, 7, 8, 9, 33}) {
       for (const int64_t m : {1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 23, 24, 25, 49}) {
-        GemmCase(m, nr, dwords).expect_exact(gemm);
+        GemmCase(family, m, nr, rows).expect_exact(gemm);
         if (testing::Test::HasFailure()) return;
       }
     }
-    for (int64_t m = 1; m <= 24; ++m) GemmCase(m, nr, 6).expect_exact(gemm);
-    GemmCase(0, nr, 4).expect_exact(gemm);
-    GemmCase(7, nr, 1000, true).expect_exact(gemm);
+    for (int64_t m = 1; m <= 24; ++m) GemmCase(family, m, nr, 6).expect_exact(gemm);
+    GemmCase(family, 0, nr, 4).expect_exact(gemm);
+    GemmCase(family, 7, nr, 1000, true).expect_exact(gemm);
   }
 }
 

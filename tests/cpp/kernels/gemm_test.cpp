@@ -27,19 +27,86 @@ TEST(GemmTest, ScalarRowIsTheDefinition) {
   for (int j = 0; j < 16; ++j) EXPECT_EQ(acc[static_cast<size_t>(j)], 10 + 255 * (j - 128));
 }
 
+// Low nibbles are dword 0, high nibbles dword 1.
+TEST(GemmTest, ScalarRowOf4BitCodesIsTheDefinition) {
+  const std::vector<uint8_t> input = {1, 0, 0, 255, 0, 10, 0, 0};
+  std::vector<int8_t> panel(16 * 4, 0);
+  for (size_t j = 0; j < 16; ++j) {
+    panel[j * 4 + 3] = static_cast<int8_t>(j);       // dword 0: 0..7, -8..-1
+    panel[j * 4 + 1] = static_cast<int8_t>(j << 4);  // dword 1: the same
+  }
+  const std::vector<int32_t> init(16, 10);
+  const uint8_t* pixel = input.data();
+  const GemmRun run{0, 0, 2};
+  std::vector<int32_t> acc(16);
+  gemm_u8s4_scalar({.pixels = &pixel,
+                    .m = 1,
+                    .runs = &run,
+                    .run_count = 1,
+                    .panel = panel.data(),
+                    .nr = 16,
+                    .init = init.data(),
+                    .acc = acc.data(),
+                    .acc_rows = nullptr,
+                    .tail = nullptr,
+                    .tail_args = nullptr});
+  for (int j = 0; j < 16; ++j) EXPECT_EQ(acc[static_cast<size_t>(j)], 10 + 265 * (j < 8 ? j : j - 16));
+}
+
 TEST(GemmTest, EveryRowEqualsTheScalarOne) {
-  for_each_vector_row(gemm_u8s8_rows(), [](GemmFn* gemm) { sweep_gemm(gemm); });
+  for_each_vector_row(gemm_u8s8_rows(), [](GemmFn* gemm) { sweep_gemm(kU8S8, gemm); });
+  for_each_vector_row(gemm_u8s4_rows(), [](GemmFn* gemm) { sweep_gemm(kU8S4, gemm); });
+  for_each_vector_row(gemm_binary_rows(), [](GemmFn* gemm) { sweep_gemm(kBinary, gemm); });
+}
+
+TEST(GemmTest, ScalarRowOfSignsIsTheDefinition) {
+  const std::vector<uint8_t> input = {0b10110001, 0, 0, 0xFF};
+  std::vector<int8_t> panel(16 * 4, 0);
+  for (size_t j = 0; j < 16; ++j) panel[j * 4] = static_cast<int8_t>(j);
+  const std::vector<int32_t> init(16, 32);
+  const uint8_t* pixel = input.data();
+  const GemmRun run{0, 0, 1};
+  std::vector<int32_t> acc(16);
+  gemm_binary_scalar({.pixels = &pixel,
+                      .m = 1,
+                      .runs = &run,
+                      .run_count = 1,
+                      .panel = panel.data(),
+                      .nr = 16,
+                      .init = init.data(),
+                      .acc = acc.data(),
+                      .acc_rows = nullptr,
+                      .tail = nullptr,
+                      .tail_args = nullptr});
+  for (int j = 0; j < 16; ++j) {
+    int dot = 0;
+    for (int bit = 0; bit < 32; ++bit) {
+      const int x = bit < 8 ? input[0] >> bit & 1 : bit < 24 ? 0 : 1;
+      const int w = bit < 8 ? j >> bit & 1 : 0;
+      dot += (2 * x - 1) * (2 * w - 1);
+    }
+    EXPECT_EQ(acc[static_cast<size_t>(j)], dot);
+  }
+}
+
+// As many dwords as the contract allows, every product the largest: the bound of kGemmS4Dwords.
+TEST(GemmTest, LargestSumsOf4BitCodesAreExact) {
+  constexpr int64_t kRows = (kGemmS4Dwords / 2 - 1) / 2;
+  for_each_vector_row(gemm_u8s4_rows(),
+                      [](GemmFn* gemm) { GemmCase(kU8S4, 3, 16, kRows, true).expect_exact(gemm); });
 }
 
 TEST(GemmTest, AvxVnniRowEqualsTheScalarOne) {
   if (!isa_supported(Isa::kAvxVnni)) {
     GTEST_SKIP() << "this CPU lacks AVX-VNNI; GemmYmmVnniTest runs the same source with the AVX-512 encoding";
   }
-  sweep_gemm(gemm_u8s8_avxvnni);
+  sweep_gemm(kU8S8, gemm_u8s8_avxvnni);
+  sweep_gemm(kU8S4, gemm_u8s4_avxvnni);
 }
 
 TEST(GemmTest, PanelWidthWastesLittle) {
   EXPECT_EQ(gemm_panel_width(Isa::kAvx512Vnni, 512), 64);
+  EXPECT_EQ(gemm_panel_width(Isa::kAvx512Vpopcntdq, 512), 64);
   EXPECT_EQ(gemm_panel_width(Isa::kAvx512Vnni, 96), 48);
   EXPECT_EQ(gemm_panel_width(Isa::kAvx512Vnni, 24), 32);
   EXPECT_EQ(gemm_panel_width(Isa::kAvx512Vnni, 10), 16);

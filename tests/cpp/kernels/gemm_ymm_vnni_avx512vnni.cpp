@@ -11,7 +11,8 @@ struct DotAvx512Vl {
 
 }  // namespace
 
-void gemm_u8s8_ymm_evex(const GemmArgs& args);
-void gemm_u8s8_ymm_evex(const GemmArgs& args) { GemmYmmVnni<DotAvx512Vl>::run(args); }
+GemmFn gemm_u8s8_ymm_evex, gemm_u8s4_ymm_evex;
+void gemm_u8s8_ymm_evex(const GemmArgs& args) { GemmYmmVnni<DotAvx512Vl, YmmS8>::run(args); }
+void gemm_u8s4_ymm_evex(const GemmArgs& args) { GemmYmmVnni<DotAvx512Vl, YmmS4>::run(args); }
 
 }  // namespace ptqx::kernels

@@ -22,6 +22,8 @@ TEST(IsaTest, DetectionAgreesWithTheCompilersOwn) {
             __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
                 __builtin_cpu_supports("avx512vl") != 0 && __builtin_cpu_supports("avx512dq") != 0 &&
                 __builtin_cpu_supports("avx512vnni") != 0);
+  EXPECT_EQ(isa_supported(Isa::kAvx512Vpopcntdq),
+            isa_supported(Isa::kAvx512Vnni) && __builtin_cpu_supports("avx512vpopcntdq") != 0);
 }
 
 TEST(IsaTest, CeilingIsLoweredAndRaised) {
@@ -33,7 +35,7 @@ TEST(IsaTest, CeilingIsLoweredAndRaised) {
 }
 
 TEST(IsaTest, UnsupportedCeilingIsAnError) {
-  for (const Isa isa : {Isa::kAvx2, Isa::kAvxVnni, Isa::kAvx512Vnni}) {
+  for (const Isa isa : {Isa::kAvx2, Isa::kAvxVnni, Isa::kAvx512Vnni, Isa::kAvx512Vpopcntdq}) {
     if (isa_supported(isa)) continue;
     EXPECT_THROW(set_isa_ceiling(isa), std::invalid_argument) << isa_name(isa);
   }
