@@ -19,11 +19,15 @@
 namespace ptqx::kernels {
 namespace {
 
-/// The first `count` lanes; all 16 or 64 for a larger one.
+/// The first `count` lanes: none below 1, all 16 or 64 for a larger one.
 inline __mmask16 first_lanes16(int64_t count) {
+  if (count <= 0) return 0;  // shifting by a negative count is undefined, and on x86 it is a large mask
   return count >= 16 ? static_cast<__mmask16>(0xFFFF) : static_cast<__mmask16>((1U << count) - 1U);
 }
-inline __mmask64 first_lanes64(int64_t count) { return count >= 64 ? ~0ULL : (1ULL << count) - 1ULL; }
+inline __mmask64 first_lanes64(int64_t count) {
+  if (count <= 0) return 0;
+  return count >= 64 ? ~0ULL : (1ULL << count) - 1ULL;
+}
 
 /// op(i, lanes) for i = 0, 16, 32, ... below n.
 template <class Op>
