@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <new>
 #include <stdexcept>
 
 #include "kernels/dispatch.h"
@@ -32,6 +33,13 @@ TEST(Machine, test_rates_are_positive_and_finite_under_every_isa_and_with_thread
 
 TEST(Machine, test_a_buffer_smaller_than_a_word_a_thread_is_read) {
   EXPECT_GT(measure_machine(2, kSeconds, 1).read_bytes, 0);
+}
+
+TEST(Machine, test_buffers_that_do_not_fit_in_memory_are_an_exception) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "the sanitizers end the program instead";
+#endif
+  EXPECT_THROW(measure_machine(2, kSeconds, int64_t{1} << 56), std::bad_alloc);
 }
 
 TEST(Machine, test_bad_arguments_are_named) {
