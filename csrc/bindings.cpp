@@ -45,20 +45,29 @@ std::vector<KernelTuple> kernels() {
   return rows;
 }
 
-std::span<const uint8_t> bytes_of(const at::Tensor& program) {
-  if (program.scalar_type() != at::kByte || program.dim() != 1 || !program.device().is_cpu() ||
-      !program.is_contiguous()) {
-    throw std::invalid_argument("program must be a contiguous uint8 tensor of one dimension on the CPU");
+/// The bytes of a .ptqx file in a tensor.
+class Program {
+ public:
+  explicit Program(const at::Tensor& tensor) {
+    if (tensor.scalar_type() != at::kByte || tensor.dim() != 1 || !tensor.device().is_cpu()) {
+      throw std::invalid_argument("program must be a uint8 tensor of one dimension on the CPU");
+    }
+    bytes_ = tensor.contiguous();
   }
-  return {program.const_data_ptr<uint8_t>(), static_cast<size_t>(program.numel())};
-}
+  operator std::span<const uint8_t>() const {
+    return {bytes_.const_data_ptr<uint8_t>(), static_cast<size_t>(bytes_.numel())};
+  }
+
+ private:
+  at::Tensor bytes_;
+};
 
 std::string engine_describe(const at::Tensor& program) {
-  return ptqx::ops::engine_describe(bytes_of(program));
+  return ptqx::ops::engine_describe(Program(program));
 }
 
 std::map<std::string, size_t> engine_memory(const at::Tensor& program, int64_t batch, int threads) {
-  const ptqx::ops::EngineMemory memory = ptqx::ops::engine_memory(bytes_of(program), batch, threads);
+  const ptqx::ops::EngineMemory memory = ptqx::ops::engine_memory(Program(program), batch, threads);
   return {{"packed", memory.packed}, {"arena", memory.arena}};
 }
 
@@ -74,7 +83,7 @@ std::map<std::string, double> measure_machine(int threads, double seconds, int64
 using StepTuple = std::tuple<std::string, std::string, std::string, int64_t, int64_t, double>;
 
 std::vector<StepTuple> engine_profile(const at::Tensor& program, int64_t batch, int rounds) {
-  const std::span<const uint8_t> bytes = bytes_of(program);
+  const Program bytes(program);
   const py::gil_scoped_release release;
   std::vector<StepTuple> steps;
   for (const ptqx::engine::StepProfile& step : ptqx::ops::engine_profile(bytes, batch, rounds)) {

@@ -1,11 +1,13 @@
 #include "engine/machine.h"
 
+#include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <barrier>
 #include <chrono>
 #include <cstring>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <stdexcept>
@@ -28,14 +30,40 @@ double seconds_since(Clock::time_point start) {
 /// Does a piece of work and returns how much it was.
 using Work = std::function<double()>;
 
+/// Binds the calling thread to the `index`th CPU that it may use. Unbound, two threads may share one CPU for
+/// longer than a measurement takes. More threads than CPUs, or a system that refuses, stay as they are.
+void bind_to_cpu([[maybe_unused]] int index) {
+#ifdef __linux__
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (!CPU_ISSET(cpu, &allowed) || index-- > 0) continue;
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    sched_setaffinity(0, sizeof one, &one);
+    return;
+  }
+#endif
+}
+
 /// Work per second of all threads together; `prepare(thread)` is called on the thread that works.
 template <class Prepare>
 double rate(int threads, double seconds, const Prepare& prepare) {
   std::vector<double> rates(static_cast<size_t>(threads) * kRuns);
+  std::vector<std::exception_ptr> errors(static_cast<size_t>(threads));
   std::barrier start(threads);
   const auto worker = [&](int thread) {
-    const Work work = prepare();
-    work();
+    bind_to_cpu(thread);
+    Work work;
+    try {
+      work = prepare();
+      work();
+    } catch (...) {  // no memory for the buffers
+      errors[static_cast<size_t>(thread)] = std::current_exception();
+      start.arrive_and_drop();
+      return;
+    }
     for (int run = 0; run < kRuns; ++run) {
       start.arrive_and_wait();
       const Clock::time_point began = Clock::now();
@@ -49,9 +77,11 @@ double rate(int threads, double seconds, const Prepare& prepare) {
     }
   };
   {
-    std::vector<std::jthread> others;
-    for (int thread = 1; thread < threads; ++thread) others.emplace_back(worker, thread);
-    worker(0);
+    std::vector<std::jthread> workers;  // none of them the caller's, which keeps its CPUs
+    for (int thread = 0; thread < threads; ++thread) workers.emplace_back(worker, thread);
+  }
+  for (const std::exception_ptr& error : errors) {
+    if (error != nullptr) std::rethrow_exception(error);
   }
   double best = 0;
   for (size_t run = 0; run < kRuns; ++run) {

@@ -16,7 +16,19 @@ from typer.testing import CliRunner
 
 torch.set_num_threads(1)  # the networks are small; threads would only wait for each other
 runner = CliRunner()
-COMMANDS = ["demo", "train", "quantize", "qat", "export", "explain", "compare", "scalings", "report", "info"]
+COMMANDS = [
+    "demo",
+    "train",
+    "quantize",
+    "qat",
+    "export",
+    "explain",
+    "compare",
+    "scalings",
+    "bench",
+    "report",
+    "info",
+]
 DIGITS = ["--model", "cnn", "--dataset", "digits", "--model-option", "width=4"]
 
 
@@ -84,6 +96,10 @@ def test_help_imports_nothing_that_only_commands_need() -> None:
         (["scalings", *DIGITS, "--weights", "w", "--bits", "8,x"], "--bits must be whole numbers"),
         (["quantize", *DIGITS[:4], "--weights", "w", "--model-option", "width"], "NAME=VALUE"),
         (["quantize", *DIGITS[:4], "--weights", "w", "--model-option", "widht=4"], "did you mean width?"),
+        (["bench", "--batch", "1,x"], "--batch must be whole numbers"),
+        (["bench", "--engines", "openvion"], "did you mean openvino"),
+        (["bench", "--models", "vgg11bn"], "did you mean vgg11_bn"),
+        (["bench", "--plot", "speed.gif"], "ends in .png"),
         (["report", "none.json"], "can't read none.json"),
         (["train", "--model", "cnnn"], "did you mean cnn"),
         (["train", "--no-such-option"], "No such option: --no-such-option"),
@@ -284,6 +300,24 @@ def test_scalings_prints_the_table(weights: Path, tmp_path: Path) -> None:
     for scaling in ("max-abs", "3-sigma", "percentile 99.9"):
         assert scaling in result.output
     assert len(json.loads(result_file.read_text())) == 6
+
+
+def test_bench_prints_and_writes_what_it_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ptqx.study.bench import run
+
+    for name in ("SAMPLE_SECONDS", "SETTLE_SECONDS", "CEILING_SECONDS"):
+        monkeypatch.setattr(run, name, 5e-3)
+    files_written = [tmp_path / name for name in ("b.json", "b.md", "b.png")]
+    arguments = ["bench", "--models", "cnn", "--batch", "2", "--threads", "1", "--rounds", "2", "--layers"]
+    arguments += ["--engines", "ptqx,torch-fp32"]
+    for option, file in zip(("--json", "--markdown", "--plot"), files_written, strict=True):
+        arguments += [option, str(file)]
+    result = runner.invoke(cli.app, arguments)
+    assert result.exit_code == 0, result.output
+    rows = json.loads(files_written[0].read_text())["rows"]
+    assert [row["engine"] for row in rows] == ["ptqx", "torch-fp32"]
+    assert files_written[1].read_text().strip() in result.output
+    assert files_written[2].stat().st_size > 1000
 
 
 def test_compare_then_report(weights: Path, tmp_path: Path) -> None:

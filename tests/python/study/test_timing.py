@@ -61,6 +61,26 @@ def test_fast_calls_are_repeated_until_a_sample_is_long_enough() -> None:
     assert len(clock.log) == 2 + 10 * result.rounds
 
 
+def test_rounds_and_samples_are_as_asked() -> None:
+    clock = FakeClock()
+    result = interleaved({"a": clock.engine("a", 0.25)}, rounds=3, sample_seconds=1.0, clock=clock)["a"]
+    assert result.rounds == 3
+    assert len(clock.log) == 2 + 3 * 4
+
+
+def test_calls_settle_untimed_before_each_sample() -> None:
+    clock = FakeClock()
+    calls = {"a": clock.engine("a", 1.0), "b": clock.engine("b", 5.0, 5.0, 9.0, 5.0)}
+    result = interleaved(calls, rounds=2, settle_seconds=2.0, clock=clock)
+    assert clock.log[4:] == ["a", "a", "a", "b", "b", "b", "b", "a", "a", "a"]
+    assert result["b"].median_ms == pytest.approx(5000.0), "the slow call was the settling one"
+
+
+def test_fewer_than_two_rounds_raise() -> None:
+    with pytest.raises(PtqxError, match="rounds must be at least 2, got 1"):
+        interleaved({}, rounds=1)
+
+
 def test_seconds_must_be_positive() -> None:
     with pytest.raises(PtqxError, match="seconds"):
         interleaved({}, seconds=0.0)

@@ -17,10 +17,10 @@ from ...errors import PtqxError
 from .. import machine
 from ..statistics import sqnr_db
 from ..timing import Latency, interleaved, thread_count
-from .layers import step_rates
 from .networks import load_network
 from .registry import ENGINES, Engine, Load, Network, Session, Unavailable, engine, engine_names
 from .report import BenchReport, Row
+from .steps import step_rates
 
 SAMPLE_SECONDS, SETTLE_SECONDS = 0.1, 0.05
 CEILING_SECONDS = 0.25
@@ -63,6 +63,7 @@ def bench(
             raise PtqxError(f"{name} must be at least 1, got {min(values)}")
     if rounds < 2:
         raise PtqxError(f"rounds must be at least 2, got {rounds}")
+    networks = {name: load_network(name) for name in dict.fromkeys(models)}
     report = BenchReport(
         info={
             "rounds": rounds,
@@ -71,9 +72,10 @@ def bench(
             "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         },
         machine=machine.describe(),
-        ceilings=[{"threads": count} | _C.measure_machine(count, CEILING_SECONDS) for count in threads],
+        ceilings=[
+            {"threads": count} | _C.measure_machine(count, CEILING_SECONDS) for count in sorted({1, *threads})
+        ],
     )
-    networks = {name: load_network(name) for name in dict.fromkeys(models)}
     combinations = [(batch, count) for count in threads for batch in batch_sizes]
     steps = len(networks) * len(chosen) * (1 + len(combinations)) + len(networks) * len(combinations)
     with tqdm(total=steps, disable=not progress) as bar, torch.no_grad():
@@ -83,7 +85,7 @@ def bench(
                 _measure(network, prepared, batch_size, count, rounds, report, bar)
             if layers:
                 for batch_size in batch_sizes:
-                    report.steps.extend(step_rates(network, batch_size))
+                    report.steps.extend(step_rates(network, batch_size, report.ceilings[0]["u8s8_macs"]))
     return report
 
 

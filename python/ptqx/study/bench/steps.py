@@ -8,19 +8,17 @@ from ... import _C
 from .ours import compiled
 from .registry import Network
 
-CEILING_SECONDS = 0.25
 ROUNDS = 15
 
 
-def step_rates(network: Network, batch: int) -> list[dict[str, Any]]:
+def step_rates(network: Network, batch: int, ceiling: float) -> list[dict[str, Any]]:
     """Time of each step of recipe int8 on one thread, in its place in the network.
 
     Each entry has the keys `step`, `operation`, `kernel`, `seconds` a batch (median), `time_share` of all
     steps, and for convolutions and linear layers `nominal_macs` and `useful_macs` a batch (the latter without
-    taps on padding) and both as a share of the multiply-accumulates that one thread can do in that time from
-    registers alone: `nominal_share`, `useful_share`; these four are None for other steps.
+    taps on padding) and both as a share of what `ceiling`, multiply-accumulates per second of one thread,
+    allows: `nominal_share`, `useful_share`; these four are None for other steps.
     """
-    ceiling = _C.measure_machine(1, CEILING_SECONDS)["u8s8_macs"]
     steps = _C.engine_profile(compiled(network, "int8").program, batch, ROUNDS)
     total = sum(seconds for *_, seconds in steps)
     return [
