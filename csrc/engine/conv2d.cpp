@@ -20,6 +20,9 @@ void check(const PackedConv2d::Impl& layer, const Conv2dCall& call) {
   if (call.w + s.pad_left + s.pad_right < s.dilation_w * (s.kernel_w - 1) + 1) {
     fail("w: the padded input is smaller than the kernel, got " + std::to_string(call.w));
   }
+  if (layer.binary && (call.input_zero_point != 0 || call.zero_point_per_sample)) {
+    fail("input_zero_point: expected 0 for a binary layer, got " + std::to_string(call.input_zero_point));
+  }
   const kernels::Tail& tail = call.tail;
   if (tail.output != kernels::Output::kS32 && tail.multiplier == nullptr) {
     fail("tail.multiplier: expected a pointer, got null");
@@ -27,6 +30,13 @@ void check(const PackedConv2d::Impl& layer, const Conv2dCall& call) {
   if (layer.slices > 1 && (tail.bias != nullptr || tail.output == kernels::Output::kS32)) {
     fail("tail: a scale per group of input channels needs a float bias and output");
   }
+}
+
+/// The dot product of n signs is n - 2 * popcount, and the kernel gives the latter: n is what tap_sums hold,
+/// and a zero point of -1 adds them for every tap that is not on padding.
+Conv2dCall counted_signs(Conv2dCall call) {
+  call.input_zero_point = -1;
+  return call;
 }
 
 }  // namespace
@@ -53,11 +63,11 @@ std::vector<AxisSegment> axis_segments(int64_t outputs, int64_t inputs, int64_t 
 
 ConvGeometry::ConvGeometry(const PackedConv2d::Impl& packed, const Conv2dCall& conv_call)
     : layer(packed),
-      call(conv_call),
+      call(packed.binary ? counted_signs(conv_call) : conv_call),
       oh(packed.shape.output_h(conv_call.h)),
       ow(packed.shape.output_w(conv_call.w)),
       tail_bounded(kernels::tail_is_bounded(conv_call.tail, packed.shape.out_channels)) {
-  check(layer, call);
+  check(layer, conv_call);
   const Conv2dShape& s = layer.shape;
   rows = axis_segments(oh, call.h, s.kernel_h, s.stride_h, s.pad_top, s.dilation_h);
   columns = axis_segments(ow, call.w, s.kernel_w, s.stride_w, s.pad_left, s.dilation_w);

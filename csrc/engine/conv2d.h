@@ -38,6 +38,10 @@ class PackedConv2d {
   /// with a scale per output channel and group. Throws std::invalid_argument with the argument's name.
   PackedConv2d(const Conv2dShape& shape, const int8_t* weight, const int32_t* weight_zero_point = nullptr,
                int64_t group_size = 0);
+  /// A binary layer: inputs and weights are signs, eight a byte as kernels::pack_signs leaves them, and
+  /// `shape.in_channels` counts bytes, a multiple of 4, that hold `signs` of them; groups == 1. Accumulators
+  /// are dot products of +1 and -1; taps on padding are left out. The input's zero point is 0.
+  static PackedConv2d binary(const Conv2dShape& shape, const uint8_t* weight, int64_t signs);
   ~PackedConv2d();
   PackedConv2d(PackedConv2d&&) noexcept;
   PackedConv2d& operator=(PackedConv2d&&) noexcept;
@@ -52,6 +56,7 @@ class PackedConv2d {
   const Impl& impl() const { return *impl_; }
 
  private:
+  explicit PackedConv2d(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
 

@@ -58,6 +58,7 @@ std::vector<AxisSegment> axis_segments(int64_t outputs, int64_t inputs, int64_t 
 /// one column. Arrays per channel are padded to whole panels.
 struct PackedConv2d::Impl {
   Impl(const Conv2dShape& shape, const int8_t* weight, const int32_t* weight_zero_point, int64_t group_size);
+  Impl(const Conv2dShape& shape, const uint8_t* weight, int64_t signs);
 
   Conv2dShape shape;
   int64_t group_size;  // input channels per slice, 0 if there is one slice
@@ -70,13 +71,15 @@ struct PackedConv2d::Impl {
   int64_t panels;      // panels of a group
   int64_t padded;      // output channels with filling, of all groups
   int64_t codes_per_byte = 1;
+  bool binary = false;  // "channels" are bytes of eight signs
   int64_t panel_bytes;
   const kernels::Row<kernels::GemmFn>* gemm = nullptr;
   const kernels::Row<kernels::DepthwiseFn>* depthwise_row = nullptr;
   const kernels::Row<kernels::ConvTailFn>* tail;
   AlignedBytes weights;
-  AlignedBytes ones;              // one panel, 16 wide, whose channels sum the input; for weight zero points
-  std::vector<int32_t> tap_sums;  // [slices][taps][padded]: sum of weight - weight_zero_point
+  AlignedBytes ones;  // one panel, 16 wide, whose channels sum the input; for weight zero points
+  /// [slices][taps][padded]: sum of weight - weight_zero_point; of a binary layer, the signs of a tap.
+  std::vector<int32_t> tap_sums;
   std::vector<int32_t> zero_points;  // [padded] of the weights, or empty
 
   int64_t taps() const { return shape.kernel_h * shape.kernel_w; }

@@ -87,6 +87,25 @@ PackedConv2d::Impl::Impl(const Conv2dShape& s, const int8_t* weight, const int32
   }
 }
 
+PackedConv2d::Impl::Impl(const Conv2dShape& s, const uint8_t* weight, int64_t signs)
+    : shape(s),
+      group_size(0),
+      depthwise(false),
+      in_group(s.in_channels),
+      out_group(s.out_channels),
+      slices(1),
+      binary(true),
+      tail(&kernels::best_row(kernels::conv_tail_rows())) {
+  const auto* bytes = reinterpret_cast<const int8_t*>(weight);
+  check(s, bytes, 0);
+  require(s.groups == 1, "groups", "1 for a binary layer", s.groups);
+  require(signs > 0 && s.in_channels == ceil_div(signs, 32) * 4, "in_channels",
+          "the bytes of " + std::to_string(signs) + " signs in whole dwords", s.in_channels);
+  gemm = &kernels::best_row(kernels::gemm_binary_rows());
+  pack_dense(bytes);
+  tap_sums.assign(static_cast<size_t>(taps() * padded), static_cast<int32_t>(signs));
+}
+
 int64_t PackedConv2d::Impl::padded_channel(int64_t oc) const {
   return depthwise ? oc : oc / out_group * panels * nr + oc % out_group;
 }
@@ -169,6 +188,12 @@ void PackedConv2d::Impl::sum_taps(const int8_t* weight, const int32_t* weight_ze
 PackedConv2d::PackedConv2d(const Conv2dShape& shape, const int8_t* weight, const int32_t* weight_zero_point,
                            int64_t group_size)
     : impl_(std::make_unique<Impl>(shape, weight, weight_zero_point, group_size)) {}
+PackedConv2d::PackedConv2d(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+PackedConv2d PackedConv2d::binary(const Conv2dShape& shape, const uint8_t* weight, int64_t signs) {
+  return PackedConv2d(std::make_unique<Impl>(shape, weight, signs));
+}
+
 PackedConv2d::~PackedConv2d() = default;
 PackedConv2d::PackedConv2d(PackedConv2d&&) noexcept = default;
 PackedConv2d& PackedConv2d::operator=(PackedConv2d&&) noexcept = default;

@@ -62,4 +62,19 @@ void unpack_int2(const uint8_t* packed, int64_t n, int8_t* y) {
   best_row(unpack_int2_rows()).function(packed, n, y);
 }
 
+PackSignsFn pack_signs_scalar, pack_signs_avx2, pack_signs_avx512vnni;
+
+std::span<const Row<PackSignsFn>> pack_signs_rows() {
+  static constexpr Row<PackSignsFn> kRows[] = {
+      {"pack_signs_scalar", Isa::kScalar, pack_signs_scalar},
+      {"pack_signs_avx2", Isa::kAvx2, pack_signs_avx2},
+      {"pack_signs_avx512vnni", Isa::kAvx512Vnni, pack_signs_avx512vnni},
+  };
+  return kRows;
+}
+
+void pack_signs(const float* x, int64_t n, uint8_t* packed) {
+  best_row(pack_signs_rows()).function(x, n, packed);
+}
+
 }  // namespace ptqx::kernels

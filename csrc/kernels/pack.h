@@ -1,7 +1,7 @@
 #pragma once
 
-// Codes of 4 and 2 bits, several a byte. Values outside -8..7 and -2..1 are the caller's to refuse;
-// only their low bits are kept.
+// Codes of 4 and 2 bits, several a byte, and signs. Codes outside -8..7 and -2..1 are the caller's to
+// refuse; only their low bits are kept.
 
 #include <cstdint>
 #include <span>
@@ -23,6 +23,12 @@ UnpackFn unpack_int4;
 PackFn pack_int2;
 UnpackFn unpack_int2;
 
+/// Eight signs a byte, the first one lowest: bit 1 where x[i] >= 0 (so not where it is NaN). `packed` has
+/// whole dwords, 4 * ceil(n / 32) bytes; unused bits are 0.
+using PackSignsFn = void(const float* x, int64_t n, uint8_t* packed);
+PackSignsFn pack_signs;
+
+std::span<const Row<PackSignsFn>> pack_signs_rows();
 std::span<const Row<PackFn>> pack_int4_rows();
 std::span<const Row<UnpackFn>> unpack_int4_rows();
 std::span<const Row<PackFn>> pack_int2_rows();

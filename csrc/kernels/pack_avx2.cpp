@@ -78,4 +78,19 @@ void unpack_int2_avx2(const uint8_t* packed, int64_t n, int8_t* y) {
   });
 }
 
+void pack_signs_avx2(const float* x, int64_t n, uint8_t* packed) {
+  const __m256 zero = _mm256_setzero_ps();
+  const auto signs = [&](const float* values) {
+    return static_cast<uint8_t>(_mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(values), zero, _CMP_GE_OQ)));
+  };
+  int64_t byte = 0;
+  for (; byte * 8 + 8 <= n; ++byte) packed[byte] = signs(x + byte * 8);
+  if (byte * 8 < n) {
+    float last[8];
+    for (int k = 0; k < 8; ++k) last[k] = byte * 8 + k < n ? x[byte * 8 + k] : -1.0F;
+    packed[byte++] = signs(last);
+  }
+  for (; byte < (n + 31) / 32 * 4; ++byte) packed[byte] = 0;
+}
+
 }  // namespace ptqx::kernels

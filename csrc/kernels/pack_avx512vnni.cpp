@@ -53,4 +53,14 @@ void unpack_int2_avx512vnni(const uint8_t* packed, int64_t n, int8_t* y) {
   }
 }
 
+void pack_signs_avx512vnni(const float* x, int64_t n, uint8_t* packed) {
+  const __m512 zero = _mm512_setzero_ps();
+  for (int64_t i = 0; i < (n + 31) / 32 * 32; i += 16) {
+    const __mmask16 read = i < n ? first_lanes16(n - i) : __mmask16{0};
+    const __mmask16 signs =
+        _mm512_mask_cmp_ps_mask(read, _mm512_maskz_loadu_ps(read, x + i), zero, _CMP_GE_OQ);
+    __builtin_memcpy(packed + i / 8, &signs, 2);
+  }
+}
+
 }  // namespace ptqx::kernels

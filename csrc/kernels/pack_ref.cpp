@@ -34,4 +34,12 @@ void unpack_int4_scalar(const uint8_t* packed, int64_t n, int8_t* y) { unpack<4>
 void pack_int2_scalar(const int8_t* x, int64_t n, uint8_t* packed) { pack<2>(x, n, packed); }
 void unpack_int2_scalar(const uint8_t* packed, int64_t n, int8_t* y) { unpack<2>(packed, n, y); }
 
+void pack_signs_scalar(const float* x, int64_t n, uint8_t* packed) {
+  for (int64_t byte = 0; byte < (n + 31) / 32 * 4; ++byte) {
+    int bits = 0;
+    for (int k = 0; k < 8 && byte * 8 + k < n; ++k) bits |= (x[byte * 8 + k] >= 0.0F ? 1 : 0) << k;
+    packed[byte] = static_cast<uint8_t>(bits);
+  }
+}
+
 }  // namespace ptqx::kernels

@@ -19,23 +19,7 @@ Tensor empty_conv2d(const Tensor& input, const Tensor& weight, const OptionalTen
   check_codes(input, "input");
   check_dim(input, "input", 4);
   check_layer_weight(weight, weight_zero_point, 4);
-  check_ints(stride, "stride", 2, 1);
-  check_ints(padding, "padding", 4, 0);
-  check_ints(dilation, "dilation", 2, 1);
-  TORCH_CHECK_VALUE(groups >= 1 && weight.sym_size(0) % groups == 0, "groups must divide the ",
-                    weight.sym_size(0), " output channels of weight, got ", groups);
-  TORCH_CHECK_VALUE(input.sym_size(1) == weight.sym_size(1) * groups, "input must have ",
-                    weight.sym_size(1) * groups, " channels for weight ", weight.sym_sizes(), " and ", groups,
-                    " groups, got shape ", input.sym_sizes());
-  const auto extent = [&](int64_t d) {
-    const auto i = static_cast<size_t>(d);
-    const c10::SymInt padded = input.sym_size(2 + d) + (padding[i] + padding[i + 2]);
-    const c10::SymInt window = (weight.sym_size(2 + d) - 1) * dilation[i] + 1;
-    TORCH_CHECK_VALUE(padded >= window, "input must be at least as large as the window of ", window,
-                      " once padded, got shape ", input.sym_sizes(), " and padding ", padding);
-    return (padded - window) / stride[i] + 1;
-  };
-  return empty_spatial({input.sym_size(0), weight.sym_size(0), extent(0), extent(1)}, input, dtype);
+  return empty_conv2d_output(input, weight, stride, padding, dilation, groups, dtype);
 }
 
 Tensor conv2d_s32_meta(const Tensor& input, const Tensor& weight, const OptionalTensor& input_zero_point,
@@ -80,33 +64,13 @@ Tensor conv2d_f32_meta(const Tensor& input, const Tensor& input_scale, const Ten
 
 // ---- CPU ----
 
-LayerShape layer_shape(const Tensor& input, const Tensor& weight, at::IntArrayRef stride,
-                       at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups) {
-  return {.conv = {.in_channels = input.size(1),
-                   .out_channels = weight.size(0),
-                   .kernel_h = weight.size(2),
-                   .kernel_w = weight.size(3),
-                   .stride_h = stride[0],
-                   .stride_w = stride[1],
-                   .pad_top = padding[0],
-                   .pad_left = padding[1],
-                   .pad_bottom = padding[2],
-                   .pad_right = padding[3],
-                   .dilation_h = dilation[0],
-                   .dilation_w = dilation[1],
-                   .groups = groups},
-          .n = input.size(0),
-          .h = input.size(2),
-          .w = input.size(3)};
-}
-
 Tensor conv2d_s32_cpu(const Tensor& input, const Tensor& weight, const OptionalTensor& input_zero_point,
                       const OptionalTensor& weight_zero_point, at::IntArrayRef stride,
                       at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups) {
   Tensor output =
       conv2d_s32_meta(input, weight, input_zero_point, weight_zero_point, stride, padding, dilation, groups);
-  Layer layer(layer_shape(input, weight, stride, padding, dilation, groups), input, weight, weight_zero_point,
-              0);
+  Layer layer(conv2d_layer_shape(input, weight, stride, padding, dilation, groups), input, weight,
+              weight_zero_point, 0);
   layer.set_input_zero_point(input_zero_point);
   layer.run_s32(output);
   return output;
@@ -126,8 +90,8 @@ Tensor conv2d_cpu(const Tensor& input, const Tensor& input_scale, const Tensor& 
                   activation_args, slopes, residual, residual_scale, residual_zero_point, group_size);
   const kernels::QParams to =
       per_tensor_qparams(output_scale, output_zero_point, "output_", output.scalar_type());
-  Layer layer(layer_shape(input, weight, stride, padding, dilation, groups), input, weight, weight_zero_point,
-              group_size);
+  Layer layer(conv2d_layer_shape(input, weight, stride, padding, dilation, groups), input, weight,
+              weight_zero_point, group_size);
   layer.set_input_zero_point(input_zero_point);
   layer.set_scales(input_scale, weight_scale, to.scale);
   layer.set_bias(bias, to.scale);
@@ -146,8 +110,8 @@ Tensor conv2d_f32_cpu(const Tensor& input, const Tensor& input_scale, const Tens
   Tensor output =
       conv2d_f32_meta(input, input_scale, input_zero_point, weight, weight_scale, weight_zero_point, bias,
                       stride, padding, dilation, groups, activation, activation_args, slopes, group_size);
-  Layer layer(layer_shape(input, weight, stride, padding, dilation, groups), input, weight, weight_zero_point,
-              group_size);
+  Layer layer(conv2d_layer_shape(input, weight, stride, padding, dilation, groups), input, weight,
+              weight_zero_point, group_size);
   layer.set_input_zero_point(input_zero_point);
   layer.set_scales(input_scale, weight_scale, 1.0F);
   layer.set_bias(bias, 1.0F);

@@ -49,6 +49,48 @@ void check_layer_weight(const Tensor& weight, const OptionalTensor& weight_zero_
       weight_zero_point->sym_sizes());
 }
 
+Tensor empty_conv2d_output(const Tensor& input, const Tensor& weight, at::IntArrayRef stride,
+                           at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups,
+                           at::ScalarType dtype) {
+  check_ints(stride, "stride", 2, 1);
+  check_ints(padding, "padding", 4, 0);
+  check_ints(dilation, "dilation", 2, 1);
+  TORCH_CHECK_VALUE(groups >= 1 && weight.sym_size(0) % groups == 0, "groups must divide the ",
+                    weight.sym_size(0), " output channels of weight, got ", groups);
+  TORCH_CHECK_VALUE(input.sym_size(1) == weight.sym_size(1) * groups, "input must have ",
+                    weight.sym_size(1) * groups, " channels for weight ", weight.sym_sizes(), " and ", groups,
+                    " groups, got shape ", input.sym_sizes());
+  const auto extent = [&](int64_t d) {
+    const auto i = static_cast<size_t>(d);
+    const c10::SymInt padded = input.sym_size(2 + d) + (padding[i] + padding[i + 2]);
+    const c10::SymInt window = (weight.sym_size(2 + d) - 1) * dilation[i] + 1;
+    TORCH_CHECK_VALUE(padded >= window, "input must be at least as large as the window of ", window,
+                      " once padded, got shape ", input.sym_sizes(), " and padding ", padding);
+    return (padded - window) / stride[i] + 1;
+  };
+  return empty_spatial({input.sym_size(0), weight.sym_size(0), extent(0), extent(1)}, input, dtype);
+}
+
+LayerShape conv2d_layer_shape(const Tensor& input, const Tensor& weight, at::IntArrayRef stride,
+                              at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups) {
+  return {.conv = {.in_channels = input.size(1),
+                   .out_channels = weight.size(0),
+                   .kernel_h = weight.size(2),
+                   .kernel_w = weight.size(3),
+                   .stride_h = stride[0],
+                   .stride_w = stride[1],
+                   .pad_top = padding[0],
+                   .pad_left = padding[1],
+                   .pad_bottom = padding[2],
+                   .pad_right = padding[3],
+                   .dilation_h = dilation[0],
+                   .dilation_w = dilation[1],
+                   .groups = groups},
+          .n = input.size(0),
+          .h = input.size(2),
+          .w = input.size(3)};
+}
+
 void check_layer_scales(const Tensor& input, const Tensor& input_scale, const Tensor& input_zero_point,
                         const Tensor& weight, const Tensor& weight_scale, const OptionalTensor& bias,
                         int64_t group_size, bool per_sample) {

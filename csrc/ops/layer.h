@@ -57,6 +57,13 @@ class Layer {
   kernels::Tail tail_;
 };
 
+/// Convolution of [N, C, H, W] with [O, C / groups, kh, kw] -> [N, O, OH, OW]: the rules of geometry.
+Tensor empty_conv2d_output(const Tensor& input, const Tensor& weight, at::IntArrayRef stride,
+                           at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups,
+                           at::ScalarType dtype);
+LayerShape conv2d_layer_shape(const Tensor& input, const Tensor& weight, at::IntArrayRef stride,
+                              at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups);
+
 /// Shape and dtype rules of the arguments that every layer has: what Meta can see.
 void check_layer_weight(const Tensor& weight, const OptionalTensor& weight_zero_point, int64_t weight_dim);
 void check_layer_scales(const Tensor& input, const Tensor& input_scale, const Tensor& input_zero_point,

@@ -38,6 +38,10 @@ __all__ = [
     "adaptive_avg_pool2d",
     "add",
     "avg_pool2d",
+    "binary_conv2d_f32",
+    "binary_conv2d_s32",
+    "binary_linear_f32",
+    "binary_linear_s32",
     "cat",
     "conv2d",
     "conv2d_f32",
@@ -61,6 +65,7 @@ __all__ = [
     "mul",
     "pack_int2",
     "pack_int4",
+    "pack_signs",
     "quantize",
     "unpack_int2",
     "unpack_int4",
@@ -694,6 +699,90 @@ def lookup(input: Tensor, table: Tensor) -> Tensor:
     tensor([ 0,  9, 33], dtype=torch.uint8)
     """
     return _ops.lookup(input, table)
+
+
+# ---- binary layers ----
+
+
+def pack_signs(input: Tensor) -> Tensor:
+    """Signs as bits, eight a byte along dimension 1: 1 (for +1) where `input >= 0`, else 0 (for -1).
+
+    `input` is real, [N, C, H, W] or [N, K]; the result is uint8 with `4 * ceil(C / 32)` bytes in place of C,
+    channels_last if it has 4 dimensions. The first channel is the lowest bit of the first byte; the bits
+    after the last channel are 0. NaN counts as -1. Activations and weights [O, C, kh, kw] are packed alike.
+
+    >>> pack_signs(torch.tensor([[1.0, -1.0, 0.0, -3.0, 2.0]]))
+    tensor([[21,  0,  0,  0]], dtype=torch.uint8)
+    """
+    return _ops.pack_signs(input)
+
+
+def binary_conv2d_s32(
+    input: Tensor,
+    weight: Tensor,
+    channels: int,
+    stride: _Ints = 1,
+    padding: _Ints = 0,
+    dilation: _Ints = 1,
+) -> Tensor:
+    """Convolution of +1 and -1 by XNOR and popcount (Rastegari et al., XNOR-Net, 2016), as int32.
+
+    `input` [N, bytes, H, W] and `weight` [O, bytes, kh, kw] are what `pack_signs` makes of `channels`
+    channels; `padding` is one number or [top, left, bottom, right]. A tap on padding is left out of the
+    sum, because there is no sign for zero: what an image of +1 and -1 padded with zeros gives, exactly. An
+    output is `channels * taps - 2 * popcount(input ^ weight)` over the taps that lie on the input.
+
+    >>> x = pack_signs(torch.ones(1, 3, 3, 3))
+    >>> binary_conv2d_s32(x, pack_signs(-torch.ones(1, 3, 3, 3)), 3, padding=1)[0, 0]
+    tensor([[-12, -18, -12],
+            [-18, -27, -18],
+            [-12, -18, -12]], dtype=torch.int32)
+    """
+    return _ops.binary_conv2d_s32(input, weight, channels, stride, padding, dilation)
+
+
+def binary_conv2d_f32(
+    input: Tensor,
+    weight: Tensor,
+    channels: int,
+    weight_scale: Tensor,
+    bias: Tensor | None = None,
+    stride: _Ints = 1,
+    padding: _Ints = 0,
+    dilation: _Ints = 1,
+) -> Tensor:
+    """`binary_conv2d_s32(...) * weight_scale + bias` as float32, in one pass.
+
+    `weight_scale` has 1 or O elements, `bias` O; both are float32. A batch norm that follows folds into them,
+    and `pack_signs` of the result is the input of the next binary layer.
+
+    >>> x = pack_signs(torch.ones(1, 3, 1, 1))
+    >>> binary_conv2d_f32(x, x, 3, torch.tensor([0.5]), torch.tensor([1.0])).flatten()
+    tensor([2.5000])
+    """
+    return _ops.binary_conv2d_f32(input, weight, channels, weight_scale, bias, stride, padding, dilation)
+
+
+def binary_linear_s32(input: Tensor, weight: Tensor, features: int) -> Tensor:
+    """Products of +1 and -1 summed: [N, bytes] and [O, bytes], packed by `pack_signs`, to int32 [N, O].
+
+    >>> x = pack_signs(torch.tensor([[1.0, 1.0, -1.0]]))
+    >>> binary_linear_s32(x, pack_signs(torch.tensor([[1.0, 1.0, 1.0], [-1.0, -1.0, 1.0]])), 3)
+    tensor([[ 1, -3]], dtype=torch.int32)
+    """
+    return _ops.binary_linear_s32(input, weight, features)
+
+
+def binary_linear_f32(
+    input: Tensor, weight: Tensor, features: int, weight_scale: Tensor, bias: Tensor | None = None
+) -> Tensor:
+    """`binary_linear_s32(...) * weight_scale + bias` as float32; the arguments are `binary_conv2d_f32`'s.
+
+    >>> x = pack_signs(torch.tensor([[1.0, 1.0, -1.0]]))
+    >>> binary_linear_f32(x, x, 3, torch.tensor([0.5]))
+    tensor([[1.5000]])
+    """
+    return _ops.binary_linear_f32(input, weight, features, weight_scale, bias)
 
 
 # ---- storage ----

@@ -80,5 +80,23 @@ TEST(PackRows, test_every_byte_unpacks_to_its_signed_codes) {
   }
 }
 
+TEST(PackRows, test_signs_equal_the_definition) {
+  for (const int64_t n : kLengths) {
+    const std::vector<float> x = edge_values(n, 0.5F, true);
+    for (const Row<PackSignsFn>& row : pack_signs_rows()) {
+      if (!isa_supported(row.isa)) continue;
+      SCOPED_TRACE(row.name);
+      GuardedBuffer<uint8_t> packed((n + 31) / 32 * 4);
+      row.function(x.data(), n, packed.data());
+      EXPECT_TRUE(packed.guards_intact());
+      const std::vector<uint8_t> bytes = packed.values();
+      for (size_t bit = 0; bit < bytes.size() * 8; ++bit) {
+        const int expected = bit < x.size() && x[bit] >= 0.0F ? 1 : 0;
+        ASSERT_EQ(bytes[bit / 8] >> bit % 8 & 1, expected) << "sign " << bit << " of " << n;
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace ptqx::kernels

@@ -421,3 +421,42 @@ def pack_int2(input):
 
 def unpack_int2(packed, sizes):
     return unpack(packed, sizes, 2)
+
+
+# ---- binary layers ----
+
+
+def pack_signs(input):
+    """Through NumPy's packbits, an implementation of its own."""
+    x = np.moveaxis(input.double().numpy(), 1, -1) >= 0
+    bits = np.zeros((*x.shape[:-1], -(-x.shape[-1] // 32) * 32), dtype=np.uint8)
+    bits[..., : x.shape[-1]] = x
+    packed = np.packbits(bits, axis=-1, bitorder="little")
+    return torch.from_numpy(np.moveaxis(packed, -1, 1).copy())
+
+
+def signs_of(packed, count):
+    """[N, bytes, ...] to [N, count, ...] of +1 and -1."""
+    bits = np.unpackbits(packed.numpy(), axis=1, count=count, bitorder="little")
+    return torch.from_numpy(bits.astype(np.float64)) * 2 - 1
+
+
+def binary_conv2d_s32(input, weight, channels, stride=1, padding=0, dilation=1):
+    acc = accumulators(
+        signs_of(input, channels), signs_of(weight, channels), None, None, stride, padding, dilation, 1
+    )
+    return torch.from_numpy(acc).to(torch.int32)
+
+
+def binary_conv2d_f32(input, weight, channels, weight_scale, bias=None, stride=1, padding=0, dilation=1):
+    acc = binary_conv2d_s32(input, weight, channels, stride, padding, dilation).numpy()
+    t = acc.astype(f32) * weight_scale.numpy().reshape(1, -1, 1, 1)
+    return torch.from_numpy(t if bias is None else t + bias.numpy().reshape(1, -1, 1, 1))
+
+
+def binary_linear_s32(input, weight, features):
+    return binary_conv2d_s32(column(input), weight[:, :, None, None], features)[..., 0, 0]
+
+
+def binary_linear_f32(input, weight, features, weight_scale, bias=None):
+    return binary_conv2d_f32(column(input), weight[:, :, None, None], features, weight_scale, bias)[..., 0, 0]

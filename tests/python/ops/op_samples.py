@@ -556,6 +556,51 @@ def engine_run_samples() -> Iterator[Sample]:
     yield Sample("engine_run", "no-samples", (reals(0, 12), program, [4]))
 
 
+def pack_signs_samples() -> Iterator[Sample]:
+    for layout, x in layouts(reals(*IMAGES)):
+        yield Sample("pack_signs", layout, (x,))
+    for channels in (1, 31, 32, 33, 257):
+        yield Sample("pack_signs", f"{channels}-channels", (reals(2, channels),))
+    special = torch.tensor([[math.nan, -0.0, 0.0, math.inf, -math.inf, 1e-45, -1e-45]])
+    yield Sample("pack_signs", "special-values", (special,))
+    yield Sample("pack_signs", "bfloat16", (reals(3, 17).bfloat16(),))
+    yield Sample("pack_signs", "no-samples", (reals(0, 3, 4, 4),))
+    yield Sample("pack_signs", "many", (reals(30, 70, 13, 17),))
+
+
+def signs(*shape: int, seed: int = 0) -> Tensor:
+    return op_oracle.pack_signs(reals(*shape, seed=seed))
+
+
+def binary_conv2d_s32_samples() -> Iterator[Sample]:
+    for id, (x, w, rest) in GEOMETRIES.items():
+        if "groups" not in rest:
+            yield Sample("binary_conv2d_s32", id, (signs(*x), signs(*w, seed=1), x[1]), rest)
+    for channels in (31, 32, 33, 64, 200):
+        args = (signs(2, channels, 6, 5), signs(66, channels, 3, 3, seed=1), channels)
+        yield Sample("binary_conv2d_s32", f"{channels}-channels", args, {"padding": 1})
+    for layout, x in layouts(signs(2, 40, 7, 6)):
+        args = (x, signs(5, 40, 3, 3, seed=1), 40)
+        yield Sample("binary_conv2d_s32", layout, args, {"padding": 1, "stride": 2})
+    small_map = (signs(1, 2048, 2, 2), signs(16, 2048, 3, 3, seed=1), 2048)
+    yield Sample("binary_conv2d_s32", "small-map", small_map, {"padding": 1})
+
+
+def binary_conv2d_f32_samples() -> Iterator[Sample]:
+    layer = (signs(2, 40, 7, 6), signs(70, 40, 3, 3, seed=1), 40)
+    yield Sample("binary_conv2d_f32", "scale", (*layer, scale()), {"padding": 1})
+    yield Sample("binary_conv2d_f32", "per-channel", (*layer, scales(70), reals(70)), {"padding": 1})
+    no_samples = (signs(0, 40, 7, 6), *layer[1:], scale())
+    yield Sample("binary_conv2d_f32", "no-samples", no_samples)
+
+
+def binary_linear_samples(operator: str, *scale_and_bias: Tensor) -> Iterator[Sample]:
+    for features in (1, 32, 45, 513):
+        args = (signs(3, features), signs(33, features, seed=1), features, *scale_and_bias)
+        yield Sample(operator, f"{features}-features", args)
+    yield Sample(operator, "no-samples", (signs(0, 40), signs(33, 40, seed=1), 40, *scale_and_bias))
+
+
 SAMPLES: dict[str, list[Sample]] = {
     "quantize": list(quantize_samples()),
     "dequantize": list(dequantize_samples()),
@@ -580,6 +625,11 @@ SAMPLES: dict[str, list[Sample]] = {
     "mul": list(arithmetic_samples("mul")),
     "cat": list(cat_samples()),
     "lookup": list(lookup_samples()),
+    "pack_signs": list(pack_signs_samples()),
+    "binary_conv2d_s32": list(binary_conv2d_s32_samples()),
+    "binary_conv2d_f32": list(binary_conv2d_f32_samples()),
+    "binary_linear_s32": list(binary_linear_samples("binary_linear_s32")),
+    "binary_linear_f32": list(binary_linear_samples("binary_linear_f32", scales(33), reals(33))),
     "pack_int4": list(pack_samples(4)),
     "unpack_int4": list(unpack_samples(4)),
     "pack_int2": list(pack_samples(2)),

@@ -229,6 +229,22 @@ CASES: dict[str, tuple[Any, str]] = {
         lambda: ops.pack_int4(s8(1, 3, low=8, high=9)),
         r"input must lie in -8\.\.7, got 8 at index 0",
     ),
+    "signs-type": (lambda: ops.pack_signs(u8(2, 3)), "input must be"),
+    "signs-dim": (lambda: ops.pack_signs(reals(2, 3, 4)), "input must have 2 or 4 dimensions"),
+    "binary-bytes": (
+        lambda: ops.binary_linear_s32(u8(2, 4), u8(3, 4), 33),
+        "input must have 8 bytes in dimension 1 for 33 signs",
+    ),
+    "binary-count": (lambda: ops.binary_linear_s32(u8(2, 4), u8(3, 4), 0), r"features must lie in 1\.\."),
+    "binary-empty": (lambda: ops.binary_linear_s32(u8(2, 4), u8(0, 4), 32), "weight must not be empty"),
+    "binary-scale": (
+        lambda: ops.binary_linear_f32(u8(2, 4), u8(3, 4), 32, scales(2)),
+        "weight_scale must have 1 or 3 elements",
+    ),
+    "binary-bias": (
+        lambda: ops.binary_conv2d_f32(u8(1, 4, 3, 3), u8(3, 4, 1, 1), 32, scale(), reals(2)),
+        r"bias must have shape \[3\]",
+    ),
     "unpack-shape": (lambda: ops.unpack_int4(u8(2, 3), [2, 7]), r"packed must have shape \[2, 4\]"),
     "unpack-negative": (lambda: ops.unpack_int2(u8(2, 3), [2, -7]), "sizes must be at least 0"),
     "unpack-huge": (lambda: ops.unpack_int2(u8(2, 3), [2, 2**31, 2**31, 2**31]), "sizes must have a product"),
