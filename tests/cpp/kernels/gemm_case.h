@@ -131,8 +131,7 @@ class GemmCase {
     expect_same(expected, run_in_place(gemm));
     for (const int64_t channels : {nr_, nr_ - 5}) {
       for (const bool residual : {false, true}) {
-        expect_same(run_to_codes(truth_, channels, residual),
-                    run_to_codes(gemm, channels, residual));
+        expect_same(run_to_codes(truth_, channels, residual), run_to_codes(gemm, channels, residual));
       }
     }
   }
