@@ -30,10 +30,10 @@ void run_binary(benchmark::State& state, int64_t size, bool binary) {
                           .pad_left = 1,
                           .pad_bottom = 1,
                           .pad_right = 1};
-  const std::vector<uint8_t> weight = random_bytes(static_cast<size_t>(kChannels * bytes * 9));
+  const std::vector<uint8_t> weight = random_bytes(kChannels * bytes * 9);
   const PackedConv2d packed = binary ? PackedConv2d::binary(shape, weight.data(), kChannels)
                                      : PackedConv2d(shape, reinterpret_cast<const int8_t*>(weight.data()));
-  const std::vector<uint8_t> input = random_bytes(static_cast<size_t>(size * size * bytes));
+  const std::vector<uint8_t> input = random_bytes(size * size * bytes);
   std::vector<uint8_t> output(static_cast<size_t>(size * size * kChannels));
   const std::vector<float> multiplier(static_cast<size_t>(kChannels), 0.001F);
   Conv2dCall call{.n = 1, .h = size, .w = size, .tail = {}};
