@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from .. import ops
 from ..errors import PtqxError
 from .affine import MIN_SCALE, check_finite, codes_f32, expand_to, qparams_from_range
+from .batch_range import batch_range, scheme_text
 from .observer import make_observer, observe_whole
 from .registry import QUANTIZERS, register_quantizer
 from .scheme import Scheme
@@ -132,6 +134,17 @@ class Quantizer(nn.Module):
         self._prepare(x)
         return self._fake_quantize(x)
 
+    def forward_scaled(self, x: Tensor, factor: Tensor) -> Tensor:
+        """forward(x * factor) / factor of a weight and a factor [channels], in one pass where it can be."""
+        scheme = self.scheme
+        odd = scheme.symmetric and scheme.qmin == -scheme.qmax
+        if not odd or scheme.group_size or self.observing or not self.enabled:
+            return self._forward_scaled_apart(x, factor)
+        self._prepare(x)
+        # round(x * factor / scale) / factor, whose sign is that of x
+        scale = self._training_scale(x) / factor.abs()
+        return ops.fake_quantize(x, scale, self.zero_point.expand(len(scale)), scheme.qmin, scheme.qmax, 0, 0)
+
     def quantize(self, x: Tensor) -> Tensor:
         """The codes, int8 or uint8; NaN and infinities raise a PtqxError with their count."""
         self._check_calibrated()
@@ -185,6 +198,14 @@ class Quantizer(nn.Module):
         if not self._known_calibrated and not torch.compiler.is_compiling():
             self.require_calibrated()
 
+    def _forward_scaled_apart(self, x: Tensor, factor: Tensor) -> Tensor:
+        column = factor.reshape(-1, *[1] * (x.dim() - 1))
+        return self(x * column) / column
+
+    def _training_scale(self, x: Tensor) -> Tensor:
+        """scale, with the gradient that it learns from."""
+        return self.scale
+
     def _fake_quantize(self, x: Tensor) -> Tensor:
         scheme = self.scheme
         return ops.fake_quantize(
@@ -230,6 +251,7 @@ class MovingAverage(Quantizer):
             raise PtqxError(f"momentum: expected a number in (0, 1], got {momentum}")
         self.momentum = momentum if scheme.granularity == "tensor" else 1.0
         self.frozen = False
+        self._scheme_text = scheme_text(scheme)
         self.register_buffer("low", torch.zeros_like(self.scale))
         self.register_buffer("high", torch.zeros_like(self.scale))
 
@@ -243,14 +265,18 @@ class MovingAverage(Quantizer):
         self.low.copy_((self.scheme.qmin - zero_point) * scale)
         self.high.copy_((self.scheme.qmax - zero_point) * scale)
 
+    def forward_scaled(self, x: Tensor, factor: Tensor) -> Tensor:
+        return self._forward_scaled_apart(x, factor)  # its range is that of x * factor
+
+    @torch.no_grad()
     def _prepare(self, x: Tensor) -> None:
         if not self.training or self.frozen:
             super()._prepare(x)
             return
-        low, high = observe_whole(x, self.scheme, self.tensor_name)
-        if bool(self.calibrated):
-            low, high = torch.lerp(self.low, low, self.momentum), torch.lerp(self.high, high, self.momentum)
-        self._set_range(low, high)
+        low, high = batch_range(x, self._scheme_text, self.tensor_name, self.scale.shape)
+        # The first batch is the start. Not a question of Python's, so that a graph can be made of it.
+        share = torch.where(self.calibrated.bool(), self.momentum, 1.0)
+        self._set_range(torch.lerp(self.low, low, share), torch.lerp(self.high, high, share))
 
 
 @register_quantizer("lsq")
@@ -280,6 +306,13 @@ class LSQ(Quantizer):
 
     def _fake_quantize(self, x: Tensor) -> Tensor:
         return self._lsq(x, self.zero_point)
+
+    def _training_scale(self, x: Tensor) -> Tensor:
+        scale = self.scale
+        values = x.numel() / scale.numel()
+        share = 1.0 / math.sqrt(max(values, 1.0) * max(self.scheme.qmax, 1))
+        learned = scale * share
+        return scale.detach() + (learned - learned.detach())
 
     def _lsq(self, x: Tensor, zero_point: Tensor) -> Tensor:
         scheme = self.scheme
