@@ -2,7 +2,7 @@
 
 #include <ATen/EmptyTensor.h>
 #include <ATen/ExpandUtils.h>
-#include <ATen/ops/empty_like.h>
+#include <c10/core/CPUAllocator.h>
 #include <sys/mman.h>
 
 #include <cstdlib>
@@ -14,23 +14,30 @@
 namespace ptqx::ops {
 namespace {
 
+constexpr size_t kPages = size_t{64} << 10;  // a few of the system's
 constexpr size_t kHugePage = size_t{2} << 20;
-constexpr size_t kSmallest = 2 * kHugePage;  // below, malloc keeps memory itself and rounding up costs much
+constexpr size_t kSmallest = 2 * kPages;         // below, malloc keeps memory itself
+constexpr size_t kSmallestHuge = 2 * kHugePage;  // below, rounding up would cost much
+constexpr size_t kMostBlocks = 256;
 
 struct Block {
   void* address;
   size_t size;
 };
 
+size_t page_size(size_t bytes) { return bytes < kSmallestHuge ? kPages : kHugePage; }
+
 Block new_block(size_t size) {
-  void* address = std::aligned_alloc(kHugePage, size);
+  void* address = std::aligned_alloc(page_size(size), size);
   TORCH_CHECK_WITH(OutOfMemoryError, address != nullptr, "no memory for ", size, " bytes");
-  madvise(address, size, MADV_HUGEPAGE);  // where the system declines, pages are small
+  // Where the system declines, pages are small.
+  if (page_size(size) == kHugePage) madvise(address, size, MADV_HUGEPAGE);
   return {address, size};
 }
 
-/// Blocks that no tensor uses, oldest first. A lock that is taken, by a thread that a fork left behind for
-/// instance, is never waited for: the system then serves as if nothing were kept.
+/// Blocks that no tensor uses, the latest used first: it may still be in a cache. A lock that is taken, by a
+/// thread that a fork left behind for instance, is never waited for: the system then serves as if nothing
+/// were kept.
 class KeptBlocks {
  public:
   std::optional<Block> take(size_t size) {
@@ -49,12 +56,12 @@ class KeptBlocks {
   void keep(Block block) {
     const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
     if (!lock || block.size > kKeptBytes) return std::free(block.address);
-    blocks_.push_back(block);
+    blocks_.push_front(block);
     bytes_ += block.size;
-    while (bytes_ > kKeptBytes) {
-      bytes_ -= blocks_.front().size;
-      std::free(blocks_.front().address);
-      blocks_.pop_front();
+    while (bytes_ > kKeptBytes || blocks_.size() > kMostBlocks) {
+      bytes_ -= blocks_.back().size;
+      std::free(blocks_.back().address);
+      blocks_.pop_back();
     }
   }
 
@@ -72,7 +79,8 @@ KeptBlocks& kept_blocks() {
 class KeptAllocator final : public c10::Allocator {
  public:
   c10::DataPtr allocate(size_t bytes) override {
-    const size_t size = (bytes + kHugePage - 1) / kHugePage * kHugePage;
+    const size_t page = page_size(bytes);
+    const size_t size = (bytes + page - 1) / page * page;
     const std::optional<Block> kept = kept_blocks().take(size);
     const Block block = kept ? *kept : new_block(size);
     return {block.address, new Block(block), &release, c10::Device(c10::DeviceType::CPU)};
@@ -88,16 +96,19 @@ class KeptAllocator final : public c10::Allocator {
 
 }  // namespace
 
+at::Tensor empty_strided_kept(at::IntArrayRef sizes, at::IntArrayRef strides, at::ScalarType dtype) {
+  static KeptAllocator kept;
+  const size_t bytes = static_cast<size_t>(c10::multiply_integers(sizes)) * c10::elementSize(dtype);
+  c10::Allocator* allocator = bytes < kSmallest ? c10::GetCPUAllocator() : &kept;
+  return at::Tensor(at::detail::empty_strided_generic(sizes, strides, allocator,
+                                                      c10::DispatchKeySet(c10::DispatchKey::CPU), dtype));
+}
+
 at::Tensor empty_like_kept(const at::Tensor& like, at::ScalarType dtype) {
-  if (static_cast<size_t>(like.numel()) * c10::elementSize(dtype) < kSmallest) {
-    return at::empty_like(like, like.options().dtype(dtype));
-  }
-  static KeptAllocator allocator;
   const bool dense = like.is_non_overlapping_and_dense();
   const std::vector<int64_t> strides =
       dense ? like.strides().vec() : at::infer_dense_strides(like.sizes(), like.strides());
-  return at::Tensor(at::detail::empty_strided_generic(like.sizes(), strides, &allocator,
-                                                      c10::DispatchKeySet(c10::DispatchKey::CPU), dtype));
+  return empty_strided_kept(like.sizes(), strides, dtype);
 }
 
 }  // namespace ptqx::ops

@@ -5,6 +5,7 @@
 
 #include "kernels/pointwise.h"
 #include "ops/checks.h"
+#include "ops/kept_memory.h"
 
 namespace ptqx::ops {
 
@@ -16,7 +17,11 @@ c10::SymDimVector spatial_strides(c10::SymIntArrayRef sizes) {
 }
 
 Tensor empty_spatial(c10::SymIntArrayRef sizes, const Tensor& like, at::ScalarType dtype) {
-  return at::empty_strided_symint(sizes, spatial_strides(sizes), like.options().dtype(dtype));
+  const c10::SymDimVector strides = spatial_strides(sizes);
+  if (like.device().is_cpu()) {
+    return empty_strided_kept(C10_AS_INTARRAYREF_SLOW(sizes), C10_AS_INTARRAYREF_SLOW(strides), dtype);
+  }
+  return at::empty_strided_symint(sizes, strides, like.options().dtype(dtype));
 }
 
 Tensor dense_spatial(const Tensor& tensor) {

@@ -82,14 +82,14 @@ def per_channel(parameter: Tensor, weight: Tensor) -> Tensor:
     return parameter.reshape(-1, 1, 1) if weight.dim() == 4 else parameter
 
 
-def convolve(x: Tensor, weight: Tensor, attrs: dict[str, Any]) -> Tensor:
-    """conv2d with padding on four sides, or linear, without a bias; the layer's shape in `attrs`."""
+def convolve(x: Tensor, weight: Tensor, attrs: dict[str, Any], bias: Tensor | None = None) -> Tensor:
+    """conv2d with padding on four sides, or linear; the layer's shape in `attrs`."""
     if weight.dim() == 2:
-        return F.linear(x, weight)
+        return F.linear(x, weight, bias)
     top, left, bottom, right = attrs["padding"]
     if (top, left) != (bottom, right):
         x, top, left = F.pad(x, (left, right, top, bottom)), 0, 0
-    return F.conv2d(x, weight, None, attrs["stride"], (top, left), attrs["dilation"], attrs["groups"])
+    return F.conv2d(x, weight, bias, attrs["stride"], (top, left), attrs["dilation"], attrs["groups"])
 
 
 def accumulate(x: Tensor, weight: Tensor, bias: Tensor | None, steps: int, attrs: dict[str, Any]) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import PtqxError, unknown_name
 from .document import IntegerGraph, IntegerNode
+from .ir import last_uses
 from .operators import OPERATORS
 from .operators.boundary import call_float
 
@@ -36,6 +37,7 @@ class IntegerModel(nn.Module):
         super().__init__()
         self.graph = graph
         self.report: Any = None
+        self._finished_with = last_uses(graph, graph.output)
         for node in graph:
             if node.op not in OPERATORS:
                 raise unknown_name(f"operation of node {node.name!r}:", node.op, OPERATORS)
@@ -63,8 +65,10 @@ class IntegerModel(nn.Module):
         values: dict[str, Tensor] = {self.graph.input: x.float()}
         for node in self.graph.nodes.values():
             values[node.name] = OPERATORS[node.op].run(self, node, *[values[name] for name in node.inputs])
-        if keep is not None:
-            keep.update(values)
+            if keep is not None:
+                keep[node.name] = values[node.name]
+            for name in self._finished_with.get(node.name, ()):
+                del values[name]
         return values[self.graph.output]
 
     def tensor(self, node: IntegerNode, role: str) -> Tensor | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import PtqxError
 from ..quant import Scheme
@@ -135,3 +135,22 @@ class Graph:
             if node.name in live:
                 live.update(node.inputs)
         self.nodes = {name: node for name, node in self.nodes.items() if name in live}
+
+
+class Step(Protocol):
+    """A node of either graph."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def inputs(self) -> Sequence[str]: ...
+
+
+def last_uses(steps: Iterable[Step], output: str) -> dict[str, list[str]]:
+    """Step to the values that nobody reads after it; `output` is never among them."""
+    last = {name: step.name for step in steps for name in step.inputs}
+    finished: dict[str, list[str]] = {}
+    for name, reader in last.items():
+        if name != output:
+            finished.setdefault(reader, []).append(name)
+    return finished

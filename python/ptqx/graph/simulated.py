@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..errors import PtqxError
 from ..quant import Quantizer, Recipe, Scheme, check_finite, make_quantizer
 from .formulas import Codes, QParams
-from .ir import Graph, Node
+from .ir import Graph, Node, last_uses
 from .operators import OPERATORS
 from .weights import folded, raw_weight
 
@@ -74,7 +74,7 @@ class SimulatedModel(nn.Module):
                 self.quantizers[_key(node.name, "weight")] = self._make_weight_quantizer(node, weights, kind)
         for name, site in graph.quantizers.items():
             self.quantizers[_key(name, "output")] = make_quantizer(site.scheme, kind, name=name)
-        self._finished_with = _last_uses(graph)
+        self._finished_with = last_uses(graph, graph.output)
 
     @contextmanager
     def observe(self, statistics: bool = True) -> Iterator[None]:
@@ -110,7 +110,7 @@ class SimulatedModel(nn.Module):
             if node.quantizer is not None and self.graph.quantizers[node.quantizer].owner == node.name:
                 quantizer = self.activation_quantizer(node.quantizer)
                 if not self.observing:
-                    y = quantizer(y)
+                    y = quantizer(y.float())  # bfloat16, under autocast, can't hold codes times a scale
                 elif self._take_statistics:
                     quantizer.observe(y)
             values[node.name] = y
@@ -207,13 +207,3 @@ class SimulatedModel(nn.Module):
 def _key(name: str, role: str) -> str:
     """Names in a ModuleDict can't hold dots."""
     return f"{name.replace('.', '/')}/{role}"
-
-
-def _last_uses(graph: Graph) -> dict[str, list[str]]:
-    """Node to the values that nobody reads after it."""
-    last = {name: node.name for node in graph for name in node.inputs}
-    finished: dict[str, list[str]] = {}
-    for name, reader in last.items():
-        if name != graph.output:
-            finished.setdefault(reader, []).append(name)
-    return finished

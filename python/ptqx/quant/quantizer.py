@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from .. import ops
 from ..errors import PtqxError
 from .affine import MIN_SCALE, check_finite, codes_f32, expand_to, qparams_from_range
+from .batch_range import batch_range, scheme_text
 from .midrise import ObservedLevels, level_offset, observe_levels, qparams_of_levels
 from .observer import make_observer
 from .registry import QUANTIZERS, register_quantizer
@@ -141,8 +143,19 @@ class Quantizer(nn.Module):
         self._prepare(x)
         if self.midrise is None:
             return self._fake_quantize(x)
-        offset = level_offset(self._offset_scale(x), self.midrise, x, self.scheme)
+        offset = level_offset(self._training_scale(x), self.midrise, x, self.scheme)
         return self._fake_quantize(x - offset) + offset
+
+    def forward_scaled(self, x: Tensor, factor: Tensor) -> Tensor:
+        """forward(x * factor) / factor of a weight and a factor [channels], in one pass where it can be."""
+        scheme = self.scheme
+        odd = scheme.symmetric and scheme.qmin == -scheme.qmax
+        if not odd or scheme.group_size or self.observing or not self.enabled:
+            return self._forward_scaled_apart(x, factor)
+        self._prepare(x)
+        # round(x * factor / scale) / factor, whose sign is that of x
+        scale = self._training_scale(x) / factor.abs()
+        return ops.fake_quantize(x, scale, self.zero_point.expand(len(scale)), scheme.qmin, scheme.qmax, 0, 0)
 
     def quantize(self, x: Tensor) -> Tensor:
         """The codes, int8 or uint8; NaN and infinities raise a PtqxError with their count."""
@@ -202,15 +215,19 @@ class Quantizer(nn.Module):
         if not self._known_calibrated and not torch.compiler.is_compiling():
             self.require_calibrated()
 
+    def _forward_scaled_apart(self, x: Tensor, factor: Tensor) -> Tensor:
+        column = factor.reshape(-1, *[1] * (x.dim() - 1))
+        return self(x * column) / column
+
+    def _training_scale(self, x: Tensor) -> Tensor:
+        """scale, with the gradient that it learns from."""
+        return self.scale
+
     def _fake_quantize(self, x: Tensor) -> Tensor:
         scheme = self.scheme
         return ops.fake_quantize(
             x, self.scale, self.zero_point, scheme.qmin, scheme.qmax, 0, scheme.group_size
         )
-
-    def _offset_scale(self, x: Tensor) -> Tensor:
-        """The scale whose half is the real value of code 0 where `midrise` is 1."""
-        return self.scale
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         self._known_calibrated = False
@@ -251,6 +268,7 @@ class MovingAverage(Quantizer):
             raise PtqxError(f"momentum: expected a number in (0, 1], got {momentum}")
         self.momentum = momentum if scheme.granularity == "tensor" else 1.0
         self.frozen = False
+        self._scheme_text = scheme_text(scheme)
         self.register_buffer("low", torch.zeros_like(self.scale))
         self.register_buffer("high", torch.zeros_like(self.scale))
 
@@ -264,13 +282,18 @@ class MovingAverage(Quantizer):
         self.low.copy_((self.scheme.qmin - zero_point) * scale)
         self.high.copy_((self.scheme.qmax - zero_point) * scale)
 
+    def forward_scaled(self, x: Tensor, factor: Tensor) -> Tensor:
+        return self._forward_scaled_apart(x, factor)  # its range is that of x * factor
+
+    @torch.no_grad()
     def _prepare(self, x: Tensor) -> None:
         if not self.training or self.frozen:
             super()._prepare(x)
             return
-        low, high, midrise = observe_levels(x, self.scheme, self.tensor_name)
-        if bool(self.calibrated):
-            low, high = torch.lerp(self.low, low, self.momentum), torch.lerp(self.high, high, self.momentum)
+        low, high, midrise = batch_range(x, self._scheme_text, self.tensor_name, self.scale.shape)
+        # The first batch is the start. Not a question of Python's, so that a graph can be made of it.
+        share = torch.where(self.calibrated.bool(), self.momentum, 1.0)
+        low, high = torch.lerp(self.low, low, share), torch.lerp(self.high, high, share)
         self._set_range(ObservedLevels(low, high, midrise))
 
 
@@ -302,11 +325,12 @@ class LSQ(Quantizer):
     def _fake_quantize(self, x: Tensor) -> Tensor:
         return self._lsq(x, self.zero_point)
 
-    def _offset_scale(self, x: Tensor) -> Tensor:
-        # With the operator's factor on its gradient, and not a bit of its value changed.
-        factor = (x.numel() / self.scale.numel() * self.scheme.qmax) ** -0.5
-        scale = self.scale.detach()
-        return scale + (self.scale - scale) * factor
+    def _training_scale(self, x: Tensor) -> Tensor:
+        scale = self.scale
+        values = x.numel() / scale.numel()
+        share = 1.0 / math.sqrt(max(values, 1.0) * max(self.scheme.qmax, 1))
+        learned = scale * share
+        return scale.detach() + (learned - learned.detach())
 
     def _lsq(self, x: Tensor, zero_point: Tensor) -> Tensor:
         scheme = self.scheme

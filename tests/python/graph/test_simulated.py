@@ -90,7 +90,7 @@ def test_batch_norm_with_gamma_zero_trains_without_nan() -> None:
 
 
 @pytest.mark.parametrize("qat", [False, True], ids=["ptq", "qat"])
-@pytest.mark.parametrize("quantizer", ["fixed", "lsq"])
+@pytest.mark.parametrize("quantizer", ["fixed", "moving_average", "lsq"])
 def test_training_forward_compiles_as_one_graph(quantizer: str, qat: bool) -> None:
     prep = calibrated(qat, quantizer).train()
     compiled = torch.compile(copy.deepcopy(prep), fullgraph=True, backend="aot_eager")

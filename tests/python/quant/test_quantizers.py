@@ -363,3 +363,38 @@ def test_codes_are_exported_whole(granularity):
     exported = torch.export.export(Codes(quantizer), (WEIGHT,)).module()
     for got, expected in zip(exported(WEIGHT * 1.2), Codes(quantizer)(WEIGHT * 1.2), strict=True):
         assert torch.equal(got, expected)
+
+
+@pytest.mark.parametrize("bits", [4, 8], ids=["full range", "narrow range"])
+@pytest.mark.parametrize("kind", ["fixed", "moving_average", "lsq"])
+@pytest.mark.parametrize("granularity", ["tensor", "channel"])
+def test_forward_scaled_is_forward_of_the_scaled_weight_divided_again(granularity, kind, bits):
+    scheme = Scheme(bits=bits, granularity=granularity)
+    quantizer = quantizer_of(kind, scheme).train()
+    factor = torch.tensor([0.3, -1.7, 2.5, -0.01, 1.0, 40.0])
+    column = factor.reshape(-1, 1, 1, 1)
+    quantizer.fit(WEIGHT * column)
+    grad = values(*WEIGHT.shape, seed=3)
+    results = []
+    for apart in (False, True):
+        quantizer.zero_grad()
+        weight, stretch = WEIGHT.clone().requires_grad_(), factor.clone().requires_grad_()
+        shape = stretch.reshape(-1, 1, 1, 1)
+        y = quantizer(weight * shape) / shape if apart else quantizer.forward_scaled(weight, stretch)
+        y.backward(grad)
+        learned = [p.grad.clone() for p in quantizer.parameters()]
+        results.append([y.detach(), weight.grad, stretch.grad, *learned])
+    for got, expected in zip(*results, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_moving_average_compiles_and_follows_the_same_batches():
+    quantizer = make_quantizer(ACTIVATIONS, "moving_average").train()
+    twin = copy.deepcopy(quantizer)
+    compiled = torch.compile(quantizer, fullgraph=True, backend="aot_eager")
+    for seed in range(3):
+        x = values(8, 4, seed=seed) * (1 + seed)
+        assert torch.equal(compiled(x), twin(x))
+        assert torch.equal(quantizer.low, twin.low) and torch.equal(quantizer.scale, twin.scale)
+    with pytest.raises(PtqxError, match="1 of 32 values are NaN"):
+        compiled(values(8, 4).index_put((torch.tensor(0), torch.tensor(0)), torch.tensor(float("nan"))))

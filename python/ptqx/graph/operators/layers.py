@@ -63,6 +63,8 @@ class _Layer(Operator):
         y = _trained(model, node, x)
         if residual:
             y = y + residual[0]
+        if node.attrs.get("activation") == "relu":
+            return y.relu_()  # nobody else reads y
         return real_activation(node.attrs, y, _slopes(model, node))
 
     def _lowered(self, node: Node, weight_shape: torch.Size, tail: dict[str, Any]) -> Lowered:
@@ -258,37 +260,45 @@ def _float_layer(
 def _trained(model: SimulatedModel, node: Node, x: Tensor) -> Tensor:
     """The layer before residual and activation, on real values with fake-quantized weights.
 
-    With its batch norm unfolded (`qat`), weight * factor is quantized, and the convolution divided by the
-    factor again, so that the batch norm sees the scale that its statistics have
-    (Krishnamoorthi, arXiv:1806.08342, section 3.2.2).
+    With its batch norm unfolded (`qat`), weight * factor is quantized and divided by the factor again, so
+    that the batch norm sees the scale of its statistics (Krishnamoorthi, arXiv:1806.08342, section 3.2.2).
     """
-    if model.observing or node.kind == "float" or not (model.qat and "bn_eps" in node.attrs):
+    if model.observing or node.kind == "float":
         weight, bias = folded(model, node)
-        if not model.observing and node.kind != "float":
-            y = _convolve_fake_quantized(model, node, x, weight)
-        else:
-            y = convolve(x, weight, node.attrs)
-        return y if bias is None else y + per_channel(bias, weight)
-    weight = raw_weight(model, node)
+        return convolve(x, weight, node.attrs, bias)
+    quantizer = model.weight_quantizer(node)
+    if not (model.qat and "bn_eps" in node.attrs):
+        weight, bias = folded(model, node)
+        return _convolve_quantized(model, node, x, quantizer(weight), quantizer.scale, bias)
     factor = batch_norm_factor(model, node).float()
     factor = torch.where(factor.abs() < TINY_FACTOR, torch.full_like(factor, TINY_FACTOR), factor)
-    scaled = weight * factor.reshape(-1, *[1] * (weight.dim() - 1))
-    y = _convolve_fake_quantized(model, node, x, scaled) / per_channel(factor, weight)
-    if "bias" in node.params:
-        y = y + per_channel(model.tensor(node.params["bias"]), weight)
+    weight = quantizer.forward_scaled(raw_weight(model, node), factor)
+    bias = model.tensor(node.params["bias"]) if "bias" in node.params else None
+    y = _convolve_quantized(model, node, x, weight, quantizer.scale / factor, bias)
     return _batch_norm(model, node, y)
 
 
-def _convolve_fake_quantized(model: SimulatedModel, node: Node, x: Tensor, weight: Tensor) -> Tensor:
-    """Under autocast the convolution gets codes, exact in bfloat16, and the scales come after it."""
-    quantizer = model.weight_quantizer(node)
-    quantized = quantizer(weight)
+def _convolve_quantized(
+    model: SimulatedModel, node: Node, x: Tensor, weight: Tensor, step: Tensor, bias: Tensor | None
+) -> Tensor:
+    """Under autocast the convolution gets codes, exact in bfloat16, and the scales come after it.
+
+    What is divided before and multiplied after cancels in the gradients, so that scales learn from their fake
+    quantizations alone.
+
+    Args:
+        x: fake-quantized.
+        weight: fake-quantized, whole multiples of `step`, [1] or [out].
+    """
     scale = model.input_scale(node)
-    if scale is None or quantizer.scheme.group_size or not torch.is_autocast_enabled(x.device.type):
-        return convolve(x, quantized, node.attrs)
-    column = quantizer.scale.reshape(-1, *[1] * (weight.dim() - 1))
-    acc = convolve(x / scale, quantized / column, node.attrs).float()
-    return acc * (scale * per_channel(quantizer.scale, weight))
+    grouped = model.weight_quantizer(node).scheme.group_size
+    if scale is None or grouped or not torch.is_autocast_enabled(x.device.type):
+        return convolve(x, weight, node.attrs, bias)
+    scale, step = scale.detach(), step.detach()
+    unit = scale * step
+    codes = weight / step.reshape(-1, *[1] * (weight.dim() - 1))
+    acc = convolve(x / scale, codes, node.attrs, None if bias is None else bias / unit)
+    return acc * per_channel(unit, weight).to(acc.dtype)
 
 
 def _batch_norm(model: SimulatedModel, node: Node, y: Tensor) -> Tensor:
