@@ -18,8 +18,9 @@ def scheme_text(scheme: Scheme) -> str:
 
 
 def batch_range(x: Tensor, scheme: str, name: str, shape: Sequence[int]) -> ObservedLevels:
-    """What `observe_levels` sees in a whole tensor, by the observer of the scheme of that `scheme_text`; low and
-    high are float32 of `shape`, the shape of its scale.
+    """What `observe_levels` sees in a whole tensor, by the scheme of that `scheme_text`.
+
+    low and high are float32 of `shape`, the shape of its scale.
 
     Raises:
         PtqxError: NaN or infinite values, with their count.
