@@ -74,7 +74,11 @@ class SimulatedModel(nn.Module):
             if weights is not None:
                 self.quantizers[_key(node.name, "weight")] = self._make_weight_quantizer(node, weights, kind)
         for name, site in graph.quantizers.items():
-            self.quantizers[_key(name, "output")] = make_quantizer(site.scheme, kind, name=name)
+            # The gradient of the images' scale would take a convolution of its own, for nothing at 8 bits.
+            rests = graph.nodes[name].inputs == [graph.input] and site.scheme.bits >= 8 and kind == "lsq"
+            self.quantizers[_key(name, "output")] = make_quantizer(
+                site.scheme, "fixed" if rests else kind, name=name
+            )
         self._finished_with = last_uses(graph, graph.output)
         self._code_quantizers = _read_by_layers_only(graph, schemes)
 

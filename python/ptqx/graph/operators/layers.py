@@ -300,7 +300,7 @@ def _convolve_quantized(
     if not model.passes_codes(model.graph.nodes[node.inputs[0]].quantizer, x):
         x = x / scale
     acc = convolve(x, codes, node.attrs, None if bias is None else bias / unit)
-    return acc * per_channel(unit, weight).to(acc.dtype)
+    return acc.mul_(per_channel(unit, weight).to(acc.dtype))  # nobody else reads acc
 
 
 def _batch_norm(model: SimulatedModel, node: Node, y: Tensor) -> Tensor:
