@@ -21,6 +21,9 @@ void check_grad(const Tensor& grad, const Tensor& input);
 /// grad_factor itself, or LSQ's 1 / sqrt(elements per scale * qmax) where it is 0.
 double lsq_factor(double grad_factor, const Tensor& input, const Tensor& scale, int64_t qmax);
 
+/// int32 zero points, checked; float ones are rounded half to even.
+Tensor whole_zero_points(const Tensor& zero_point, int64_t qmin);
+
 Tensor fake_quantize_cpu(const Tensor& input, const Tensor& scale, const Tensor& zero_point, int64_t qmin,
                          int64_t qmax, int64_t axis, int64_t group_size);
 

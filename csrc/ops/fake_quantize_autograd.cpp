@@ -1,6 +1,5 @@
 // Derivatives of fake_quantize and lsq. Forward and backward call operators, so that compilers see both.
 
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "ops/fake_quantize.h"
@@ -12,11 +11,6 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::Variable;
 using torch::autograd::variable_list;
-
-template <class Signature>
-c10::TypedOperatorHandle<Signature> find(const char* name) {
-  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
-}
 
 using FakeQuantize = Tensor(const Tensor&, const Tensor&, const Tensor&, int64_t, int64_t, int64_t, int64_t);
 using FakeQuantizeBackward = Gradients(const Tensor&, const Tensor&, const Tensor&, const Tensor&, int64_t,
@@ -44,12 +38,12 @@ class FakeQuantizeFunction : public torch::autograd::Function<FakeQuantizeFuncti
                           int64_t group_size) {
     const at::AutoDispatchBelowADInplaceOrView below_autograd;
     save(ctx, input, scale, zero_point, qmin, qmax, axis, group_size);
-    static const auto fake_quantize = find<FakeQuantize>("ptqx::fake_quantize");
+    static const auto fake_quantize = find_operator<FakeQuantize>("ptqx::fake_quantize");
     return fake_quantize.call(input, scale, zero_point, qmin, qmax, axis, group_size);
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
-    static const auto backward = find<FakeQuantizeBackward>("ptqx::fake_quantize_backward");
+    static const auto backward = find_operator<FakeQuantizeBackward>("ptqx::fake_quantize_backward");
     const variable_list saved = ctx->get_saved_variables();
     auto [input, scale, zero_point] =
         backward.call(grads[0], saved[0], saved[1], saved[2], saved_int(ctx, "qmin"), saved_int(ctx, "qmax"),
@@ -67,12 +61,12 @@ class LsqFunction : public torch::autograd::Function<LsqFunction> {
     const at::AutoDispatchBelowADInplaceOrView below_autograd;
     save(ctx, input, scale, zero_point, qmin, qmax, axis, group_size);
     ctx->saved_data["grad_factor"] = grad_factor;
-    static const auto lsq = find<Lsq>("ptqx::lsq");
+    static const auto lsq = find_operator<Lsq>("ptqx::lsq");
     return lsq.call(input, scale, zero_point, qmin, qmax, grad_factor, axis, group_size);
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
-    static const auto backward = find<LsqBackward>("ptqx::lsq_backward");
+    static const auto backward = find_operator<LsqBackward>("ptqx::lsq_backward");
     const variable_list saved = ctx->get_saved_variables();
     auto [input, scale, zero_point] = backward.call(
         grads[0], saved[0], saved[1], saved[2], saved_int(ctx, "qmin"), saved_int(ctx, "qmax"),

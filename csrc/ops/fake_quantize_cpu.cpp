@@ -20,24 +20,6 @@ namespace {
 using at::BFloat16;
 using kernels::kSumChunk;
 
-/// int32 zero points; float ones are rounded half to even.
-Tensor whole_zero_points(const Tensor& zero_point, int64_t qmin) {
-  if (zero_point.scalar_type() == at::kInt) {
-    check_zero_point_values(zero_point, "zero_point", code_type(qmin));
-    return zero_point.contiguous();
-  }
-  const Tensor floats = zero_point.contiguous();
-  Tensor whole = at::empty(floats.sizes(), floats.options().dtype(at::kInt));
-  const float* from = floats.const_data_ptr<float>();
-  int32_t* to = whole.mutable_data_ptr<int32_t>();
-  for (int64_t i = 0; i < floats.numel(); ++i) {
-    TORCH_CHECK_VALUE(std::abs(from[i]) <= 0x1p23F, "zero_point must be finite and at most 2^23, got ",
-                      from[i], " at index ", i);
-    to[i] = static_cast<int32_t>(kernels::round_half_even(from[i]));
-  }
-  return whole;
-}
-
 /// Scales and zero points as the kernels take them, checked.
 struct Grid {
   Tensor scales, zero_points;
@@ -186,6 +168,23 @@ std::vector<double> backward(const Tensor& dy, const Tensor& x, const Grid& grid
 }
 
 }  // namespace
+
+Tensor whole_zero_points(const Tensor& zero_point, int64_t qmin) {
+  if (zero_point.scalar_type() == at::kInt) {
+    check_zero_point_values(zero_point, "zero_point", code_type(qmin));
+    return zero_point.contiguous();
+  }
+  const Tensor floats = zero_point.contiguous();
+  Tensor whole = at::empty(floats.sizes(), floats.options().dtype(at::kInt));
+  const float* from = floats.const_data_ptr<float>();
+  int32_t* to = whole.mutable_data_ptr<int32_t>();
+  for (int64_t i = 0; i < floats.numel(); ++i) {
+    TORCH_CHECK_VALUE(std::abs(from[i]) <= 0x1p23F, "zero_point must be finite and at most 2^23, got ",
+                      from[i], " at index ", i);
+    to[i] = static_cast<int32_t>(kernels::round_half_even(from[i]));
+  }
+  return whole;
+}
 
 Tensor fake_quantize_cpu(const Tensor& input, const Tensor& scale, const Tensor& zero_point, int64_t qmin,
                          int64_t qmax, int64_t axis, int64_t group_size) {

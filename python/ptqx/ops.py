@@ -59,6 +59,7 @@ __all__ = [
     "lookup",
     "lsq",
     "lsq_backward",
+    "lsq_codes",
     "max_pool2d",
     "min_max",
     "moments",
@@ -223,6 +224,21 @@ def lsq_backward(
     tensor([1.5000])
     """
     return _ops.lsq_backward(grad, input, scale, zero_point, qmin, qmax, grad_factor, axis, group_size)
+
+
+def lsq_codes(
+    input: Tensor, scale: Tensor, zero_point: Tensor, qmin: int, qmax: int, grad_factor: float = 0.0
+) -> Tensor:
+    """`lsq(...) / scale` per tensor: `clamp(round(input / scale) + zero_point, qmin, qmax) - zero_point`.
+
+    Whole numbers in the dtype of `input`; bfloat16 holds them exactly up to 256. Gradients are those of `lsq`
+    for `grad / scale`, so a network learns as with `lsq` if it multiplies by `scale.detach()` later, after a
+    convolution for instance.
+
+    >>> lsq_codes(torch.tensor([-1.0, 0.3, 9.0]), torch.tensor([0.5]), torch.zeros(1).int(), 0, 15)
+    tensor([ 0.,  1., 15.])
+    """
+    return _ops.lsq_codes(input, scale, zero_point, qmin, qmax, grad_factor)
 
 
 # ---- statistics ----

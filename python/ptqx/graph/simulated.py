@@ -15,6 +15,7 @@ from ..quant import Quantizer, Recipe, Scheme, check_finite, make_quantizer
 from .formulas import Codes, QParams
 from .ir import Graph, Node, last_uses
 from .operators import OPERATORS
+from .operators.base import Mover
 from .weights import folded, raw_weight
 
 QUANTIZERS = "quantizers"
@@ -73,8 +74,13 @@ class SimulatedModel(nn.Module):
             if weights is not None:
                 self.quantizers[_key(node.name, "weight")] = self._make_weight_quantizer(node, weights, kind)
         for name, site in graph.quantizers.items():
-            self.quantizers[_key(name, "output")] = make_quantizer(site.scheme, kind, name=name)
+            # The gradient of the images' scale would take a convolution of its own, for nothing at 8 bits.
+            rests = graph.nodes[name].inputs == [graph.input] and site.scheme.bits >= 8 and kind == "lsq"
+            self.quantizers[_key(name, "output")] = make_quantizer(
+                site.scheme, "fixed" if rests else kind, name=name
+            )
         self._finished_with = last_uses(graph, graph.output)
+        self._code_quantizers = _read_by_layers_only(graph, schemes)
 
     @contextmanager
     def observe(self, statistics: bool = True) -> Iterator[None]:
@@ -108,17 +114,33 @@ class SimulatedModel(nn.Module):
         for node in self.graph.nodes.values():
             y = OPERATORS[node.op].train(self, node, *(values[name] for name in node.inputs))
             if node.quantizer is not None and self.graph.quantizers[node.quantizer].owner == node.name:
-                quantizer = self.activation_quantizer(node.quantizer)
                 if not self.observing:
-                    y = quantizer(y.float())  # bfloat16, under autocast, can't hold codes times a scale
+                    y = self._quantized(node.quantizer, y)
                 elif self._take_statistics:
-                    quantizer.observe(y)
+                    self.activation_quantizer(node.quantizer).observe(y)
             values[node.name] = y
             if keep is not None:
                 keep[node.name] = y
             for name in self._finished_with.get(node.name, ()):
                 del values[name]
         return values[self.graph.output]
+
+    def passes_codes(self, key: str | None, x: Tensor) -> bool:
+        """Whether the values of that quantizer are passed on as codes, of which bfloat16 holds each: under
+        autocast, where nobody but layers that multiply by the scale later reads them."""
+        return (
+            key is not None
+            and key in self._code_quantizers
+            and not self.observing
+            and self.activation_quantizer(key).enabled
+            and torch.is_autocast_enabled(x.device.type)
+        )
+
+    def _quantized(self, key: str, x: Tensor) -> Tensor:
+        quantizer = self.activation_quantizer(key)
+        if self.passes_codes(key, x):
+            return quantizer.forward_codes(x)
+        return quantizer(x.float())  # bfloat16, under autocast, can't hold codes times a scale
 
     @torch.no_grad()
     def exact(self, x: Tensor, keep: dict[str, Tensor | Codes] | None = None) -> Tensor:
@@ -207,3 +229,19 @@ class SimulatedModel(nn.Module):
 def _key(name: str, role: str) -> str:
     """Names in a ModuleDict can't hold dots."""
     return f"{name.replace('.', '/')}/{role}"
+
+
+def _read_by_layers_only(
+    graph: Graph, schemes: dict[str, tuple[Scheme | None, Scheme | None]]
+) -> frozenset[str]:
+    """The quantizers whose values only static layers read, at once or through operations that move them."""
+    others = {graph.nodes[graph.output].quantizer} if graph.output in graph.nodes else set()
+    for node in graph:
+        weights = schemes.get(node.name, (None, None))[0]
+        takes_codes = node.kind == "static" and weights is not None and not weights.group_size
+        for position, name in enumerate(node.inputs):
+            key = graph.nodes[name].quantizer if name in graph.nodes else None
+            moved = isinstance(OPERATORS[node.op], Mover) and node.quantizer == key
+            if not moved and not (takes_codes and position == 0):
+                others.add(key)
+    return frozenset(graph.quantizers) - others

@@ -146,6 +146,12 @@ class Quantizer(nn.Module):
         offset = level_offset(self._training_scale(x), self.midrise, x, self.scheme)
         return self._fake_quantize(x - offset) + offset
 
+    def forward_codes(self, x: Tensor) -> Tensor:
+        """forward(x) / scale, whole numbers, with forward's gradients for a reader that multiplies by the
+        scale again, as a constant. Per tensor, calibrated and enabled."""
+        self._prepare(x)
+        return self._codes(x)
+
     def forward_scaled(self, x: Tensor, factor: Tensor) -> Tensor:
         """forward(x * factor) / factor of a weight and a factor [channels], in one pass where it can be."""
         scheme = self.scheme
@@ -228,6 +234,9 @@ class Quantizer(nn.Module):
         return ops.fake_quantize(
             x, self.scale, self.zero_point, scheme.qmin, scheme.qmax, 0, scheme.group_size
         )
+
+    def _codes(self, x: Tensor) -> Tensor:
+        return ops.lsq_codes(x, self.scale, self.zero_point, self.scheme.qmin, self.scheme.qmax, 1.0)
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         self._known_calibrated = False
@@ -332,6 +341,12 @@ class LSQ(Quantizer):
         learned = scale * share
         return scale.detach() + (learned - learned.detach())
 
+    def _codes(self, x: Tensor) -> Tensor:
+        return self._lsq_codes(x, self.zero_point)
+
+    def _lsq_codes(self, x: Tensor, zero_point: Tensor) -> Tensor:
+        return ops.lsq_codes(x, self.scale, zero_point, self.scheme.qmin, self.scheme.qmax)
+
     def _lsq(self, x: Tensor, zero_point: Tensor) -> Tensor:
         scheme = self.scheme
         return ops.lsq(x, self.scale, zero_point, scheme.qmin, scheme.qmax, 0.0, 0, scheme.group_size)
@@ -369,6 +384,9 @@ class LSQPlus(LSQ):
 
     def _fake_quantize(self, x: Tensor) -> Tensor:
         return self._lsq(x, self._bounded_zero_point())
+
+    def _codes(self, x: Tensor) -> Tensor:
+        return self._lsq_codes(x, self._bounded_zero_point())
 
     def _bounded_zero_point(self) -> Tensor:
         return self.learned_zero_point.clamp(self.scheme.qmin, self.scheme.qmax)

@@ -111,6 +111,15 @@ def lsq(input, scale, zero_point, qmin, qmax, grad_factor=0.0, axis=0, group_siz
     return fake_quantize(input, scale, zero_point, qmin, qmax, axis, group_size)
 
 
+def lsq_codes(input, scale, zero_point, qmin, qmax, grad_factor=0.0):
+    x = input.detach().float().numpy()
+    z = np.rint(zero_point.detach().float().numpy())
+    with np.errstate(invalid="ignore"):
+        q = round_and_clamp(x / scale.detach().numpy(), z, qmin, qmax)
+    codes = np.where(np.isnan(x), x, (q - z.astype(np.int64)).astype(f32))
+    return torch.from_numpy(codes).to(input.dtype)
+
+
 def fake_quantize_backward(grad, input, scale, zero_point, qmin, qmax, axis=0, group_size=0, factor=1.0):
     """The first exactly; the sums of the others in float64."""
     s, z = (spread(v.detach(), input.shape, axis, group_size) for v in (scale, zero_point))

@@ -181,6 +181,20 @@ def lsq_samples() -> Iterator[Sample]:
         yield with_grad_factor(sample, "lsq", 0.0)
 
 
+def lsq_codes_samples() -> Iterator[Sample]:
+    for sample in fake_quantize_samples():
+        if sample.args[1].numel() == 1:
+            yield Sample("lsq_codes", sample.id, sample.args[:5])
+    bfloat16 = (
+        reals(2, 5, 70, 70).bfloat16().to(memory_format=torch.channels_last),
+        scale(),
+        zero(128),
+        0,
+        255,
+    )
+    yield Sample("lsq_codes", "many-bfloat16", bfloat16, {"grad_factor": 0.5})
+
+
 def lsq_backward_samples() -> Iterator[Sample]:
     for sample in fake_quantize_backward_samples():
         yield with_grad_factor(sample, "lsq_backward", 0.25 if sample.id == "weights" else 0.0)
@@ -609,6 +623,7 @@ SAMPLES: dict[str, list[Sample]] = {
     "fake_quantize_backward": list(fake_quantize_backward_samples()),
     "lsq": list(lsq_samples()),
     "lsq_backward": list(lsq_backward_samples()),
+    "lsq_codes": list(lsq_codes_samples()),
     "min_max": list(statistics_samples("min_max")),
     "moments": list(statistics_samples("moments")),
     "histogram": list(statistics_samples("histogram", -4.0, 5.0, 37)),

@@ -112,3 +112,26 @@ def test_unequal_layout_of_gradient_is_read_right() -> None:
     results = torch.ops.ptqx.fake_quantize_backward(grad, x, *args)
     expected = torch.ops.ptqx.fake_quantize_backward(grad, x.contiguous(), *args)
     torch.testing.assert_close(results, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("learned_zero_point", [False, True])
+def test_codes_times_the_constant_scale_learn_as_lsq(dtype: torch.dtype, learned_zero_point: bool) -> None:
+    grad = reals(4, 30, seed=7, spread=1.0)
+    gradients = []
+    for codes in (False, True):
+        x, s = reals(4, 30).to(dtype).requires_grad_(), scale(0.0625).requires_grad_()
+        z = torch.tensor([2.0], requires_grad=True) if learned_zero_point else zero(2)
+        if codes:
+            y = torch.ops.ptqx.lsq_codes(x, s, z, 0, 15).float() * s.detach()
+        else:
+            y = torch.ops.ptqx.lsq(x, s, z, 0, 15).float()
+        y.backward(grad)
+        gradients.append([t.grad for t in (x, s, z) if t.is_floating_point()])
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-6, atol=1e-6)
+
+
+def test_codes_on_other_devices() -> None:
+    for sample in SAMPLES["lsq_codes"]:
+        result = on_other_devices("lsq_codes", *sample.args)
+        torch.testing.assert_close(result, sample.expected(), rtol=0, atol=0, equal_nan=True)

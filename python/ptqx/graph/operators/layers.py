@@ -287,7 +287,7 @@ def _convolve_quantized(
     quantizations alone.
 
     Args:
-        x: fake-quantized.
+        x: fake-quantized, or its codes (`SimulatedModel.passes_codes`).
         weight: fake-quantized, whole multiples of `step`, [1] or [out].
     """
     scale = model.input_scale(node)
@@ -297,8 +297,10 @@ def _convolve_quantized(
     scale, step = scale.detach(), step.detach()
     unit = scale * step
     codes = weight / step.reshape(-1, *[1] * (weight.dim() - 1))
-    acc = convolve(x / scale, codes, node.attrs, None if bias is None else bias / unit)
-    return acc * per_channel(unit, weight).to(acc.dtype)
+    if not model.passes_codes(model.graph.nodes[node.inputs[0]].quantizer, x):
+        x = x / scale
+    acc = convolve(x, codes, node.attrs, None if bias is None else bias / unit)
+    return acc.mul_(per_channel(unit, weight).to(acc.dtype))  # nobody else reads acc
 
 
 def _batch_norm(model: SimulatedModel, node: Node, y: Tensor) -> Tensor:
