@@ -48,7 +48,11 @@ uint64_t stream_read_avx512vnni(const uint64_t* words, int64_t n) {
   }
   const __m512i total =
       _mm512_add_epi64(_mm512_add_epi64(sums[0], sums[1]), _mm512_add_epi64(sums[2], sums[3]));
-  auto sum = static_cast<uint64_t>(_mm512_reduce_add_epi64(total));
+  // Not by the reduction of the intrinsics, which adds signed integers.
+  uint64_t lanes[8];
+  _mm512_storeu_si512(lanes, total);
+  uint64_t sum = 0;
+  for (const uint64_t lane : lanes) sum += lane;
   for (; i < n; ++i) sum += words[i];
   return sum;
 }
