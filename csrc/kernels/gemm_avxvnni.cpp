@@ -9,7 +9,7 @@ struct DotAvxVnni {
 
 }  // namespace
 
-void gemm_u8s8_avxvnni(const GemmArgs& args) { GemmYmmVnni<DotAvxVnni, YmmS8>::run(args); }
-void gemm_u8s4_avxvnni(const GemmArgs& args) { GemmYmmVnni<DotAvxVnni, YmmS4>::run(args); }
+void gemm_u8s8_avxvnni(const GemmArgs& args) { ymm_tiles<GemmYmmVnni<DotAvxVnni, YmmS8>>(args); }
+void gemm_u8s4_avxvnni(const GemmArgs& args) { ymm_tiles<GemmYmmVnni<DotAvxVnni, YmmS4>>(args); }
 
 }  // namespace ptqx::kernels

@@ -8,7 +8,7 @@
 
 #include <cstring>
 
-#include "kernels/gemm.h"
+#include "kernels/gemm_ymm_tiles.h"
 
 namespace ptqx::kernels {
 namespace {
@@ -75,24 +75,6 @@ struct GemmYmmVnni {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(row + 8 * j),
                             _mm256_add_epi32(before, Codes::sum(acc[i][j])));
       }
-    }
-  }
-
-  template <int MR>
-  static void tile_of(int64_t m, const GemmArgs& args, int64_t first, int64_t column, int32_t* out) {
-    if constexpr (MR > 1) {
-      if (m < MR) return tile_of<MR - 1>(m, args, first, column, out);
-    }
-    tile<MR>(args, first, column, out);
-  }
-
-  static void run(const GemmArgs& args) {
-    alignas(32) int32_t block[kRows * kGemmMaxNr];
-    for (int64_t first = 0; first < args.m; first += kRows) {
-      const int64_t m = args.m - first < kRows ? args.m - first : kRows;
-      int32_t* out = args.acc != nullptr ? args.acc + first * args.nr : block;
-      for (int64_t column = 0; column < args.nr; column += 16) tile_of<kRows>(m, args, first, column, out);
-      if (out == block && args.acc_rows == nullptr) args.tail(*args.tail_args, block, first, m, args.nr);
     }
   }
 };

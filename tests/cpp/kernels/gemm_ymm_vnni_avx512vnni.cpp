@@ -12,7 +12,7 @@ struct DotAvx512Vl {
 }  // namespace
 
 GemmFn gemm_u8s8_ymm_evex, gemm_u8s4_ymm_evex;
-void gemm_u8s8_ymm_evex(const GemmArgs& args) { GemmYmmVnni<DotAvx512Vl, YmmS8>::run(args); }
-void gemm_u8s4_ymm_evex(const GemmArgs& args) { GemmYmmVnni<DotAvx512Vl, YmmS4>::run(args); }
+void gemm_u8s8_ymm_evex(const GemmArgs& args) { ymm_tiles<GemmYmmVnni<DotAvx512Vl, YmmS8>>(args); }
+void gemm_u8s4_ymm_evex(const GemmArgs& args) { ymm_tiles<GemmYmmVnni<DotAvx512Vl, YmmS4>>(args); }
 
 }  // namespace ptqx::kernels
