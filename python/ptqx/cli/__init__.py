@@ -1,0 +1,10 @@
+"""The command line: one file a command, listed in the order of `ptqx --help`.
+
+Commands import what they need when they run, so that help and errors come at once.
+"""
+
+# isort: off
+from . import demo, train, quantize, qat, export, explain, compare, scalings, bench, report, info  # noqa: F401
+from .app import app, main
+
+__all__ = ["app", "main"]

@@ -1,0 +1,45 @@
+"""How quantize and qat end: the model is written, tested and described."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from ..graph import IntegerModel
+    from ..study.workload import Workload
+
+
+def finish(
+    model: IntegerModel, work: Workload, recipe: str, kind: str, out: Path, json_file: Path | None
+) -> None:
+    """Write, test and describe an integer model."""
+    from dataclasses import asdict
+
+    from .. import graph
+    from ..files import write_text
+    from ..quant import recipe as find_recipe
+    from ..study.formats import execution
+    from ..train import evaluate
+
+    test = work.test
+    graph.save(model, out, image=graph.ImageOptions(test.mean, test.std, classes=test.classes))
+    covered = graph.coverage(model)
+    top1 = evaluate(model, work.test).top1
+    typer.echo(str(covered))
+    typer.echo(f"{out}: {out.stat().st_size:,} bytes, top-1 {top1:.2f} % on {len(work.test)} test images")
+    if json_file is not None:
+        result = {
+            "format": recipe,
+            "kind": kind,
+            "execution": execution(find_recipe(recipe)),
+            "top1": top1,
+            "size_bytes": out.stat().st_size,
+            "coverage": 100.0 * covered.mac_share,
+            "layers": [asdict(row) for row in covered.rows],
+            "file": str(out),
+        }
+        write_text(json_file, json.dumps(result, indent=2) + "\n")

@@ -1,0 +1,81 @@
+"""Options that several commands have, and what is made of their values."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import PtqxError
+
+if TYPE_CHECKING:
+    from ..study.workload import Workload
+
+Model = Annotated[str, typer.Option(help="One of ptqx's models, or torchvision's.")]
+Dataset = Annotated[str, typer.Option(help="cifar10, cifar100, mnist, fashion_mnist or digits.")]
+Weights = Annotated[Path, typer.Option(help="The model's checkpoint: .safetensors, .pt, .pth or .th.")]
+ModelOption = Annotated[
+    list[str] | None, typer.Option(help="NAME=VALUE for the model's builder, such as shortcut=B.")
+]
+DataRoot = Annotated[Path, typer.Option(help="Folder of the data sets.")]
+Download = Annotated[bool, typer.Option("--download/--no-download", help="Fetch what is missing.")]
+Calibration = Annotated[int, typer.Option(min=1, help="Training images to calibrate with.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads [default: torch's choice].")]
+Seed = Annotated[int, typer.Option(help="Of everything random.")]
+Json = Annotated[Path | None, typer.Option("--json", help="Write the result here.")]
+Html = Annotated[Path | None, typer.Option("--html", help="Write a report to read here.")]
+Out = Annotated[Path | None, typer.Option(help="The integer model [default: MODEL_DATASET_RECIPE.ptqx].")]
+RecipeName = Annotated[
+    str, typer.Option(help="int8, int8-dynamic, int4, w4a4, ...; any wNaM of 2 to 8 bits.")
+]
+
+
+def workload(
+    model: str, dataset: str, weights: Path, data_root: Path, download: bool, model_option: list[str] | None
+) -> Workload:
+    from ..study.workload import load_workload
+
+    return load_workload(
+        model,
+        dataset,
+        weights,
+        root=data_root,
+        download=download,
+        options=parsed_options(model_option or []),
+    )
+
+
+def split_names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def split_numbers(option: str, text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise PtqxError(f"{option} must be whole numbers separated by commas, got {text!r}") from None
+
+
+def parsed_options(pairs: list[str]) -> dict[str, Any]:
+    """NAME=VALUE pairs; a value that is a number becomes one."""
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise PtqxError(f"--model-option must be NAME=VALUE, got {pair!r}")
+        options[name] = int(value) if value.isdecimal() else value
+    return options
+
+
+def use_threads(threads: int | None) -> None:
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+def command_line() -> str:
+    return shlex.join(["ptqx", *sys.argv[1:]])
