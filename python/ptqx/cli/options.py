@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 Model = Annotated[str, typer.Option(help="One of ptqx's models, or torchvision's.")]
 Dataset = Annotated[str, typer.Option(help="cifar10, cifar100, mnist, fashion_mnist or digits.")]
-Weights = Annotated[Path, typer.Option(help="The model's checkpoint: .safetensors, .pt, .pth or .th.")]
+Weights = Annotated[
+    Path,
+    typer.Option(help="A checkpoint (.safetensors, .pt, .pth, .th), or a data set: ptqx's own weights."),
+]
 ModelOption = Annotated[
     list[str] | None, typer.Option(help="NAME=VALUE for the model's builder, such as shortcut=B.")
 ]

@@ -1,6 +1,6 @@
 """Float CNNs, by function or by name, and the checkpoints that fit them."""
 
-from .checkpoint import head_name, load_pretrained, load_weights, replace_head
+from .checkpoint import head_name, load_pretrained, load_weights, replace_head, trained_on
 from .cnn import cnn
 from .lenet import lenet5
 from .registry import build, image_options, names, options, register
@@ -22,6 +22,7 @@ __all__ = [
     "resnet20",
     "resnet32",
     "resnet56",
+    "trained_on",
     "vgg11_bn",
     "vgg13_bn",
     "vgg16_bn",

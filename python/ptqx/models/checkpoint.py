@@ -4,12 +4,42 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import PtqxError
+from ..errors import PtqxError, unknown_name
 from ..files import read_tensors
+
+TRAINED = Path(__file__).parent / "trained"
+
+
+def trained_on(model_name: str) -> list[str]:
+    """Names of the data sets for which trained weights of that model come with ptqx.
+
+    >>> trained_on("lenet5")
+    ['mnist']
+    """
+    return sorted(
+        path.stem.removeprefix(f"{model_name}_") for path in TRAINED.glob(f"{model_name}_*.safetensors")
+    )
+
+
+def weights_file(model_name: str, weights: str | os.PathLike[str]) -> Path:
+    """The file that `weights` means: its path, or the name of a data set of `trained_on`.
+
+    Raises:
+        PtqxError: a bare name that is neither a file nor such a data set.
+    """
+    path = Path(weights)
+    if path.suffix or len(path.parts) > 1 or path.is_file():
+        return path
+    if path.name not in trained_on(model_name):
+        raise unknown_name(
+            f"weights of {model_name} (a file, or a data set)", path.name, trained_on(model_name)
+        )
+    return TRAINED / f"{model_name}_{path.name}.safetensors"
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module:

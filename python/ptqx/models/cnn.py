@@ -7,7 +7,7 @@ import os
 import torch
 from torch import Tensor, nn
 
-from .checkpoint import load_weights
+from .checkpoint import load_weights, weights_file
 from .registry import register
 
 
@@ -52,5 +52,5 @@ def cnn(
     """
     model = CNN(num_classes, in_channels, width)
     if weights is not None:
-        load_weights(model, weights)
+        load_weights(model, weights_file("cnn", weights))
     return model

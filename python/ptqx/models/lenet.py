@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PtqxError
-from .checkpoint import load_weights
+from .checkpoint import load_weights, weights_file
 from .registry import register
 
 
@@ -58,5 +58,5 @@ def lenet5(
         raise PtqxError(f"lenet5: image_size must be 28 or 32, got {image_size!r}")
     model = LeNet5(num_classes, in_channels, image_size)
     if weights is not None:
-        load_weights(model, weights)
+        load_weights(model, weights_file("lenet5", weights))
     return model

@@ -37,7 +37,8 @@ def build(
 
     Args:
         num_classes: size of the last layer, at least 2.
-        weights: a checkpoint file (`load_weights`); None leaves the random initialization.
+        weights: a checkpoint file (`load_weights`), or the name of a data set for which trained weights come
+            with ptqx (`trained_on`); None leaves the random initialization.
         arguments: the builder's other keyword arguments, such as `in_channels` or `shortcut`.
 
     Raises:

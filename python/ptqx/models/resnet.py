@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import unknown_name
-from .checkpoint import load_weights
+from .checkpoint import load_weights, weights_file
 from .registry import register
 
 
@@ -104,7 +104,7 @@ def _resnet(
 ) -> ResNet:
     model = ResNet(blocks, num_classes, in_channels, shortcut)
     if weights is not None:
-        load_weights(model, weights)
+        load_weights(model, weights_file(f"resnet{6 * blocks + 2}", weights))
     return model
 
 

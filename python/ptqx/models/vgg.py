@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PtqxError
-from .checkpoint import load_weights
+from .checkpoint import load_weights, weights_file
 from .registry import register
 
 POOL = 0
@@ -73,7 +73,7 @@ def _vgg(
         raise PtqxError(f"dropout must be in [0, 1), got {dropout!r}")
     model = VGG(LAYERS[name], num_classes, in_channels, dropout)
     if weights is not None:
-        load_weights(model, weights)
+        load_weights(model, weights_file(name, weights))
     return model
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from ptqx import models
 from ptqx.errors import PtqxError
-from ptqx.files import write_tensors
+from ptqx.files import read_tensors, write_tensors
+from ptqx.models.checkpoint import TRAINED
 from torch import Tensor, nn
 
 
@@ -147,3 +148,20 @@ def test_replaced_head_gives_the_new_number_of_classes(name: str) -> None:
 def test_head_without_a_linear_layer_is_an_error() -> None:
     with pytest.raises(PtqxError, match="no linear layer"):
         models.replace_head(nn.Sequential(nn.Conv2d(3, 3, 1)), 10)
+
+
+@pytest.mark.parametrize("path", sorted(TRAINED.glob("*.safetensors")), ids=lambda path: path.stem)
+def test_weights_that_ptqx_brings_load_by_the_name_of_their_data_set(path: Path) -> None:
+    name = next(n for n in models.names() if path.stem.startswith(f"{n}_"))
+    dataset = path.stem.removeprefix(f"{name}_")
+    assert dataset in models.trained_on(name)
+    tensors, metadata = read_tensors(path)
+    model = models.build(name, int(metadata["num_classes"]), weights=dataset)
+    assert_same_state(model, tensors)
+    assert all(t.dtype == torch.float16 for t in tensors.values() if t.is_floating_point())
+    assert path.with_suffix(".csv").is_file()  # the log of its training
+
+
+def test_unknown_trained_weights_are_named() -> None:
+    with pytest.raises(PtqxError, match=r"unknown weights of lenet5 .*'mnits'; did you mean mnist\?"):
+        models.lenet5(weights="mnits")
