@@ -194,6 +194,14 @@ std::vector<int64_t> NodeReader::integers(const char* name, size_t count, int64_
   return result;
 }
 
+std::vector<int64_t> NodeReader::some_integers(const char* name, size_t most, int64_t low, int64_t high) {
+  const json& value = attribute(name);
+  if (!value.is_array() || value.empty() || value.size() > most) {
+    fail(std::string(name) + " must be 1 to " + std::to_string(most) + " whole numbers");
+  }
+  return integers(name, value.size(), low, high);
+}
+
 std::vector<int64_t> NodeReader::integers_or(const char* name, std::vector<int64_t> fallback, int64_t low,
                                              int64_t high) {
   return has(name) ? integers(name, fallback.size(), low, high) : fallback;

@@ -48,6 +48,8 @@ class NodeReader {
   bool boolean_or(const char* name, bool fallback);
   std::string text_or(const char* name, const std::string& fallback);
   std::vector<int64_t> integers(const char* name, size_t count, int64_t low, int64_t high);
+  /// Any number of them from 1 to `most`.
+  std::vector<int64_t> some_integers(const char* name, size_t most, int64_t low, int64_t high);
   std::vector<int64_t> integers_or(const char* name, std::vector<int64_t> fallback, int64_t low,
                                    int64_t high);
   ActivationSpec activation();
@@ -104,6 +106,8 @@ Operation read_activation(NodeReader& reader);
 Operation read_lookup(NodeReader& reader);
 Operation read_cat(NodeReader& reader);
 Operation read_flatten(NodeReader& reader);
+Operation read_reshape(NodeReader& reader);
+Operation read_permute(NodeReader& reader);
 Operation read_slice(NodeReader& reader);
 Operation read_channel_shuffle(NodeReader& reader);
 Operation read_pad(NodeReader& reader);

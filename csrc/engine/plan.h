@@ -47,6 +47,8 @@ class PlanBuilder {
   const Value& input(const Node& node, size_t index = 0) const { return source(node, index).output; }
   /// The buffer that holds an input, in memory order; made on the way for the graph's own input.
   int input_buffer(const Node& node, size_t index = 0);
+  /// The buffer of input 0 without that: the graph's own input has its planes one after another.
+  int planar_input_buffer(const Node& node) { return buffer(node.inputs[0]); }
   /// Is input 0 the graph's own, whose planes lie one after another?
   bool input_is_planar(const Node& node) const;
   /// The buffer that `node` is to write.
@@ -93,6 +95,8 @@ void add_steps(PlanBuilder& plan, const Node& node, const Activate& activate);
 void add_steps(PlanBuilder& plan, const Node& node, const Lookup& lookup);
 void add_steps(PlanBuilder& plan, const Node& node, const Cat& cat);
 void add_steps(PlanBuilder& plan, const Node& node, const Flatten& flatten);
+void add_steps(PlanBuilder& plan, const Node& node, const Reshape& reshape);
+void add_steps(PlanBuilder& plan, const Node& node, const Permute& permute);
 void add_steps(PlanBuilder& plan, const Node& node, const Slice& slice);
 void add_steps(PlanBuilder& plan, const Node& node, const ChannelShuffle& shuffle);
 void add_steps(PlanBuilder& plan, const Node& node, const Pad& pad);

@@ -38,6 +38,8 @@ constexpr Kind kKinds[] = {
     {"lookup", 1, 1, read_lookup},
     {"cat", 1, 1024, read_cat},
     {"flatten", 1, 1, read_flatten},
+    {"reshape", 1, 1, read_reshape},
+    {"permute", 1, 1, read_permute},
     {"slice", 1, 1, read_slice},
     {"channel_shuffle", 1, 1, read_channel_shuffle},
     {"pad", 1, 1, read_pad},

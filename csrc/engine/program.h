@@ -86,6 +86,11 @@ struct Lookup {
 };
 struct Cat {};
 struct Flatten {};
+struct Reshape {};
+/// Axis i of the output, of [c, h, w], is axis axes[i] of the input.
+struct Permute {
+  std::array<size_t, 3> axes;
+};
 struct Slice {
   int64_t start;
 };
@@ -99,9 +104,9 @@ struct UpsampleNearest2d {
   int64_t factor_h, factor_w;
 };
 
-using Operation =
-    std::variant<Input, Quantize, Dequantize, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, Add, Mul,
-                 Activate, Lookup, Cat, Flatten, Slice, ChannelShuffle, Pad, UpsampleNearest2d>;
+using Operation = std::variant<Input, Quantize, Dequantize, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d,
+                               Add, Mul, Activate, Lookup, Cat, Flatten, Reshape, Permute, Slice,
+                               ChannelShuffle, Pad, UpsampleNearest2d>;
 
 struct Node {
   std::string name;

@@ -1,4 +1,7 @@
-// Nodes that move codes and keep the scale: cat, flatten, slice, channel_shuffle, pad, upsample_nearest2d.
+// Nodes that move codes and keep the scale: cat, flatten, reshape, permute, slice, channel_shuffle, pad,
+// upsample_nearest2d.
+
+#include <array>
 
 #include "engine/node_reader.h"
 
@@ -26,6 +29,44 @@ Operation read_flatten(NodeReader& reader) {
   reader.integer_or("start_dim", 1, 1, 1);
   reader.output().c = reader.input().size();
   return Flatten{};
+}
+
+Operation read_reshape(NodeReader& reader) {
+  reader.require_moved_codes();
+  const auto shape = reader.some_integers("sample_shape", 3, 1, reader.input().size());
+  reader.require(shape.size() != 2, "sample_shape must be [features] or [channels, height, width]");
+  Value& y = reader.output();
+  y.spatial = shape.size() == 3;
+  y.c = shape[0];
+  y.h = y.spatial ? shape[1] : 1;
+  y.w = y.spatial ? shape[2] : 1;
+  // Extent by extent, because the product of hostile ones could overflow.
+  int64_t left = reader.input().size();
+  for (const int64_t extent : shape) left = left % extent == 0 ? left / extent : 0;
+  reader.require(left == 1, "sample_shape must have as many elements as the input");
+  return Reshape{};
+}
+
+Operation read_permute(NodeReader& reader) {
+  reader.require_moved_codes();
+  reader.require_spatial();
+  const auto dims = reader.integers("dims", 4, 0, 3);
+  const Value& x = reader.input();
+  const std::array<int64_t, 3> extents = {x.c, x.h, x.w};
+  std::array<bool, 3> seen = {};
+  Permute permute;
+  for (size_t i = 0; i < 3; ++i) {
+    reader.require(dims[i + 1] > 0, "dims must leave the batch first");
+    permute.axes[i] = static_cast<size_t>(dims[i + 1] - 1);
+    seen[permute.axes[i]] = true;
+  }
+  reader.require(dims[0] == 0 && seen[0] && seen[1] && seen[2], "dims must name every axis once");
+  Value& y = reader.output();
+  y.spatial = true;
+  y.c = extents[permute.axes[0]];
+  y.h = extents[permute.axes[1]];
+  y.w = extents[permute.axes[2]];
+  return permute;
 }
 
 Operation read_slice(NodeReader& reader) {

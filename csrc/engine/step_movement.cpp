@@ -1,6 +1,9 @@
-// Nodes that move elements of 1 or 4 bytes: cat, flatten, slice, channel_shuffle, pad, upsample_nearest2d.
+// Nodes that move elements of 1 or 4 bytes: cat, flatten, reshape, permute, slice, channel_shuffle,
+// pad, upsample_nearest2d.
 // Most are a copy of runs of channels, pixel by pixel.
 
+#include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "engine/plan.h"
@@ -72,6 +75,45 @@ void add_steps(PlanBuilder& plan, const Node& node, const Flatten&) {
   if (plan.plan_as_view(node)) return;
   const int from = plan.input_buffer(node);
   plan.add(transpose_step(node.name, plan.input(node), from, plan.output_buffer(node), true));
+}
+
+void add_steps(PlanBuilder& plan, const Node& node, const Reshape&) {
+  const Value& x = plan.input(node);
+  const Value& y = node.output;
+  // A reshape keeps NCHW order, which is not that in memory.
+  const bool given_planar = node.inputs[0] == 0 || x.order_free();
+  int planar = given_planar ? plan.planar_input_buffer(node) : plan.input_buffer(node);
+  if (!given_planar) {
+    const int interleaved = planar;
+    planar = y.order_free() ? plan.output_buffer(node) : plan.new_buffer(x.bytes());
+    plan.add(transpose_step(node.name, x, interleaved, planar, true));
+    if (y.order_free()) return;
+  }
+  plan.add(transpose_step(node.name, y, planar, plan.output_buffer(node), false));
+}
+
+void add_steps(PlanBuilder& plan, const Node& node, const Permute& permute) {
+  const Value& x = plan.input(node);
+  const Value& y = node.output;
+  const int from = plan.input_buffer(node);
+  const int to = plan.output_buffer(node);
+  const std::array<int64_t, 3> strides = {1, x.w * x.c, x.c};  // of c, h and w in memory
+  const int64_t c_stride = strides[permute.axes[0]];
+  const int64_t h_stride = strides[permute.axes[1]];
+  const int64_t w_stride = strides[permute.axes[2]];
+  const auto copy_row = [=](const auto* in, auto* out, int64_t row) {
+    for (int64_t w = 0; w < y.w; ++w) {
+      for (int64_t c = 0; c < y.c; ++c) *out++ = in[row * h_stride + w * w_stride + c * c_stride];
+    }
+  };
+  plan.add(row_step(node, {from}, to, [=, size = x.size()](const Run& run, int64_t sample, int64_t row) {
+    const int64_t begin = sample * size + row * y.w * y.c;
+    if (y.is_float) {
+      copy_row(run.at<const float>(from) + sample * size, run.at<float>(to) + begin, row);
+    } else {
+      copy_row(run.at<const uint8_t>(from) + sample * size, run.at<uint8_t>(to) + begin, row);
+    }
+  }));
 }
 
 void add_steps(PlanBuilder& plan, const Node& node, const Cat&) {

@@ -16,6 +16,7 @@
 namespace ptqx::engine {
 namespace {
 
+using nlohmann::json;
 using testing::ConvOptions;
 using testing::Graph;
 using testing::GraphBuilder;
@@ -224,6 +225,59 @@ TEST(Engine, flatten_also_read_as_output_is_put_into_nchw_order) {
   const Made flat = b.moved("flatten", {x}, {36}, {{"start_dim", 1}});
   b.linear(flat, {.out = 4});
   expect_parity(b.finish(b.dequantize(flat)), 5, {2});
+}
+
+TEST(Engine, reshape_keeps_nchw_order) {
+  for (const bool quantized : {false, true}) {
+    for (const std::vector<int64_t>& shape :
+         std::vector<std::vector<int64_t>>{{24}, {4, 3, 2}, {1, 24, 1}, {24, 1, 1}}) {
+      GraphBuilder b({2, 3, 4});
+      const Made x = quantized ? b.quantize(b.input, {4.0F / 255.0F, 128}) : b.input;
+      const Made y = b.moved("reshape", {x}, shape, {{"sample_shape", shape}});
+      expect_parity(b.finish(quantized ? b.dequantize(y) : y), 1, {2});
+    }
+  }
+  GraphBuilder flat({24, 1, 1});
+  const Made features = flat.moved("flatten", {flat.input}, {24}, {{"start_dim", 1}});
+  const Made map = flat.moved("reshape", {features}, {2, 3, 4}, {{"sample_shape", {2, 3, 4}}});
+  expect_parity(flat.finish(flat.moved("permute", {map}, {3, 4, 2}, {{"dims", {0, 2, 3, 1}}})), 1, {2});
+}
+
+TEST(Engine, permute_of_every_order) {
+  std::vector<int64_t> dims = {0, 1, 2, 3};
+  const std::vector<int64_t> extents = {1, 2, 3, 4};
+  do {
+    GraphBuilder b({2, 3, 4});
+    const std::vector<int64_t> shape = {extents[static_cast<size_t>(dims[1])],
+                                        extents[static_cast<size_t>(dims[2])],
+                                        extents[static_cast<size_t>(dims[3])]};
+    expect_parity(b.finish(b.moved("permute", {b.input}, shape, {{"dims", dims}})), 1, {2});
+  } while (std::next_permutation(dims.begin() + 1, dims.end()));
+}
+
+TEST(Engine, reshape_and_permute_refuse_what_does_not_fit) {
+  const auto message = [](const std::string& op, const json& attrs) -> std::string {
+    GraphBuilder b({2, 3, 4});
+    const Graph graph = b.finish(b.moved(op, {b.input}, {2, 3, 4}, attrs));
+    try {
+      Engine::from_bytes(graph.bytes());
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  const auto says = [&](const std::string& op, const json& attrs, const char* part) {
+    EXPECT_NE(message(op, attrs).find(part), std::string::npos)
+        << op << " " << attrs << ": " << message(op, attrs);
+  };
+  says("reshape", {{"sample_shape", {5, 5, 1}}}, "as many elements as the input");
+  says("reshape", {{"sample_shape", {4, 6}}}, "[features] or [channels, height, width]");
+  says("reshape", {{"sample_shape", json::array()}}, "1 to 3 whole numbers");
+  says("reshape", {{"sample_shape", {1LL << 40, 1LL << 40, 1LL << 40}}}, "whole numbers from");
+  says("reshape", {{"sample_shape", {24, 24, 24}}}, "as many elements as the input");
+  says("permute", {{"dims", {0, 1, 1, 2}}}, "every axis once");
+  says("permute", {{"dims", {1, 0, 2, 3}}}, "batch first");
+  says("permute", {{"dims", {0, 1, 2}}}, "4 whole numbers");
 }
 
 TEST(Engine, graph_that_gives_its_input_back_copies_it) {

@@ -34,7 +34,8 @@ class RandomNetwork {
         &RandomNetwork::residual, &RandomNetwork::max_pool, &RandomNetwork::avg_pool,
         &RandomNetwork::add,      &RandomNetwork::mul,      &RandomNetwork::excite,
         &RandomNetwork::cat,      &RandomNetwork::slice,    &RandomNetwork::shuffle,
-        &RandomNetwork::pad,      &RandomNetwork::upsample, &RandomNetwork::lookup};
+        &RandomNetwork::pad,      &RandomNetwork::upsample, &RandomNetwork::lookup,
+        &RandomNetwork::permute,  &RandomNetwork::reshape};
     return (this->*kMethods[b_.integer(0, std::size(kMethods) - 1)])(x);
   }
 
@@ -178,6 +179,20 @@ class RandomNetwork {
   Made shuffle(const Made& x) {
     const int64_t groups = x.shape[0] % 4 == 0 ? 4 : 1;
     return b_.moved("channel_shuffle", {x}, x.shape, {{"groups", groups}});
+  }
+
+  Made permute(const Made& x) {
+    const std::vector<std::vector<int64_t>> orders = {{0, 2, 3, 1}, {0, 1, 3, 2}, {0, 3, 1, 2}};
+    const auto& dims = orders[static_cast<size_t>(b_.integer(0, 2))];
+    std::vector<int64_t> shape;
+    for (size_t i = 1; i < 4; ++i) shape.push_back(x.shape[static_cast<size_t>(dims[i] - 1)]);
+    return b_.moved("permute", {x}, shape, {{"dims", dims}});
+  }
+
+  Made reshape(const Made& x) {
+    const int64_t c = x.shape[0] % 2 == 0 ? x.shape[0] / 2 : x.shape[0];
+    const std::vector<int64_t> shape = {c, x.shape[1] * x.shape[2], x.shape[0] / c};
+    return b_.moved("reshape", {x}, shape, {{"sample_shape", shape}});
   }
 
   Made pad(const Made& x) {

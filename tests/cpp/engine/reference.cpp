@@ -1,5 +1,6 @@
 #include "reference.h"
 
+#include <array>
 #include <functional>
 #include <stdexcept>
 
@@ -127,6 +128,8 @@ class Reference {
         {"lookup", &Reference::lookup},
         {"cat", &Reference::cat},
         {"flatten", &Reference::flatten},
+        {"reshape", &Reference::reshape},
+        {"permute", &Reference::permute},
         {"slice", &Reference::slice},
         {"channel_shuffle", &Reference::channel_shuffle},
         {"pad", &Reference::pad},
@@ -429,6 +432,28 @@ class Reference {
 
   void flatten(const json& node, Array& y) const {
     gather(node, y, {static_cast<int64_t>(in(node).size())}, [](int64_t c, int64_t, int64_t) { return c; });
+  }
+
+  void reshape(const json& node, Array& y) const {
+    const std::vector<int64_t> shape = node["attrs"]["sample_shape"];
+    const int64_t h = shape.size() == 3 ? shape[1] : 1;
+    const int64_t w = shape.size() == 3 ? shape[2] : 1;
+    gather(node, y, shape,
+           [=](int64_t c, int64_t row, int64_t column) { return (c * h + row) * w + column; });
+  }
+
+  void permute(const json& node, Array& y) const {
+    const Array& x = in(node);
+    const std::vector<int64_t> dims = node["attrs"]["dims"];
+    const std::vector<int64_t> extents = {0, x.c(), x.h(), x.w()};
+    const auto extent = [&](size_t axis) { return extents[static_cast<size_t>(dims[axis])]; };
+    gather(node, y, {extent(1), extent(2), extent(3)}, [&](int64_t c, int64_t h, int64_t w) {
+      std::array<int64_t, 4> at = {};
+      at[static_cast<size_t>(dims[1])] = c;
+      at[static_cast<size_t>(dims[2])] = h;
+      at[static_cast<size_t>(dims[3])] = w;
+      return static_cast<int64_t>(x.at(at[1], at[2], at[3]));
+    });
   }
 
   void slice(const json& node, Array& y) const {

@@ -146,6 +146,29 @@ class Excite(torch.nn.Module):
         return torch.softmax(self.head(x.mean((2, 3))), 1)
 
 
+class Rearranged(torch.nn.Module):
+    """Features to maps and back, axes in another order, between layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = torch.nn.Conv2d(3, 8, 3), torch.nn.Linear(8 * 6 * 4, 24)
+        self.up, self.head = torch.nn.Conv2d(6, 4, 1), torch.nn.Linear(16, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.conv(x)).permute(0, 2, 3, 1).reshape(x.shape[0], -1)
+        x = torch.relu(self.fc(x)).view(-1, 6, 2, 2).transpose(2, 3)
+        return self.head(torch.relu(self.up(x)).reshape(x.shape[0], 16))
+
+
+@pytest.mark.parametrize("name", ["int8", "int8-dynamic"])
+def test_reshape_and_permute_are_equal_simulated_integer_and_in_the_engine(name: str) -> None:
+    x = torch.randn(3, 3, 8, 6)
+    prep = calibrate(prepare(Rearranged(), name, x), [x]).eval()
+    model = convert(prep)
+    assert torch.equal(model(x * 2), prep(x * 2))
+    assert torch.equal(compile(model, x)(x * 2), prep(x * 2))
+
+
 def test_excitation_by_linear_layers_and_a_float_end_are_equal_simulated_and_integer() -> None:
     x = torch.randn(3, 3, 8, 8)
     prep = calibrate(prepare(Excite(), "int8", x), [x]).eval()
