@@ -21,7 +21,7 @@ from . import ops
 from .errors import PtqxError
 
 if TYPE_CHECKING:
-    from . import data, files, graph, models, quant, study, train
+    from . import data, files, graph, models, onnx, quant, study, train
     from .graph.calibrate import calibrate
     from .graph.capture import capture
     from .graph.convert import convert
@@ -49,7 +49,7 @@ _HOMES = {
     "study": ("compare",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES = ("data", "files", "graph", "models", "quant", "study", "train")
+_MODULES = ("data", "files", "graph", "models", "onnx", "quant", "study", "train")
 
 __all__ = [
     "Engine",
@@ -74,6 +74,7 @@ __all__ = [
     "graph",
     "load",
     "models",
+    "onnx",
     "ops",
     "prepare",
     "quant",

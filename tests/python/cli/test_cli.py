@@ -257,6 +257,21 @@ def test_export_and_explain_take_the_file_that_quantize_wrote(weights: Path, tmp
     assert [row["name"] for row in rows if row["kind"] == "linear"] == ["classifier"]
 
 
+@pytest.mark.parametrize("style", ["qdq", "integer"])
+def test_export_to_onnx_prints_the_verdict(style: str, weights: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    model, out, found = (tmp_path / name for name in ("cnn.ptqx", "cnn.onnx", "found.json"))
+    made = ["quantize", *DIGITS, "--weights", str(weights), "--out", str(model)]
+    assert runner.invoke(cli.app, made).exit_code == 0
+    words = ["export", str(model), "--out", str(out), "--to", "onnx", "--style", style, "--dataset", "digits"]
+    result = runner.invoke(cli.app, [*words, "--samples", "40", "--json", str(found)])
+    assert result.exit_code == 0, result.output
+    assert f"{out.stat().st_size:,} bytes" in result.output and "40 samples" in result.output
+    verdict = json.loads(found.read_text())
+    assert verdict["samples"] == 40 and (verdict["equal"] or style == "qdq")
+
+
 def test_quantize_with_an_unknown_recipe_writes_nothing(
     weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

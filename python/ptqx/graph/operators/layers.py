@@ -234,7 +234,7 @@ class FloatLayer(_Layer):
             zero_point, scale = scope.tensor(node, "weight_zero_point"), scope.tensor(node, "weight_scale")
             assert scale is not None
             zero_point = None if zero_point is None else zero_point.float()
-            values = _unpacked(scope, node).float()
+            values = unpacked_weight(scope, node).float()
             weight = LayerCodes(values, scale, zero_point, attrs["weight_bits"], attrs["group_size"]).real()
         assert weight is not None
         slopes = scope.tensor(node, "slopes")
@@ -330,12 +330,13 @@ def _store_slopes(lowered: Lowered, model: SimulatedModel, node: Node) -> None:
 def _stored(scope: IntegerScope, node: IntegerNode) -> tuple[Tensor | None, ...]:
     """Weight, weight_scale, weight_zero_point and bias, as the operators take them."""
     return (
-        _unpacked(scope, node),
+        unpacked_weight(scope, node),
         *(scope.tensor(node, role) for role in ("weight_scale", "weight_zero_point", "bias")),
     )
 
 
-def _unpacked(scope: IntegerScope, node: IntegerNode) -> Tensor:
+def unpacked_weight(scope: IntegerScope, node: IntegerNode) -> Tensor:
+    """A layer's stored weights as int8 in their shape: unpacked, and looked up where there is a codebook."""
     weight, bits = scope.tensor(node, "weight"), node.attrs["weight_bits"]
     assert weight is not None
     if bits <= 4:

@@ -27,7 +27,7 @@ def _require_at_most(limit: int, taps: int, name: str) -> None:
 
 
 class _AveragePool(Operator):
-    def _sums(self, attrs: dict[str, Any], x: Tensor) -> tuple[Tensor, Tensor]:
+    def sums(self, attrs: dict[str, Any], x: Tensor) -> tuple[Tensor, Tensor]:
         """Sums over the windows of whole numbers, exact, and the float32 numbers to divide by (they
         broadcast)."""
         raise NotImplementedError
@@ -37,7 +37,7 @@ class _AveragePool(Operator):
         out = model.qparams(node)
         if out is None:
             return self._in_order(node.attrs, x)
-        sums, counts = self._sums(node.attrs, x.centered())
+        sums, counts = self.sums(node.attrs, x.centered())
         return Codes(round_and_clamp(sums * ((x.qparams.scale / out.scale) / counts), out), out)
 
     def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ class AvgPool2d(_AveragePool):
         keys = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")
         return (*(attrs[key] for key in keys), attrs["divisor"] or None)
 
-    def _sums(self, attrs: dict[str, Any], x: Tensor) -> tuple[Tensor, Tensor]:
+    def sums(self, attrs: dict[str, Any], x: Tensor) -> tuple[Tensor, Tensor]:
         shape = (attrs["kernel_size"], attrs["stride"], attrs["padding"], attrs["ceil_mode"])
         sums = F.avg_pool2d(x, *shape, divisor_override=1)
         if attrs["divisor"]:
@@ -77,7 +77,7 @@ class AvgPool2d(_AveragePool):
     def _in_order(self, attrs: dict[str, Any], x: Tensor) -> Tensor:
         (kh, kw), (sh, sw), (ph, pw) = attrs["kernel_size"], attrs["stride"], attrs["padding"]
         _require_at_most(MAX_TAPS, kh * kw, "kernel_size")
-        sums, counts = self._sums(attrs, x)
+        sums, counts = self.sums(attrs, x)
         padded = F.pad(x, (pw, pw + kw + sw, ph, ph + kh + sh))
         rows, columns = sh * (sums.shape[2] - 1) + 1, sw * (sums.shape[3] - 1) + 1
         total = torch.zeros_like(sums)
@@ -104,9 +104,9 @@ class AdaptiveAvgPool2d(_AveragePool):
     def _arguments(self, attrs: dict[str, Any]) -> tuple[Any, ...]:
         return (attrs["output_size"],)
 
-    def _sums(self, attrs: dict[str, Any], x: Tensor) -> tuple[Tensor, Tensor]:
+    def sums(self, attrs: dict[str, Any], x: Tensor) -> tuple[Tensor, Tensor]:
         rows, columns = (
-            self._windows(x.shape[2 + axis], attrs["output_size"][axis]).to(x.device) for axis in (0, 1)
+            self.windows(x.shape[2 + axis], attrs["output_size"][axis]).to(x.device) for axis in (0, 1)
         )
         sums = (rows @ x.double() @ columns.T).float()
         return sums, torch.outer(rows.sum(1), columns.sum(1)).float()
@@ -131,7 +131,7 @@ class AdaptiveAvgPool2d(_AveragePool):
         return torch.stack(pooled, 2).unflatten(2, (rows, columns))
 
     @staticmethod
-    def _windows(size: int, outputs: int) -> Tensor:
+    def windows(size: int, outputs: int) -> Tensor:
         """[outputs, size], 1 where row o counts: from floor(o * size / outputs) to ceil((o + 1) * size /
         outputs)."""
         o, position = torch.arange(outputs).unsqueeze(1), torch.arange(size)

@@ -1,0 +1,18 @@
+"""How each operation of the integer graph is written in ONNX, in either style."""
+
+from __future__ import annotations
+
+from . import integer_layers, movement, pointwise, pooling, qdq_layers, real
+from .base import STYLES, WRITERS, write
+
+__all__ = [
+    "STYLES",
+    "WRITERS",
+    "integer_layers",
+    "movement",
+    "pointwise",
+    "pooling",
+    "qdq_layers",
+    "real",
+    "write",
+]

@@ -1,0 +1,111 @@
+"""Real values: the boundary between them and codes, functions of one variable, layers that compute in float.
+
+Their results may differ from ptqx's in the last bits: the runtime sums in another order and has its own
+functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ...errors import PtqxError
+from ...graph import IntegerNode
+from ...graph.formulas import TAIL_KINDS
+from ..builder import Builder
+from .base import add_tail, to_codes, writer
+from .weights import dequantized_weight
+
+Function = Callable[..., str]
+
+
+@writer("quantize")
+def quantize(b: Builder, node: IntegerNode) -> str:
+    return to_codes(b, node, node.inputs[0])
+
+
+@writer("dequantize")
+def dequantize(b: Builder, node: IntegerNode) -> str:
+    q = b.qparams(node.inputs[0])
+    return b.op("DequantizeLinear", node.inputs[0], b.scalar(q.scale), b.scalar(q.zero_point, np.uint8))
+
+
+@writer("activation")
+def activation(b: Builder, node: IntegerNode) -> str:
+    name, args = node.attrs["activation"], node.attrs["activation_args"]
+    x = b.real(node.inputs[0])
+    if name in TAIL_KINDS:
+        return add_tail(b, node, x)
+    if name not in FUNCTIONS:
+        raise PtqxError(f"{node.name}: the function {name!r} of real values has no form in ONNX here")
+    return FUNCTIONS[name](b, x, *args)
+
+
+def _unary(op_type: str) -> Function:
+    return lambda b, x: b.op(op_type, x)
+
+
+def _with_number(op_type: str, number_first: bool = False) -> Function:
+    def function(b: Builder, x: str, value: float) -> str:
+        number = b.scalar(value)
+        return b.op(op_type, *((number, x) if number_first else (x, number)))
+
+    return function
+
+
+def _softplus(b: Builder, x: str, beta: float, threshold: float) -> str:
+    scaled = b.op("Mul", x, b.scalar(beta))
+    soft = b.op("Div", b.op("Softplus", scaled), b.scalar(beta))
+    return b.op("Where", b.op("Greater", scaled, b.scalar(threshold)), x, soft)
+
+
+FUNCTIONS: dict[str, Function] = {
+    "sigmoid": _unary("Sigmoid"),
+    "tanh": _unary("Tanh"),
+    "softsign": _unary("Softsign"),
+    "mish": _unary("Mish"),
+    "exp": _unary("Exp"),
+    "abs": _unary("Abs"),
+    "neg": _unary("Neg"),
+    "identity": _unary("Identity"),
+    "silu": lambda b, x: b.op("Mul", x, b.op("Sigmoid", x)),
+    "gelu": lambda b, x, approximate: b.op("Gelu", x, approximate=approximate),
+    "elu": lambda b, x, alpha: b.op("Elu", x, alpha=float(alpha)),
+    "log_sigmoid": lambda b, x: b.op("Neg", b.op("Softplus", b.op("Neg", x))),
+    "softplus": _softplus,
+    "add_scalar": _with_number("Add"),
+    "mul_scalar": _with_number("Mul"),
+    "subtract_from": _with_number("Sub", number_first=True),
+    "divide_by_scalar": _with_number("Div"),
+}
+
+
+@writer("conv2d_float", "linear_float")
+def float_layer(b: Builder, node: IntegerNode) -> str:
+    bias = b.tensor(node, "bias")
+    bias_name = "" if bias is None else b.constant(bias, "bias")
+    return add_tail(b, node, layer(b, node, b.real(node.inputs[0]), dequantized_weight(b, node), bias_name))
+
+
+def layer(b: Builder, node: IntegerNode, x: str, weight: str, bias: str) -> str:
+    """Conv, Gemm or MatMul of real values; `bias` may be ""."""
+    rest = [bias] if bias else []
+    if "stride" in node.attrs:
+        return b.op("Conv", x, weight, *rest, **conv_attributes(node))
+    if len(b.shapes[node.name]) == 1:
+        return b.op("Gemm", x, weight, *rest, transB=1)
+    y = b.op("MatMul", x, b.op("Transpose", weight, perm=[1, 0]))
+    return b.op("Add", y, bias) if bias else y
+
+
+def conv_attributes(node: IntegerNode) -> dict[str, Any]:
+    attrs = node.attrs
+    return {
+        "kernel_shape": list(attrs["weight_shape"][2:]),
+        "strides": list(attrs["stride"]),
+        "pads": list(attrs["padding"]),
+        "dilations": list(attrs["dilation"]),
+        "group": attrs["groups"],
+    }
