@@ -192,7 +192,7 @@ def _integer(name: str, kind: str, prepared: graph.SimulatedModel, task: Task, n
     covered = graph.coverage(model)
     return Candidate(
         module=module,
-        timed=module,
+        timed=None if execution(prepared.recipe) == "simulated" else module,
         kind=kind,
         execution=execution(prepared.recipe),
         file=file,
@@ -204,8 +204,11 @@ def _integer(name: str, kind: str, prepared: graph.SimulatedModel, task: Task, n
 
 
 def execution(chosen: Recipe) -> str:
-    """ "integer", or "float" for weight-only recipes, whose arithmetic is float."""
-    return "float" if chosen.kind == "weight_only" else "integer"
+    """ "integer", or "float" for weight-only recipes, whose arithmetic is float, or "simulated" where weights
+    are no whole numbers."""
+    if chosen.kind == "weight_only":
+        return "float"
+    return "integer" if chosen.weights is None or chosen.weights.on_grid else "simulated"
 
 
 def widths(chosen: Recipe) -> str:
