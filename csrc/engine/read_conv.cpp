@@ -19,7 +19,7 @@ int64_t row_size(const std::vector<int64_t>& shape) {
   return size;
 }
 
-/// Two (or four) codes a byte, every output channel begun on a new byte.
+/// Two, four or eight codes a byte, every output channel begun on a new byte.
 template <class Unpack>
 void unpack_rows(const TensorView& packed, int64_t rows, int64_t k, Unpack unpack, int8_t* codes) {
   const int64_t stride = packed.shape[1];
@@ -46,7 +46,7 @@ void read_weight(NodeReader& reader, const std::vector<int64_t>& shape, Conv2d& 
   for (const int64_t extent : shape) {
     reader.require((size *= extent) <= kMaxCodes, "weight_shape is too large");
   }
-  const int64_t bits = reader.integer("weight_bits", 2, 8);
+  const int64_t bits = reader.integer("weight_bits", 1, 8);
   const int64_t rows = shape[0];
   const int64_t k = row_size(shape);
   if (bits > 4) {
@@ -55,11 +55,13 @@ void read_weight(NodeReader& reader, const std::vector<int64_t>& shape, Conv2d& 
     conv.weight.assign(codes, codes + size);
   } else {
     // The tensor is checked before anything of the weight's size is allocated.
-    const bool two_bits = bits == 2;
-    const int64_t per_byte = two_bits ? 4 : 2;
+    const int64_t per_byte = bits == 1 ? 8 : bits == 2 ? 4 : 2;
+    kernels::UnpackFn* const unpack = bits == 1   ? kernels::unpack_int1
+                                      : bits == 2 ? kernels::unpack_int2
+                                                  : kernels::unpack_int4;
     const TensorView& view = reader.tensor("weight", DType::kU8, {rows, (k + per_byte - 1) / per_byte});
     conv.weight.resize(static_cast<size_t>(size));
-    unpack_rows(view, rows, k, two_bits ? kernels::unpack_int2 : kernels::unpack_int4, conv.weight.data());
+    unpack_rows(view, rows, k, unpack, conv.weight.data());
   }
   const int limit = 1 << (bits - 1);
   for (const int8_t code : conv.weight) {

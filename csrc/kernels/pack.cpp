@@ -62,6 +62,28 @@ void unpack_int2(const uint8_t* packed, int64_t n, int8_t* y) {
   best_row(unpack_int2_rows()).function(packed, n, y);
 }
 
+PackFn pack_int1_scalar;
+
+std::span<const Row<PackFn>> pack_int1_rows() {
+  static constexpr Row<PackFn> kRows[] = {{"pack_int1_scalar", Isa::kScalar, pack_int1_scalar}};
+  return kRows;
+}
+
+void pack_int1(const int8_t* x, int64_t n, uint8_t* packed) {
+  best_row(pack_int1_rows()).function(x, n, packed);
+}
+
+UnpackFn unpack_int1_scalar;
+
+std::span<const Row<UnpackFn>> unpack_int1_rows() {
+  static constexpr Row<UnpackFn> kRows[] = {{"unpack_int1_scalar", Isa::kScalar, unpack_int1_scalar}};
+  return kRows;
+}
+
+void unpack_int1(const uint8_t* packed, int64_t n, int8_t* y) {
+  best_row(unpack_int1_rows()).function(packed, n, y);
+}
+
 PackSignsFn pack_signs_scalar, pack_signs_avx2, pack_signs_avx512vnni;
 
 std::span<const Row<PackSignsFn>> pack_signs_rows() {

@@ -1,7 +1,7 @@
 #pragma once
 
-// Codes of 4 and 2 bits, several a byte, and signs. Codes outside -8..7 and -2..1 are the caller's to
-// refuse; only their low bits are kept.
+// Codes of 4, 2 and 1 bits, several a byte, and signs. Codes outside -8..7, -2..1 and -1..0 are the
+// caller's to refuse; only their low bits are kept.
 
 #include <cstdint>
 #include <span>
@@ -23,6 +23,10 @@ UnpackFn unpack_int4;
 PackFn pack_int2;
 UnpackFn unpack_int2;
 
+/// Eight codes a byte, -1 as bit 1, the first one lowest; unused bits of the last byte are 0.
+PackFn pack_int1;
+UnpackFn unpack_int1;
+
 /// Eight signs a byte, the first one lowest: bit 1 where x[i] >= 0 (so not where it is NaN). `packed` has
 /// whole dwords, 4 * ceil(n / 32) bytes; unused bits are 0.
 using PackSignsFn = void(const float* x, int64_t n, uint8_t* packed);
@@ -33,5 +37,7 @@ std::span<const Row<PackFn>> pack_int4_rows();
 std::span<const Row<UnpackFn>> unpack_int4_rows();
 std::span<const Row<PackFn>> pack_int2_rows();
 std::span<const Row<UnpackFn>> unpack_int2_rows();
+std::span<const Row<PackFn>> pack_int1_rows();
+std::span<const Row<UnpackFn>> unpack_int1_rows();
 
 }  // namespace ptqx::kernels

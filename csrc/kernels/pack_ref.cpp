@@ -33,6 +33,8 @@ void pack_int4_scalar(const int8_t* x, int64_t n, uint8_t* packed) { pack<4>(x, 
 void unpack_int4_scalar(const uint8_t* packed, int64_t n, int8_t* y) { unpack<4>(packed, n, y); }
 void pack_int2_scalar(const int8_t* x, int64_t n, uint8_t* packed) { pack<2>(x, n, packed); }
 void unpack_int2_scalar(const uint8_t* packed, int64_t n, int8_t* y) { unpack<2>(packed, n, y); }
+void pack_int1_scalar(const int8_t* x, int64_t n, uint8_t* packed) { pack<1>(x, n, packed); }
+void unpack_int1_scalar(const uint8_t* packed, int64_t n, int8_t* y) { unpack<1>(packed, n, y); }
 
 void pack_signs_scalar(const float* x, int64_t n, uint8_t* packed) {
   for (int64_t byte = 0; byte < (n + 31) / 32 * 4; ++byte) {

@@ -1,4 +1,4 @@
-// pack_int4, unpack_int4, pack_int2, unpack_int2: codes of few bits, several a byte.
+// pack_int4, pack_int2, pack_int1 and back: codes of few bits, several a byte.
 
 #include "kernels/pack.h"
 
@@ -19,6 +19,7 @@ struct Width {
 };
 constexpr Width kInt4{2, -8, 7, kernels::pack_int4, kernels::unpack_int4};
 constexpr Width kInt2{4, -2, 1, kernels::pack_int2, kernels::unpack_int2};
+constexpr Width kInt1{8, -1, 0, kernels::pack_int1, kernels::unpack_int1};
 
 // ---- shapes ----
 
@@ -90,24 +91,32 @@ TORCH_LIBRARY_FRAGMENT(ptqx, m) {
   m.def("unpack_int4(Tensor packed, int[] sizes) -> Tensor", kAnyStrides);
   m.def("pack_int2(Tensor input) -> Tensor", kAnyStrides);
   m.def("unpack_int2(Tensor packed, int[] sizes) -> Tensor", kAnyStrides);
+  m.def("pack_int1(Tensor input) -> Tensor", kAnyStrides);
+  m.def("unpack_int1(Tensor packed, int[] sizes) -> Tensor", kAnyStrides);
 }
 TORCH_LIBRARY_IMPL(ptqx, Meta, m) {
   m.impl("pack_int4", pack_meta<kInt4>);
   m.impl("unpack_int4", unpack_meta<kInt4>);
   m.impl("pack_int2", pack_meta<kInt2>);
   m.impl("unpack_int2", unpack_meta<kInt2>);
+  m.impl("pack_int1", pack_meta<kInt1>);
+  m.impl("unpack_int1", unpack_meta<kInt1>);
 }
 TORCH_LIBRARY_IMPL(ptqx, CPU, m) {
   m.impl("pack_int4", pack_cpu<kInt4>);
   m.impl("unpack_int4", unpack_cpu<kInt4>);
   m.impl("pack_int2", pack_cpu<kInt2>);
   m.impl("unpack_int2", unpack_cpu<kInt2>);
+  m.impl("pack_int1", pack_cpu<kInt1>);
+  m.impl("unpack_int1", unpack_cpu<kInt1>);
 }
 TORCH_LIBRARY_IMPL(ptqx, Autograd, m) {
   m.impl("pack_int4", no_derivative());
   m.impl("unpack_int4", no_derivative());
   m.impl("pack_int2", no_derivative());
   m.impl("unpack_int2", no_derivative());
+  m.impl("pack_int1", no_derivative());
+  m.impl("unpack_int1", no_derivative());
 }
 
 }  // namespace ptqx::ops

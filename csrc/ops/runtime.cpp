@@ -86,6 +86,8 @@ std::vector<KernelRow> kernel_rows() {
   add_rows(all, "unpack_int4", kernels::unpack_int4_rows());
   add_rows(all, "pack_int2", kernels::pack_int2_rows());
   add_rows(all, "unpack_int2", kernels::unpack_int2_rows());
+  add_rows(all, "pack_int1", kernels::pack_int1_rows());
+  add_rows(all, "unpack_int1", kernels::unpack_int1_rows());
   add_rows(all, "u8s8_ceiling", kernels::u8s8_ceiling_rows());
   add_rows(all, "f32_ceiling", kernels::f32_ceiling_rows());
   add_rows(all, "stream_read", kernels::stream_read_rows());

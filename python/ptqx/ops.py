@@ -64,10 +64,12 @@ __all__ = [
     "min_max",
     "moments",
     "mul",
+    "pack_int1",
     "pack_int2",
     "pack_int4",
     "pack_signs",
     "quantize",
+    "unpack_int1",
     "unpack_int2",
     "unpack_int4",
 ]
@@ -840,6 +842,24 @@ def unpack_int2(packed: Tensor, sizes: Sequence[int]) -> Tensor:
     tensor([[ 1, -1, -2,  0,  1]], dtype=torch.int8)
     """
     return _ops.unpack_int2(packed, sizes)
+
+
+def pack_int1(input: Tensor) -> Tensor:
+    """int8 codes -1 and 0, [rows, ...], as uint8 [rows, ceil(K / 8)]: eight a byte, the first one lowest.
+
+    >>> pack_int1(torch.tensor([[-1, -1, 0, 0, -1]], dtype=torch.int8))
+    tensor([[19]], dtype=torch.uint8)
+    """
+    return _ops.pack_int1(input)
+
+
+def unpack_int1(packed: Tensor, sizes: Sequence[int]) -> Tensor:
+    """The int8 codes of shape `sizes` that `pack_int1` packed.
+
+    >>> unpack_int1(torch.tensor([[19]], dtype=torch.uint8), [1, 5])
+    tensor([[-1, -1,  0,  0, -1]], dtype=torch.int8)
+    """
+    return _ops.unpack_int1(packed, sizes)
 
 
 # ---- a whole network ----

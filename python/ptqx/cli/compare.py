@@ -33,7 +33,7 @@ def compare(
     model: Model,
     dataset: Dataset,
     formats: Annotated[
-        str, typer.Option(help="Separated by commas: fp32, fp16, bf16, any recipe, any recipe-qat.")
+        str, typer.Option(help="Separated by commas: fp32, fp16, bf16, any recipe, any recipe-qat; all.")
     ] = "fp32,fp16,bf16,int8,int4",
     data_root: DataRoot = Path("data"),
     download: Download = True,
@@ -51,11 +51,11 @@ def compare(
 ) -> None:
     """Compare a trained CNN in several formats: accuracy, size, latency, coverage."""
     from ..study import compare as run_compare
-    from ..study.formats import maker
+    from ..study.formats import expanded, maker
     from ..train import TrainConfig
 
     names = split_names(formats)
-    for name in names:
+    for name in expanded(names):
         maker(name)
     work = workload(model, dataset, weights, data_root, download, model_option)
     report = run_compare(

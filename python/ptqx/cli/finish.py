@@ -35,7 +35,7 @@ def finish(
         result = {
             "format": recipe,
             "kind": kind,
-            "execution": execution(find_recipe(recipe)),
+            "execution": execution(find_recipe(recipe), covered),
             "top1": top1,
             "size_bytes": out.stat().st_size,
             "coverage": 100.0 * covered.mac_share,

@@ -111,7 +111,8 @@ def _lowered(prep: SimulatedModel) -> IntegerModel:
         if node.op == "float":
             _copy_float_part(prep, node, tensors, modules)
         nodes[node.name] = IntegerNode(
-            node.name, node.op, inputs, lowered.attrs, names, output, _reason(node)
+            *(node.name, lowered.op or node.op, inputs, lowered.attrs, names, output),
+            lowered.reason or _reason(node),
         )
     output_name = alias.get(prep.graph.output, prep.graph.output)
     graph = IntegerGraph(prep.graph.input, prep.graph.input_shape, output_name, nodes)

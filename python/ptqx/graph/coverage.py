@@ -15,7 +15,8 @@ from .integer import IntegerModel
 
 @dataclass(frozen=True)
 class CoverageRow:
-    """One step: its operation, "integer" or "float" execution, bits of its weights (None without),
+    """One step: its operation, "integer", "float" or "simulated" (on codes, in float
+    arithmetic) execution, bits of its weights (None without),
     multiplications per sample, and why it is float ("" if it is not)."""
 
     name: str
@@ -93,9 +94,12 @@ def _row(node: IntegerNode, shape: torch.Size) -> CoverageRow:
     bits = node.attrs.get("weight_bits")
     macs = math.prod(shape) * math.prod(weight_shape[1:]) if weight_shape else 0
     in_float = node.op in ("float", "activation") or node.op.endswith("_float")
-    is_float = in_float or (node.output.dtype == "float32" and not _computes_on_codes(node))
+    is_simulated = node.op.endswith("_simulated")
+    gives_real = node.output.dtype == "float32" and not _computes_on_codes(node)
+    is_float = in_float or is_simulated or gives_real
     reason = node.reason or ("between layers of real values" if is_float else "")
-    return CoverageRow(node.name, node.op, "float" if is_float else "integer", bits, macs, reason)
+    execution = "simulated" if is_simulated else "float" if is_float else "integer"
+    return CoverageRow(node.name, node.op, execution, bits, macs, reason)
 
 
 def _computes_on_codes(node: IntegerNode) -> bool:

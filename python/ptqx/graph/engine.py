@@ -55,7 +55,8 @@ class Engine(nn.Module):
 
 def float_layers(qmodel: IntegerModel) -> list[str]:
     """Names of the layers that compute in float, which the engine does not run."""
-    return [node.name for node in qmodel.graph if node.op == "float" or node.op.endswith("_float")]
+    in_float = ("_float", "_simulated")
+    return [node.name for node in qmodel.graph if node.op == "float" or node.op.endswith(in_float)]
 
 
 @torch.no_grad()

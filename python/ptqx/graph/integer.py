@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import PtqxError, unknown_name
 from .document import IntegerGraph, IntegerNode
+from .formulas import QParams
 from .ir import last_uses
 from .operators import OPERATORS
 from .operators.boundary import call_float
@@ -79,6 +80,12 @@ class IntegerModel(nn.Module):
         """Scale float32 [1] and zero point int32 [1] of what the node `name` gives."""
         output = self.graph.nodes[name].output
         return self._tensor(output.scale), self._tensor(output.zero_point)
+
+    def output(self, name: str) -> QParams:
+        """What the codes that the node `name` gives mean."""
+        output = self.graph.nodes[name].output
+        scale, zero_point = self.qparams(name)
+        return QParams(scale.reshape(()), zero_point.float().reshape(()), output.qmin, output.qmax)
 
     def run_module(self, node: IntegerNode, inputs: list[Tensor]) -> Tensor:
         """The float part that the node stands for."""

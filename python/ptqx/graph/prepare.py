@@ -65,7 +65,7 @@ def prepare(
         for name, (weights, activations) in schemes.items()
     }
     for name, (_, activations) in schemes.items():
-        _check_dynamic(graph, name, activations)
+        _check_dynamic(graph, name, schemes[name][0], activations)
     place_quantizers(graph, chosen, schemes)
     prep = SimulatedModel(copied, graph, chosen, schemes, qat)
     prep.fit_weights()
@@ -96,10 +96,15 @@ def _layer_scheme(graph: Graph, name: str, scheme: Scheme | None) -> Scheme | No
     return scheme
 
 
-def _check_dynamic(graph: Graph, name: str, activations: Scheme | None) -> None:
+def _check_dynamic(graph: Graph, name: str, weights: Scheme | None, activations: Scheme | None) -> None:
     """Ranges found at run time are ONNX's DynamicQuantizeLinear: codes 0 to 255."""
     if graph.nodes[name].kind != "dynamic" or activations is None:
         return
+    if weights is not None and not weights.on_grid:
+        raise PtqxError(
+            f"{name}: levels {weights.levels!r} are no whole numbers, which dynamic activations need; use "
+            "static activations (simulated) or none (weight-only)"
+        )
     if (activations.qmin, activations.qmax) != (0, 255):
         raise PtqxError(
             f"{name}: dynamic activations have unsigned codes of 8 bits, got {activations.bits} bits, "

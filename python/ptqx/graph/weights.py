@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import PtqxError
-from ..quant import MIN_SCALE, codes_f32, expand_to, level_offset
+from ..quant import MIN_SCALE, LevelQuantizer, level_of, level_offset
 from .formulas import MAX_ACCUMULATOR, QParams
 from .ir import Node
 
@@ -20,9 +20,10 @@ TINY_FACTOR = 1e-8  # smallest |gamma / std| that unfolded training divides by
 
 
 class LayerCodes(NamedTuple):
-    """Weights as signed whole numbers in float32: real = scale * (values - zero_point).
+    """Weights as signed numbers in float32: real = scale * (values - zero_point).
 
-    Values of `bits` bits, except where `midrise` is 1: these are 2 * code + 1, -3 to 3, the code of 2 bits.
+    The values are the codes of `bits` bits, or what `levels` say that the codes stand for. They are whole
+    numbers, except where the scheme's levels are not (`Levels.on_grid`).
     """
 
     values: Tensor  # OIHW or [out, in]
@@ -30,7 +31,9 @@ class LayerCodes(NamedTuple):
     zero_point: Tensor | None  # float32, shaped like scale; None is 0
     bits: int
     group_size: int
-    midrise: Tensor | None = None  # uint8 [1] or [out]; None is 0
+    codes: Tensor | None = None  # of the values' shape; None: the values themselves
+    levels: Tensor | None = None  # float32 [1 or out, 2**bits], of the smallest code first
+    on_grid: bool = True  # values and zero point are whole numbers
 
     def centered(self) -> Tensor:
         """values - zero_point"""
@@ -85,6 +88,8 @@ def layer_codes(model: SimulatedModel, node: Node, weight: Tensor, least: Tensor
     """The codes of a folded weight, by its quantizer; with no smaller scales than `least`, [1] or [out]."""
     quantizer = model.weight_quantizer(node)
     scheme = quantizer.scheme
+    if isinstance(quantizer, LevelQuantizer):
+        return _listed_codes(quantizer, weight, least)
     scale, zero_point = quantizer.scale.detach(), quantizer.zero_point.float()
     midrise = quantizer.midrise
     if midrise is not None:
@@ -93,8 +98,7 @@ def layer_codes(model: SimulatedModel, node: Node, weight: Tensor, least: Tensor
         midrise = midrise * (fits.all(1) if fits.dim() > 1 else fits)
     if least is not None:
         scale = torch.maximum(scale, least)
-    s, z = (expand_to(p, weight, scheme) for p in (scale, zero_point))
-    values = codes_f32(weight - level_offset(scale, midrise, weight, scheme), s, z, scheme.qmin, scheme.qmax)
+    values = quantizer.rounded(weight - level_offset(scale, midrise, weight, scheme), scale, zero_point)
     shift = 0 if scheme.signed else 2 ** (scheme.bits - 1)  # codes are stored signed
     shifted = None if scheme.symmetric else zero_point - shift
     codes = LayerCodes(values - shift, scale, shifted, scheme.bits, scheme.group_size)
@@ -103,9 +107,29 @@ def layer_codes(model: SimulatedModel, node: Node, weight: Tensor, least: Tensor
 
 def _with_midrise(codes: LayerCodes, midrise: Tensor) -> LayerCodes:
     """Whole numbers again: real = scale * (q + 1/2) = scale / 2 * (2 * q + 1), the halving exact."""
+    if not torch.compiler.is_compiling() and not bool(midrise.any()):
+        return codes
+    levels = torch.tensor([[-2.0, -1.0, 0.0, 1.0], [-3.0, -1.0, 1.0, 3.0]], device=midrise.device)
+    levels = levels[midrise.long()]
     values = codes.values + _column(midrise, codes.values) * (codes.values + 1)
     scale = codes.scale / (1 + _column(midrise, codes.scale))
-    return codes._replace(values=values, scale=scale, midrise=midrise)
+    return codes._replace(values=values, scale=scale, codes=codes.values, levels=levels)
+
+
+def _listed_codes(quantizer: LevelQuantizer, weight: Tensor, least: Tensor | None) -> LayerCodes:
+    """Codes of levels that are a list, or of shift-and-scale, whose zero point is a fraction."""
+    scheme, parameters = quantizer.scheme, dict(quantizer.level_parameters)
+    if least is not None:
+        parameters["scale"] = torch.maximum(parameters["scale"], least)
+    scale = parameters["scale"]
+    codes = quantizer.level_set.codes(weight, parameters, scheme)
+    if "offset" in parameters:
+        shift = 2 ** (scheme.bits - 1)
+        zero_point = -parameters["offset"] / scale - shift
+        return LayerCodes(codes - shift, scale, zero_point, scheme.bits, 0, on_grid=False)
+    levels = parameters["levels"]
+    values = level_of(codes, levels)
+    return LayerCodes(values, scale, None, scheme.bits, scheme.group_size, codes, levels, scheme.on_grid)
 
 
 class IntegerLayer(NamedTuple):

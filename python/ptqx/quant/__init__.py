@@ -5,7 +5,23 @@ from __future__ import annotations
 from .affine import MIN_SCALE, check_finite, codes_f32, dequantize_codes, expand_to, qparams_from_range
 from .clipping import KullbackLeibler, MeanSquaredError, Percentile
 from .histogram import HistogramObserver
-from .levels import Levels, QuantizedTensor, Shift, Uniform, quantize_tensor
+from .level_quantizer import LearnedLevels, LearnedScale, LearnedSides, LevelQuantizer, RefittedLevels
+from .levels import (
+    AdditivePowersOfTwo,
+    Binary,
+    Codebook,
+    KMeans,
+    Levels,
+    PowersOfTwo,
+    QuantizedTensor,
+    Shift,
+    Ternary,
+    TrainedTernary,
+    Uniform,
+    level_of,
+    make_levels,
+    quantize_tensor,
+)
 from .midrise import level_offset, observe_levels
 from .observer import KSigma, MinMax, MovingAverageMinMax, Observer, make_observer, observe_whole
 from .quantizer import LSQ, Dynamic, Fixed, LSQPlus, MovingAverage, Quantizer, make_quantizer
@@ -22,6 +38,7 @@ from .registry import (
     register_quantizer,
 )
 from .scheme import Scheme
+from .stochastic import StochasticFixed, StochasticLSQ, StochasticMovingAverage, StochasticRounding
 
 __all__ = [
     "LEVELS",
@@ -30,12 +47,20 @@ __all__ = [
     "MIN_SCALE",
     "OBSERVERS",
     "QUANTIZERS",
+    "AdditivePowersOfTwo",
+    "Binary",
+    "Codebook",
     "Dynamic",
     "Fixed",
     "HistogramObserver",
+    "KMeans",
     "KSigma",
     "KullbackLeibler",
     "LSQPlus",
+    "LearnedLevels",
+    "LearnedScale",
+    "LearnedSides",
+    "LevelQuantizer",
     "Levels",
     "MeanSquaredError",
     "MinMax",
@@ -43,18 +68,28 @@ __all__ = [
     "MovingAverageMinMax",
     "Observer",
     "Percentile",
+    "PowersOfTwo",
     "QuantizedTensor",
     "Quantizer",
     "Recipe",
+    "RefittedLevels",
     "Registry",
     "Scheme",
     "Shift",
+    "StochasticFixed",
+    "StochasticLSQ",
+    "StochasticMovingAverage",
+    "StochasticRounding",
+    "Ternary",
+    "TrainedTernary",
     "Uniform",
     "check_finite",
     "codes_f32",
     "dequantize_codes",
     "expand_to",
+    "level_of",
     "level_offset",
+    "make_levels",
     "make_observer",
     "make_quantizer",
     "observe_levels",

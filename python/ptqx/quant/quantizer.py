@@ -15,7 +15,7 @@ from .affine import MIN_SCALE, check_finite, codes_f32, expand_to, qparams_from_
 from .batch_range import batch_range, scheme_text
 from .midrise import ObservedLevels, level_offset, observe_levels, qparams_of_levels
 from .observer import make_observer
-from .registry import QUANTIZERS, register_quantizer
+from .registry import LEVELS, QUANTIZERS, register_quantizer
 from .scheme import Scheme
 
 
@@ -52,11 +52,7 @@ class Quantizer(nn.Module):
 
     def __init__(self, scheme: Scheme, channels: int = 1, groups: int = 1, name: str = "input") -> None:
         super().__init__()
-        if scheme.levels != "uniform" or scheme.rounding != "nearest":
-            raise PtqxError(
-                f"a {type(self).__name__} quantizer needs levels='uniform' and rounding='nearest', "
-                f"got {scheme.levels!r} and {scheme.rounding!r}"
-            )
+        self._check_scheme(scheme)
         self.scheme = scheme
         self.tensor_name = name
         self.enabled = True
@@ -179,6 +175,11 @@ class Quantizer(nn.Module):
         self._check_calibrated()
         scale, zero_point = self.qparams(x)
         x = x.detach() - level_offset(scale, self.midrise, x, self.scheme)
+        return self.rounded(x, scale, zero_point)
+
+    def rounded(self, x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+        """clamp(round(x / scale) + zero_point, qmin, qmax) as float32, by the scheme's rounding; scale and
+        zero_point have the quantizer's shape."""
         scale, zero_point = (expand_to(parameter, x, self.scheme) for parameter in (scale, zero_point))
         return codes_f32(x, scale, zero_point, self.scheme.qmin, self.scheme.qmax)
 
@@ -198,6 +199,13 @@ class Quantizer(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.tensor_name!r}, {self.scheme}"
+
+    def _check_scheme(self, scheme: Scheme) -> None:
+        if scheme.levels != "uniform" or scheme.rounding != "nearest":
+            raise PtqxError(
+                f"a {type(self).__name__} quantizer needs levels='uniform' and rounding='nearest', "
+                f"got {scheme.levels!r} and {scheme.rounding!r}; make_quantizer finds the one for them"
+            )
 
     def _make_qparams(self, ones: Tensor) -> None:
         self.register_buffer("scale", ones)
@@ -425,11 +433,26 @@ def make_quantizer(
 ) -> Quantizer:
     """The quantizer module registered as `kind`; dynamic schemes (granularity "sample") get "dynamic".
 
+    Levels other than uniform and stochastic rounding have quantizers of their own, which learn in the way
+    of `kind` where they can.
+
     >>> scheme = Scheme(bits=4, granularity="group", group_size=8)
     >>> make_quantizer(scheme, "lsq", channels=64, groups=4).scale.shape
     torch.Size([64, 4])
     """
-    quantizer: Quantizer = QUANTIZERS["dynamic" if scheme.granularity == "sample" else kind](
-        scheme, channels, groups, name
-    )
+    quantizer: Quantizer = QUANTIZERS[_kind_for(scheme, kind)](scheme, channels, groups, name)
     return quantizer
+
+
+def _kind_for(scheme: Scheme, kind: str) -> str:
+    """`kind`, or what does the same for a scheme that it is not made for."""
+    if scheme.granularity == "sample":
+        return "dynamic"
+    if scheme.levels != "uniform":
+        learned = LEVELS[scheme.levels].learned_by
+        return {"fixed": "levels", "moving_average": "refitted_levels"}.get(kind, learned)
+    if scheme.rounding == "stochastic":
+        return {"fixed": "stochastic", "moving_average": "stochastic_moving_average"}.get(
+            kind, "stochastic_lsq"
+        )
+    return kind

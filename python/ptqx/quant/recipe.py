@@ -120,6 +120,12 @@ class Recipe:
             )
         if self.activations is not None and self.activations.midrise:
             raise PtqxError("activations: midrise=True is for weights: activations need a code for 0")
+        if self.activations is not None and self.activations.levels != "uniform":
+            raise PtqxError(
+                f"activations: levels {self.activations.levels!r} are for weights; use levels='uniform'"
+            )
+        if self.activations is not None and self.activations.rounding != "nearest":
+            raise PtqxError("activations: rounding='stochastic' is for weights; use rounding='nearest'")
         object.__setattr__(self, "overrides", _checked_overrides(self))
 
     @property
@@ -187,7 +193,12 @@ def resolve(recipe: Recipe, module_name: str, is_edge: bool = False) -> tuple[Sc
 
 
 def _widened(scheme: Scheme | None, bits: int) -> Scheme | None:
-    return _with_bits(scheme, bits) if scheme is not None and scheme.bits < bits else scheme
+    """Levels that are a list have few bits by their nature: a wider layer is uniform."""
+    if scheme is None or scheme.bits >= bits:
+        return scheme
+    if scheme.levels != "uniform":
+        scheme = replace(scheme, bits=bits, levels="uniform", levels_args=(), observer="minmax")
+    return _with_bits(scheme, bits)
 
 
 def _with_bits(scheme: Scheme, bits: int) -> Scheme:
@@ -251,6 +262,11 @@ def dynamic_scheme(bits: int) -> Scheme:
     return Scheme(bits=bits, signed=False, symmetric=False, granularity="sample")
 
 
+def levels_scheme(levels: str, bits: int, observer: str = "minmax") -> Scheme:
+    """The presets' weights in levels that are not uniform: a scale for every output channel."""
+    return Scheme(bits=bits, levels=levels, granularity="channel", observer=observer)
+
+
 PRESETS: dict[str, Recipe] = {}
 
 
@@ -305,3 +321,13 @@ for _name in (
     *("w4a8", "w4a4", "w3a3", "w2a4", "w2a2"),
 ):
     register_recipe(_name, _named(_name))
+
+for _levels, _bits in (("pow2", 4), ("apot", 4), ("kmeans", 4), ("ternary", 2), ("ttq", 2), ("binary", 1)):
+    register_recipe(_levels, Recipe(levels_scheme(_levels, _bits), activation_scheme(8)))
+register_recipe(
+    "shift",
+    Recipe(
+        Scheme(signed=False, symmetric=False, granularity="channel", levels="shift"), activation_scheme(8)
+    ),
+)
+register_recipe("stochastic", Recipe(replace(weight_scheme(8), rounding="stochastic"), activation_scheme(8)))

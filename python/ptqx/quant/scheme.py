@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -20,14 +20,16 @@ class Scheme:
     """How one tensor is quantized: real = scale * (q - zero_point), q an integer in [qmin, qmax].
 
     Attributes:
-        bits: width of a code, 2 to 8 for uniform levels.
+        bits: width of a code, 2 to 8 for uniform levels; see the levels for theirs.
         signed: codes are int8, else uint8.
         symmetric: zero_point is 0 and scale = max|x| / qmax; else scale = (max - min) / (qmax - qmin).
         granularity: who shares a scale: the whole "tensor", an output "channel" (dim 0), a "group" of
             `group_size` input channels with all their taps, or a "sample" of a batch (dynamic quantization).
         group_size: input channels per group, a multiple of 4; 0 unless granularity is "group".
-        levels: the set of levels, by its registered name: "uniform", "shift", ...
+        levels: the set of levels, by its registered name: "uniform", "shift", "pow2", "kmeans", ...
+        levels_args: keyword arguments of the levels, a mapping or a tuple of (name, value).
         rounding: "nearest" (half to even) or "stochastic".
+        seed: of stochastic rounding, 0 to 2**31 - 1.
         observer: which observer finds the range, by its registered name: "minmax", "percentile", "mse", ...
         observer_args: keyword arguments of the observer, a mapping or a tuple of (name, value).
         narrow: leave out the most negative code, so that the range is symmetric. None means the default:
@@ -70,17 +72,23 @@ class Scheme:
     observer_args: tuple[tuple[str, Any], ...] = ()
     narrow: bool | None = None
     midrise: bool | None = None
+    levels_args: tuple[tuple[str, Any], ...] = ()
+    seed: int = 0
 
     def __post_init__(self) -> None:
         _check_types(self)
-        allowed_bits = LEVELS[self.levels].allowed_bits
-        if self.bits not in allowed_bits:
-            raise PtqxError(
-                f"bits: expected {allowed_bits[0]} to {allowed_bits[-1]} for levels {self.levels!r}, "
-                f"got {self.bits}"
-            )
+        levels = LEVELS[self.levels]
+        if self.bits not in levels.allowed_bits:
+            first, last = levels.allowed_bits[0], levels.allowed_bits[-1]
+            expected = f"{first} to {last}" if last > first else str(first)
+            raise PtqxError(f"bits: expected {expected} for levels {self.levels!r}, got {self.bits}")
         if self.granularity not in GRANULARITIES:
             raise unknown_name("granularity", self.granularity, GRANULARITIES)
+        if self.granularity not in levels.granularities:
+            raise PtqxError(
+                f"granularity: expected {_alternatives(levels.granularities)} for levels {self.levels!r}, "
+                f"got {self.granularity!r}"
+            )
         if self.rounding not in ROUNDINGS:
             raise unknown_name("rounding", self.rounding, ROUNDINGS)
         if self.symmetric and not self.signed:
@@ -101,14 +109,16 @@ class Scheme:
                 f"group_size={self.group_size} needs granularity='group', got {self.granularity!r}"
             )
         OBSERVERS.check_arguments(self.observer, dict(self.observer_args))
-        LEVELS[self.levels].check(self)
+        LEVELS.check_arguments(self.levels, dict(self.levels_args))
+        levels.check(self)
 
     @property
     def qmin(self) -> int:
         """The smallest code."""
         if not self.signed:
             return 0
-        narrow = (self.symmetric and self.bits >= 5) if self.narrow is None else self.narrow
+        by_default = self.symmetric and self.bits >= 5 and self.levels == "uniform"
+        narrow = by_default if self.narrow is None else self.narrow
         return -(2 ** (self.bits - 1)) + int(narrow)
 
     @property
@@ -127,19 +137,26 @@ class Scheme:
         return self.bits == 2 and self.symmetric and not self.narrow and self.levels == "uniform"
 
     @property
+    def on_grid(self) -> bool:
+        """Whether integer kernels can compute with the levels: scale * (a whole number of 8 bits)."""
+        on_grid: bool = LEVELS[self.levels](**dict(self.levels_args)).on_grid
+        return on_grid
+
+    @property
     def dtype(self) -> torch.dtype:
         """Of the codes in memory: torch.int8 or torch.uint8."""
         return torch.int8 if self.signed else torch.uint8
 
     @property
     def storage_bits(self) -> int:
-        """Bits per code in a file: 8, or packed 4 (3 and 4 bits) or 2."""
-        return next(width for width in (2, 4, 8, 16) if self.bits <= width)
+        """Bits per code in a file: 8, or packed 4 (3 and 4 bits), 2 or 1."""
+        return next(width for width in (1, 2, 4, 8, 16) if self.bits <= width)
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, ready for JSON; `Scheme(**d)` gives the scheme back."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {**values, "observer_args": dict(self.observer_args)}
+        arguments = {name: dict(getattr(self, name)) for name in ("observer_args", "levels_args")}
+        return {**values, **arguments}
 
 
 def scheme_from_dict(values: Mapping[str, Any]) -> Scheme:
@@ -157,7 +174,7 @@ def scheme_from_dict(values: Mapping[str, Any]) -> Scheme:
 
 
 def _check_types(scheme: Scheme) -> None:
-    for name in ("bits", "group_size"):
+    for name in ("bits", "group_size", "seed"):
         value = getattr(scheme, name)
         if not isinstance(value, int) or isinstance(value, bool):
             raise PtqxError(f"{name}: expected an int, got {value!r}")
@@ -170,11 +187,18 @@ def _check_types(scheme: Scheme) -> None:
     for name in ("granularity", "levels", "rounding", "observer"):
         if not isinstance(getattr(scheme, name), str):
             raise PtqxError(f"{name}: expected a name, got {getattr(scheme, name)!r}")
-    try:
-        arguments = tuple(sorted(dict(scheme.observer_args).items()))
-        hash(arguments)
-    except (TypeError, ValueError) as error:
-        raise PtqxError(
-            f"observer_args: expected names and plain values, got {scheme.observer_args!r}"
-        ) from error
-    object.__setattr__(scheme, "observer_args", arguments)
+    if not 0 <= scheme.seed < 2**31:
+        raise PtqxError(f"seed: expected 0 to 2**31 - 1, got {scheme.seed}")
+    for name in ("observer_args", "levels_args"):
+        value = getattr(scheme, name)
+        try:
+            arguments = tuple(sorted(dict(value).items()))
+            hash(arguments)
+        except (TypeError, ValueError) as error:
+            raise PtqxError(f"{name}: expected names and plain values, got {value!r}") from error
+        object.__setattr__(scheme, name, arguments)
+
+
+def _alternatives(names: Sequence[str]) -> str:
+    quoted = [repr(name) for name in names]
+    return " or ".join(filter(None, [", ".join(quoted[:-1]), quoted[-1]]))

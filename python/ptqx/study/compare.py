@@ -18,7 +18,7 @@ from ..data import ImageDataset, Loader, calibration_split
 from ..errors import PtqxError
 from ..train import Evaluation, TrainConfig, evaluate
 from . import machine
-from .formats import Candidate, Task, maker
+from .formats import Candidate, Task, expanded, maker
 from .layers import layer_sqnr
 from .report import Report
 from .rows import accuracy_columns, row_of
@@ -59,8 +59,8 @@ def compare(
         model: a float CNN; it is not changed.
         train: a data set, or batches x or (x, y); calibration images come from it, and QAT trains on it.
         test: a data set, or a list or loader of batches (x, y), run through several times.
-        formats: "fp32", "fp16", "bf16", any recipe ("int8", "w4a4", ...), any recipe with "-qat". fp32 is
-            always the first row, because the others refer to it.
+        formats: "fp32", "fp16", "bf16", any recipe ("int8", "w4a4", ...), any recipe with "-qat"; "all" for
+            every listed one without training. fp32 is always the first row, because the others refer to it.
         example_inputs: what is timed, (N, C, H, W); by default the first `batch_size` test images.
         threads: of torch and the engine; by default torch's present number.
         calibration: at most this many training images.
@@ -74,7 +74,7 @@ def compare(
         PtqxError: an unknown format (the nearest are named), data that can't be used, or a format that the
             model can't take.
     """
-    makers = {name: maker(name) for name in dict.fromkeys(("fp32", *formats))}
+    makers = {name: maker(name) for name in expanded(("fp32", *formats))}
     for name, value in (("batch_size", batch_size), ("calibration", calibration)):
         if value < 1:
             raise PtqxError(f"{name} must be at least 1, got {value}")

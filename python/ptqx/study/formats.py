@@ -105,6 +105,17 @@ def names() -> list[str]:
     return [name for kind in KINDS for name in kind.names]
 
 
+def expanded(formats: Iterable[str]) -> list[str]:
+    """The formats by name, each once; "all" stands for every listed one that needs no training.
+
+    >>> expanded(["int4", "all"])[:4]
+    ['int4', 'fp32', 'fp16', 'bf16']
+    """
+    untrained = [name for name in names() if not name.endswith(QAT_SUFFIX)]
+    spread = [name for given in formats for name in (untrained if given == "all" else [given])]
+    return list(dict.fromkeys(spread))
+
+
 def maker(name: str) -> Make:
     """The function that makes the format `name`.
 
@@ -184,17 +195,18 @@ def _integer(name: str, kind: str, prepared: graph.SimulatedModel, task: Task, n
     graph.save(model, file)
     notes = [widths(prepared.recipe), note]
     module: nn.Module = model
-    if execution(prepared.recipe) == "integer":
+    covered = graph.coverage(model)
+    how = execution(prepared.recipe, covered)
+    if how == "integer":
         try:
             module = graph.compile(model, task.example)
         except PtqxError as error:
             notes.append(f"operator by operator: {error}")
-    covered = graph.coverage(model)
     return Candidate(
         module=module,
-        timed=module,
+        timed=None if how == "simulated" else module,
         kind=kind,
-        execution=execution(prepared.recipe),
+        execution=how,
         file=file,
         coverage=100.0 * covered.mac_share,
         detail="; ".join(filter(None, notes)),
@@ -203,9 +215,12 @@ def _integer(name: str, kind: str, prepared: graph.SimulatedModel, task: Task, n
     )
 
 
-def execution(chosen: Recipe) -> str:
-    """ "integer", or "float" for weight-only recipes, whose arithmetic is float."""
-    return "float" if chosen.kind == "weight_only" else "integer"
+def execution(chosen: Recipe, covered: graph.Coverage) -> str:
+    """ "integer", or "float" for weight-only recipes, whose arithmetic is float, or "simulated" where a layer
+    is."""
+    if chosen.kind == "weight_only":
+        return "float"
+    return "simulated" if any(row.execution == "simulated" for row in covered.rows) else "integer"
 
 
 def widths(chosen: Recipe) -> str:

@@ -13,7 +13,9 @@ struct Width {
 };
 
 std::vector<Width> widths() {
-  return {{4, pack_int4_rows(), unpack_int4_rows()}, {2, pack_int2_rows(), unpack_int2_rows()}};
+  return {{4, pack_int4_rows(), unpack_int4_rows()},
+          {2, pack_int2_rows(), unpack_int2_rows()},
+          {1, pack_int1_rows(), unpack_int1_rows()}};
 }
 
 TEST(PackRows, test_every_length_equals_the_scalar_truth_and_comes_back) {

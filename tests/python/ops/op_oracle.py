@@ -432,6 +432,14 @@ def unpack_int2(packed, sizes):
     return unpack(packed, sizes, 2)
 
 
+def pack_int1(input):
+    return pack(input, 1)
+
+
+def unpack_int1(packed, sizes):
+    return unpack(packed, sizes, 1)
+
+
 # ---- binary layers ----
 
 

@@ -649,6 +649,8 @@ SAMPLES: dict[str, list[Sample]] = {
     "unpack_int4": list(unpack_samples(4)),
     "pack_int2": list(pack_samples(2)),
     "unpack_int2": list(unpack_samples(2)),
+    "pack_int1": list(pack_samples(1)),
+    "unpack_int1": list(unpack_samples(1)),
     "engine_run": list(engine_run_samples()),
 }
 ALL: list[Sample] = [sample for samples in SAMPLES.values() for sample in samples]

@@ -6,7 +6,7 @@ import pytest
 import reference
 import torch
 from ptqx.errors import PtqxError
-from ptqx.quant import QUANTIZERS, Fixed, Scheme, make_quantizer, register_quantizer
+from ptqx.quant import QUANTIZERS, Fixed, Recipe, Scheme, make_quantizer, register_quantizer
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -299,11 +299,18 @@ def test_merge_equals_observing_everything():
 def test_quantizer_refuses_levels_it_cannot_do():
     shift = Scheme(levels="shift", signed=False, symmetric=False)
     with pytest.raises(PtqxError, match=r"needs levels='uniform'"):
-        make_quantizer(shift)
+        Fixed(shift)
     with pytest.raises(PtqxError, match=r"'lsq\+' learns a zero point"):
         make_quantizer(Scheme(), "lsq+")
     with pytest.raises(PtqxError, match=r"did you mean lsq"):
         make_quantizer(Scheme(), "lqs")
+
+
+def test_recipes_keep_levels_that_are_a_list_to_weights():
+    with pytest.raises(PtqxError, match="levels 'pow2' are for weights"):
+        Recipe(activations=Scheme(bits=4, levels="pow2"))
+    with pytest.raises(PtqxError, match="rounding='stochastic' is for weights"):
+        Recipe(activations=Scheme(signed=False, symmetric=False, rounding="stochastic"))
 
 
 def test_new_quantizer_is_one_decorated_class():

@@ -24,10 +24,13 @@ Value = Tensor | Codes
 
 @dataclass
 class Lowered:
-    """A node of the integer graph in the making: attributes for JSON, and its tensors by role."""
+    """A node of the integer graph in the making: attributes for JSON, its tensors by role; its operation
+    where that is not the captured node's, and why."""
 
     attrs: dict[str, Any]
     tensors: dict[str, Tensor] = field(default_factory=dict)
+    op: str = ""
+    reason: str = ""
 
 
 class IntegerScope(Protocol):
@@ -38,6 +41,9 @@ class IntegerScope(Protocol):
 
     def qparams(self, name: str) -> tuple[Tensor, Tensor]:
         """Scale float32 [1] and zero point int32 [1] of what the node `name` gives."""
+
+    def output(self, name: str) -> QParams:
+        """What the codes that the node `name` gives mean."""
 
     def run_module(self, node: IntegerNode, inputs: list[Tensor]) -> Tensor:
         """The float part that the node stands for."""

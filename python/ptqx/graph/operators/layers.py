@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ... import ops
 from ...errors import PtqxError
+from ..activations import float32
 from ..formulas import (
     Codes,
     QParams,
@@ -73,16 +74,14 @@ class _Layer(Operator):
 
     def _store_codes(self, lowered: Lowered, codes: LayerCodes) -> None:
         lowered.attrs.update(weight_bits=codes.bits, group_size=codes.group_size)
-        values = codes.values
-        if codes.midrise is not None and bool(codes.midrise.any()):
-            lowered.tensors["weight_levels"] = _levels(codes.midrise)
-            values = torch.where(_column(codes.midrise, values).bool(), (values - 1) / 2, values)
-        values = values.to(torch.int8)
+        if codes.levels is not None:
+            lowered.tensors["weight_levels"] = codes.levels.to(torch.int8) if codes.on_grid else codes.levels
+        values = (codes.values if codes.codes is None else codes.codes).to(torch.int8)
         if codes.bits <= 4:
-            values = ops.pack_int2(values) if codes.bits == 2 else ops.pack_int4(values)
+            values = getattr(ops, f"pack_int{_packed_bits(codes.bits)}")(values)
         lowered.tensors.update(weight=values, weight_scale=codes.scale.clone())
         if codes.zero_point is not None:
-            zero_point = codes.zero_point.int()
+            zero_point = codes.zero_point.int() if codes.on_grid else codes.zero_point
             lowered.tensors["weight_zero_point"] = zero_point.expand(len(codes.values)).clone()
 
 
@@ -93,34 +92,9 @@ class StaticLayer(_Layer):
     def exact(self, model: SimulatedModel, node: Node, *inputs: Any) -> Value:
         x, *residual = inputs
         out = model.qparams(node)
+        tail = tail_of(node.attrs, None if out is None else out.scale)
         layer = integer_layer(model, node, x.qparams)
-        t = self._before_residual(node, x, layer, out)
-        if residual:
-            assert out is not None
-            t = t + residual[0].centered() * (residual[0].qparams.scale / out.scale)
-        kind, args = tail_of(node.attrs, None if out is None else out.scale)
-        t = apply_tail(t, kind, args, _slopes(model, node))
-        return t if out is None else Codes(round_and_clamp(t, out), out)
-
-    @staticmethod
-    def _before_residual(node: Node, x: Codes, layer: IntegerLayer, out: QParams | None) -> Tensor:
-        codes, bias = layer.codes, layer.bias
-        integers, weight, steps = x.centered(), codes.centered(), x.qparams.steps
-        scale = x.qparams.scale * codes.scale
-        if out is not None:
-            scale = requantize_multiplier(x.qparams.scale, codes.scale, out.scale)
-        if not codes.group_size:
-            acc = accumulate(integers, weight, bias if layer.bias_is_integer else None, steps, node.attrs)
-            t = acc * per_channel(scale, weight)
-        else:
-            parts = zip(integers.split(codes.group_size, 1), weight.split(codes.group_size, 1), strict=True)
-            accs = [accumulate(xs, ws.contiguous(), None, steps, node.attrs) for xs, ws in parts]
-            t = accs[0] * per_channel(scale[:, 0], weight)
-            for group, acc in enumerate(accs[1:], start=1):
-                t = t + acc * per_channel(scale[:, group], weight)
-        if bias is not None and not layer.bias_is_integer:
-            t = t + per_channel(bias if out is None else bias / out.scale, weight)
-        return t
+        return _static_layer(x, residual, layer, out, node.attrs, tail, _slopes(model, node))
 
     def lower(self, model: SimulatedModel, node: Node) -> Lowered:
         out = model.qparams(node)
@@ -132,6 +106,9 @@ class StaticLayer(_Layer):
         if layer.bias is not None:
             lowered.tensors["bias"] = layer.bias.int() if layer.bias_is_integer else layer.bias.clone()
         _store_slopes(lowered, model, node)
+        if not layer.codes.on_grid:
+            lowered.op = f"{node.op}_simulated"
+            lowered.reason = f"levels {model.weight_quantizer(node).scheme.levels!r} are no whole numbers"
         return lowered
 
     def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
@@ -150,6 +127,70 @@ class StaticLayer(_Layer):
         return target(
             x, *scope.qparams(node.inputs[0]), *weights, *out, *shape, *tail, *added, attrs["group_size"]
         )
+
+
+@operator("conv2d_simulated", "linear_simulated")
+class SimulatedLayer(Operator):
+    """A static layer whose weights are no whole numbers: its formulas on codes, in float32."""
+
+    def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
+        x, *residual = (
+            _codes(scope, node.inputs[position], values) for position, values in enumerate(inputs)
+        )
+        out = None if node.output.dtype == "float32" else scope.output(node.name)
+        tail = node.attrs["activation"], [float32(a) for a in node.attrs["activation_args"]]
+        codes, bias = _stored_codes(scope, node), scope.tensor(node, "bias")
+        layer = IntegerLayer(codes, bias, False)
+        if bias is not None and not bias.is_floating_point():
+            layer = IntegerLayer(codes, bias.double(), True)
+        slopes = scope.tensor(node, "slopes")
+        slopes = None if slopes is None else per_channel(slopes, codes.values)
+        y = _static_layer(x, residual, layer, out, node.attrs, tail, slopes)
+        return y.values.to(torch.uint8) if isinstance(y, Codes) else y
+
+
+def _codes(scope: IntegerScope, name: str, values: Tensor) -> Codes:
+    return Codes(values.float(), scope.output(name))
+
+
+def _static_layer(
+    x: Codes,
+    residual: list[Codes],
+    layer: IntegerLayer,
+    out: QParams | None,
+    shape: dict[str, Any],
+    tail: tuple[str, list[Tensor]],
+    slopes: Tensor | None,
+) -> Value:
+    """The written formula of a static layer: accumulate, scale, add, activate, round once."""
+    t = _before_residual(shape, x, layer, out)
+    if residual:
+        assert out is not None
+        t = t + residual[0].centered() * (residual[0].qparams.scale / out.scale)
+    t = apply_tail(t, *tail, slopes)
+    return t if out is None else Codes(round_and_clamp(t, out), out)
+
+
+def _before_residual(shape: dict[str, Any], x: Codes, layer: IntegerLayer, out: QParams | None) -> Tensor:
+    codes, bias = layer.codes, layer.bias
+    integers, weight, steps = x.centered(), codes.centered(), x.qparams.steps
+    scale = x.qparams.scale * codes.scale
+    if out is not None:
+        scale = requantize_multiplier(x.qparams.scale, codes.scale, out.scale)
+    if not codes.on_grid:  # one memory order, because the float result depends on it
+        integers, weight = integers.contiguous(), weight.contiguous()
+    if not codes.group_size:
+        acc = accumulate(integers, weight, bias if layer.bias_is_integer else None, steps, shape)
+        t = acc * per_channel(scale, weight)
+    else:
+        parts = zip(integers.split(codes.group_size, 1), weight.split(codes.group_size, 1), strict=True)
+        accs = [accumulate(xs, ws.contiguous(), None, steps, shape) for xs, ws in parts]
+        t = accs[0] * per_channel(scale[:, 0], weight)
+        for group, acc in enumerate(accs[1:], start=1):
+            t = t + acc * per_channel(scale[:, group], weight)
+    if bias is not None and not layer.bias_is_integer:
+        t = t + per_channel(bias if out is None else bias / out.scale, weight)
+    return t
 
 
 @operator("conv2d_dynamic", "linear_dynamic")
@@ -231,11 +272,7 @@ class FloatLayer(_Layer):
         if attrs["weight_bits"] == 32:
             weight = scope.tensor(node, "weight")
         else:
-            zero_point, scale = scope.tensor(node, "weight_zero_point"), scope.tensor(node, "weight_scale")
-            assert scale is not None
-            zero_point = None if zero_point is None else zero_point.float()
-            values = unpacked_weight(scope, node).float()
-            weight = LayerCodes(values, scale, zero_point, attrs["weight_bits"], attrs["group_size"]).real()
+            weight = _stored_codes(scope, node).real()
         assert weight is not None
         slopes = scope.tensor(node, "slopes")
         slopes = None if slopes is None else per_channel(slopes, weight)
@@ -335,30 +372,38 @@ def _stored(scope: IntegerScope, node: IntegerNode) -> tuple[Tensor | None, ...]
     )
 
 
+def _stored_codes(scope: IntegerScope, node: IntegerNode) -> LayerCodes:
+    zero_point, scale = scope.tensor(node, "weight_zero_point"), scope.tensor(node, "weight_scale")
+    assert scale is not None
+    values, levels = unpacked_weight(scope, node).float(), scope.tensor(node, "weight_levels")
+    on_grid = not any(t is not None and t.is_floating_point() for t in (levels, zero_point))
+    zero_point = None if zero_point is None else zero_point.float()
+    bits, group_size = node.attrs["weight_bits"], node.attrs["group_size"]
+    return LayerCodes(values, scale, zero_point, bits, group_size, on_grid=on_grid)
+
+
+def _packed_bits(bits: int) -> int:
+    """What a code of up to 4 bits takes in a file."""
+    return 4 if bits == 3 else bits
+
+
 def unpacked_weight(scope: IntegerScope, node: IntegerNode) -> Tensor:
     """A layer's stored weights as int8 in their shape: unpacked, and looked up where there is a codebook."""
     weight, bits = scope.tensor(node, "weight"), node.attrs["weight_bits"]
     assert weight is not None
     if bits <= 4:
-        unpack = torch.ops.ptqx.unpack_int2 if bits == 2 else torch.ops.ptqx.unpack_int4
+        unpack = getattr(torch.ops.ptqx, f"unpack_int{_packed_bits(bits)}")
         weight = unpack(weight, node.attrs["weight_shape"])
     levels = scope.tensor(node, "weight_levels")
     if levels is None:
         return weight
-    if levels.dtype != torch.int8 or levels.shape not in {(1, 2**bits), (len(weight), 2**bits)}:
+    real = node.op.endswith(("_simulated", "_float"))
+    dtypes = (torch.int8, torch.float32) if real else (torch.int8,)
+    if levels.dtype not in dtypes or levels.shape not in {(1, 2**bits), (len(weight), 2**bits)}:
         raise PtqxError(
-            f"{node.name}: weight_levels: expected int8 [1 or {len(weight)}, {2**bits}], "
+            f"{node.name}: weight_levels: expected {' or '.join(map(str, dtypes)).replace('torch.', '')} "
+            f"[1 or {len(weight)}, {2**bits}], "
             f"got {levels.dtype} {list(levels.shape)}"
         )
     index = weight.flatten(1).long() + 2 ** (bits - 1)
     return levels.expand(len(weight), -1).gather(1, index).reshape(weight.shape)
-
-
-def _levels(midrise: Tensor) -> Tensor:
-    """What the codes -2 to 1 stand for, int8 [1 or out, 4]."""
-    levels = torch.tensor([[-2, -1, 0, 1], [-3, -1, 1, 3]], dtype=torch.int8)
-    return levels[midrise.long()]
-
-
-def _column(parameter: Tensor, weight: Tensor) -> Tensor:
-    return parameter.reshape(-1, *[1] * (weight.dim() - 1))

@@ -1,91 +1,37 @@
-"""Sets of levels: what the codes of a scheme stand for, and a tensor quantized with them."""
+"""Evenly spaced levels: affine codes, and shift-and-scale with a float offset."""
 
 from __future__ import annotations
-
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from ..errors import PtqxError
-from .affine import MIN_SCALE, codes_f32, dequantize_codes, expand_to
-from .midrise import level_offset, observe_levels, qparams_of_levels
-from .observer import observe_whole
-from .registry import LEVELS, register_levels
-from .scheme import Scheme
-
-Parameters = Mapping[str, Tensor]
-
-
-class Levels(ABC):
-    """A set of levels. A new one is one subclass decorated with `@register_levels("name")`.
-
-    `fit` finds the parameters (one entry per scale, see Scheme) of a whole tensor, `codes` and `values` map
-    to codes and back with them.
-    """
-
-    name: str  # set by register_levels
-    allowed_bits: range = range(2, 9)
-
-    @classmethod
-    def check(cls, scheme: Scheme) -> None:
-        """Raise a PtqxError if the scheme asks for what these levels can't do."""
-        return
-
-    @abstractmethod
-    def fit(self, x: Tensor, scheme: Scheme, name: str = "input") -> Parameters: ...
-
-    @abstractmethod
-    def codes(self, x: Tensor, parameters: Parameters, scheme: Scheme) -> Tensor: ...
-
-    @abstractmethod
-    def values(self, codes: Tensor, parameters: Parameters, scheme: Scheme) -> Tensor: ...
-
-
-@dataclass(frozen=True)
-class QuantizedTensor:
-    """Codes with what they mean: `dequantize()` gives the real values back."""
-
-    codes: Tensor
-    parameters: Parameters = field(repr=False)
-    scheme: Scheme
-
-    def dequantize(self) -> Tensor:
-        """float32, of the codes' shape."""
-        return LEVELS[self.scheme.levels]().values(self.codes, self.parameters, self.scheme)
-
-
-def quantize_tensor(x: Tensor, scheme: Scheme, name: str = "input") -> QuantizedTensor:
-    """Quantize a whole float tensor with any registered levels; codes have its shape and the scheme's dtype.
-
-    Raises:
-        PtqxError: NaN or infinite values, with their count; `name` is what the message calls the tensor.
-
-    >>> weights = torch.tensor([[0.5, -1.0], [2.0, 0.25]])
-    >>> q = quantize_tensor(weights, Scheme(granularity="channel"))
-    >>> q.codes
-    tensor([[  64, -127],
-            [ 127,   16]], dtype=torch.int8)
-    >>> q.dequantize()
-    tensor([[ 0.5039, -1.0000],
-            [ 2.0000,  0.2520]])
-    """
-    levels: Levels = LEVELS[scheme.levels]()
-    parameters = levels.fit(x, scheme, name)
-    return QuantizedTensor(levels.codes(x, parameters, scheme).to(scheme.dtype), parameters, scheme)
+from ...errors import PtqxError
+from ..affine import MIN_SCALE, codes_f32, dequantize_codes, expand_to
+from ..midrise import level_offset, observe_levels, qparams_of_levels
+from ..noise import uniform_noise
+from ..observer import observe_whole
+from ..registry import register_levels
+from ..scheme import Scheme
+from .base import Levels, Parameters
 
 
 @register_levels("uniform")
 class Uniform(Levels):
     """real = scale * (q - zero_point), or scale * (q + 1/2) where "midrise" is 1 (2 bits).
 
-    Stochastic rounding adds uniform noise in [0, 1) and rounds down.
+    Stochastic rounding adds noise in [0, 1) and rounds down, so that a value's expectation is itself (Gupta
+    et al., "Deep Learning with Limited Numerical Precision", ICML 2015). The noise of an element depends on
+    the scheme's seed and the element's index alone, not on the number of threads.
 
-    The noise is drawn from torch's global CPU generator in the order of the elements: torch.manual_seed makes
-    it reproducible, whatever the number of threads.
+    >>> from ptqx.quant import quantize_tensor
+    >>> x = torch.tensor([0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 127.0])
+    >>> quantize_tensor(x, Scheme(rounding="stochastic", seed=4)).codes
+    tensor([  0,   1,   1,   0,   0,   0, 127], dtype=torch.int8)
     """
+
+    def blank(self, shape: tuple[int, ...], scheme: Scheme) -> Parameters:
+        levels = {"midrise": torch.zeros(shape[:1], dtype=torch.uint8)} if scheme.chooses_levels else {}
+        return {"scale": torch.ones(shape), "zero_point": torch.zeros(shape, dtype=torch.int32), **levels}
 
     def fit(self, x: Tensor, scheme: Scheme, name: str = "input") -> Parameters:
         observed = observe_levels(x, scheme, name)
@@ -99,8 +45,8 @@ class Uniform(Levels):
         zero_point = expand_to(parameters["zero_point"], x, scheme)
         if scheme.rounding == "nearest":
             return codes_f32(x, scale, zero_point, scheme.qmin, scheme.qmax)
-        noise = torch.rand(x.shape).to(x.device)
-        return (torch.floor(x.float() / scale + noise) + zero_point).clamp(scheme.qmin, scheme.qmax)
+        noise = uniform_noise(x.shape, scheme.seed, device=x.device)
+        return stochastic_codes(x, scale, zero_point, scheme, noise)
 
     def values(self, codes: Tensor, parameters: Parameters, scheme: Scheme) -> Tensor:
         scale, zero_point = parameters["scale"], parameters["zero_point"]
@@ -108,14 +54,26 @@ class Uniform(Levels):
         return real + level_offset(scale, parameters.get("midrise"), codes, scheme)
 
 
+def stochastic_codes(x: Tensor, scale: Tensor, zero_point: Tensor, scheme: Scheme, noise: Tensor) -> Tensor:
+    """clamp(floor(x / scale + noise) + zero_point, qmin, qmax) as float32; the sum is a float64's.
+
+    >>> x, one = torch.tensor([2.0, 2.0, 2.25]), torch.ones(1)
+    >>> stochastic_codes(x, one, 0 * one, Scheme(), torch.tensor([0.0, 0.9999, 0.75]))
+    tensor([2., 2., 3.])
+    """
+    steps = torch.floor((x.float() / scale).double() + noise)
+    return (steps + zero_point).clamp(scheme.qmin, scheme.qmax).float()
+
+
 @register_levels("shift")
 class Shift(Levels):
     """Shift and scale: real = scale * q + offset, q in 0..2**bits - 1, with a float offset.
 
     offset = min(x), scale = (max(x) - min(x)) / (2**bits - 1), q = round((x - offset) / scale). All codes are
-    used even where the data is far from 0; 0 itself need not be representable. The observer has no say.
-    Equal values give scale 1 and codes 0, exactly.
+    used even where the data is far from 0; 0 itself need not be representable, so there is no integer
+    arithmetic with it. The observer has no say. Equal values give scale 1 and codes 0, exactly.
 
+    >>> from ptqx.quant import quantize_tensor
     >>> shift = Scheme(levels="shift", signed=False, symmetric=False)
     >>> q = quantize_tensor(torch.tensor([400.0, 500.0, 600.0]), shift)
     >>> q.codes
@@ -123,6 +81,12 @@ class Shift(Levels):
     >>> [round(value, 3) for value in q.dequantize().tolist()]
     [400.0, 500.392, 600.0]
     """
+
+    granularities = ("tensor", "channel")
+
+    @property
+    def on_grid(self) -> bool:
+        return False
 
     @classmethod
     def check(cls, scheme: Scheme) -> None:
@@ -134,6 +98,9 @@ class Shift(Levels):
             )
         if scheme.rounding != "nearest":
             raise PtqxError("levels 'shift' round to the nearest")
+
+    def blank(self, shape: tuple[int, ...], scheme: Scheme) -> Parameters:
+        return {"scale": torch.ones(shape), "offset": torch.zeros(shape)}
 
     def fit(self, x: Tensor, scheme: Scheme, name: str = "input") -> Parameters:
         low, high = observe_whole(x, scheme, name)

@@ -1,0 +1,77 @@
+"""Quantizers that round stochastically: what they round to depends on a seed and the element's index."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..errors import PtqxError
+from .affine import check_finite, expand_to
+from .levels import stochastic_codes
+from .noise import uniform_noise
+from .quantizer import LSQ, Fixed, MovingAverage, Quantizer
+from .registry import register_quantizer
+from .scheme import Scheme
+
+
+class StochasticRounding(Quantizer):
+    """q = clamp(floor(x / scale + noise) + zero_point, qmin, qmax), noise uniform in [0, 1).
+
+    The mean of q is x / scale + zero_point. The noise is `uniform_noise` of the scheme's seed, the tensor's
+    name and `step`: in train() every pass takes another step, in eval() it is step 0, so that a converted
+    model is always the same. Gradients are those of rounding to the nearest.
+    """
+
+    step: Tensor
+
+    def _check_scheme(self, scheme: Scheme) -> None:
+        if scheme.levels != "uniform" or scheme.rounding != "stochastic":
+            raise PtqxError(
+                f"a {type(self).__name__} quantizer needs levels='uniform', rounding='stochastic'"
+            )
+
+    def _make_qparams(self, ones: Tensor) -> None:
+        super()._make_qparams(ones)
+        self.register_buffer("step", torch.zeros(1, dtype=torch.int64))
+
+    def rounded(self, x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+        return self._rounded_at(x, scale, zero_point, 0)
+
+    def quantize(self, x: Tensor) -> Tensor:
+        check_finite(x, self.tensor_name)
+        return self.codes_f32(x).to(self.scheme.dtype)
+
+    def forward_scaled(self, x: Tensor, factor: Tensor) -> Tensor:
+        return self._forward_scaled_apart(x, factor)
+
+    def _rounded_at(self, x: Tensor, scale: Tensor, zero_point: Tensor, step: Tensor | int) -> Tensor:
+        scale, zero_point = (expand_to(parameter, x, self.scheme) for parameter in (scale, zero_point))
+        noise = uniform_noise(x.shape, self.scheme.seed, self.tensor_name, step, x.device)
+        return stochastic_codes(x, scale, zero_point, self.scheme, noise)
+
+    def _fake_quantize(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.step += 1
+        scale = self._training_scale(x)
+        zero_point = self.zero_point
+        step = self.step if self.training else 0
+        codes = self._rounded_at(x.detach(), scale.detach(), zero_point, step)
+        scale, zero_point = (expand_to(parameter, x, self.scheme) for parameter in (scale, zero_point))
+        low, high = (bound - zero_point for bound in (self.scheme.qmin, self.scheme.qmax))
+        steps = torch.minimum(torch.maximum(x / scale, low), high)
+        return scale * (steps + (codes - zero_point - steps).detach())
+
+
+@register_quantizer("stochastic")
+class StochasticFixed(StochasticRounding, Fixed):
+    """Scale and zero point stay as calibrated."""
+
+
+@register_quantizer("stochastic_moving_average")
+class StochasticMovingAverage(StochasticRounding, MovingAverage):
+    """The range follows the data."""
+
+
+@register_quantizer("stochastic_lsq")
+class StochasticLSQ(StochasticRounding, LSQ):
+    """The scale is learned."""
