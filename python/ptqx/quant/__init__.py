@@ -6,6 +6,7 @@ from .affine import MIN_SCALE, check_finite, codes_f32, dequantize_codes, expand
 from .clipping import KullbackLeibler, MeanSquaredError, Percentile
 from .histogram import HistogramObserver
 from .levels import Levels, QuantizedTensor, Shift, Uniform, quantize_tensor
+from .method_entry import named_options, parse_methods
 from .midrise import level_offset, observe_levels
 from .observer import KSigma, MinMax, MovingAverageMinMax, Observer, make_observer, observe_whole
 from .quantizer import LSQ, Dynamic, Fixed, LSQPlus, MovingAverage, Quantizer, make_quantizer
@@ -57,8 +58,10 @@ __all__ = [
     "level_offset",
     "make_observer",
     "make_quantizer",
+    "named_options",
     "observe_levels",
     "observe_whole",
+    "parse_methods",
     "presets",
     "qparams_from_range",
     "quantize_tensor",
