@@ -9,13 +9,14 @@ from typing import Any
 from torch import nn
 
 from ..errors import PtqxError
-from ..quant import METHODS, Recipe
+from ..quant import METHODS, Recipe, named_options
 from ..quant import recipe as find_recipe
 from .calibrate import calibrate
 from .convert import convert
 from .integer import IntegerModel
 from .prepare import prepare
 from .simulated import SimulatedModel
+from .workbench import Workbench
 
 
 def quantize(
@@ -30,14 +31,17 @@ def quantize(
     Args:
         model: the float model; it is not changed.
         loader: calibration batches x or (x, y); a list of tensors will do, a few hundred samples suffice.
-        recipe: a preset's name or a Recipe.
+        recipe: a preset's name, with methods if wanted ("w4a4+gptq"), or a Recipe.
         example_inputs: a tensor of the model's input shape; by default the first batch.
-        progress: show a progress bar.
+        progress: show progress bars.
 
     Raises:
-        PtqxError: what `prepare`, `calibrate` and `convert` raise.
+        PtqxError: what `prepare`, `calibrate`, `apply_methods` and `convert` raise.
     """
     chosen = find_recipe(recipe)
+    check_methods(chosen)
+    if chosen.methods and iter(loader) is loader:  # methods need the batches again
+        loader = list(loader)
     if example_inputs is None:
         batches = iter(loader)
         first = next(batches, None)
@@ -47,11 +51,26 @@ def quantize(
         if batches is loader:  # an iterator gives its first batch only once
             loader = itertools.chain([first], batches)
     prep = calibrate(prepare(model, chosen, example_inputs), loader, progress)
-    return convert(apply_methods(prep, loader))
+    return convert(apply_methods(prep, loader, progress))
 
 
-def apply_methods(prep: SimulatedModel, loader: Iterable[Any]) -> SimulatedModel:
-    """Run the recipe's methods, in its order, on a calibrated model; change and return it."""
-    for name in prep.recipe.methods:
-        METHODS[name](prep, loader)
+def apply_methods(prep: SimulatedModel, loader: Iterable[Any], progress: bool = False) -> SimulatedModel:
+    """Run the recipe's methods, in its order, on a calibrated model; change and return it.
+
+    Raises:
+        PtqxError: what `check_methods` raises, or a model or data that they can't work on.
+    """
+    check_methods(prep.recipe)
+    if prep.recipe.methods:
+        bench = Workbench(prep, loader, progress)
+        for name, options in map(named_options, prep.recipe.methods):
+            METHODS[name](bench, **options)
     return prep
+
+
+def check_methods(recipe: Recipe) -> None:
+    """Raise a PtqxError, before anything takes time, if the recipe's methods can't do what it asks."""
+    rounded = ""
+    for name, _ in map(named_options, recipe.methods):
+        METHODS[name].check(recipe, rounded)
+        rounded = name if METHODS[name].rounds else rounded

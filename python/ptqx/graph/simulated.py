@@ -112,18 +112,23 @@ class SimulatedModel(nn.Module):
         what every node gives."""
         values: dict[str, Any] = {self.graph.input: x}
         for node in self.graph.nodes.values():
-            y = OPERATORS[node.op].train(self, node, *(values[name] for name in node.inputs))
-            if node.quantizer is not None and self.graph.quantizers[node.quantizer].owner == node.name:
-                if not self.observing:
-                    y = self._quantized(node.quantizer, y)
-                elif self._take_statistics:
-                    self.activation_quantizer(node.quantizer).observe(y)
+            y = self.step(node, *(values[name] for name in node.inputs))
             values[node.name] = y
             if keep is not None:
                 keep[node.name] = y
             for name in self._finished_with.get(node.name, ()):
                 del values[name]
         return values[self.graph.output]
+
+    def step(self, node: Node, *inputs: Tensor) -> Tensor:
+        """One node of `fake_quantized`."""
+        y = OPERATORS[node.op].train(self, node, *inputs)
+        if node.quantizer is not None and self.graph.quantizers[node.quantizer].owner == node.name:
+            if not self.observing:
+                return self._quantized(node.quantizer, y)
+            if self._take_statistics:
+                self.activation_quantizer(node.quantizer).observe(y)
+        return y
 
     def passes_codes(self, key: str | None, x: Tensor) -> bool:
         """Whether the values of that quantizer are passed on as codes, of which bfloat16 holds each: under

@@ -22,6 +22,7 @@ from .levels import (
     make_levels,
     quantize_tensor,
 )
+from .method_entry import named_options, parse_methods
 from .midrise import level_offset, observe_levels
 from .observer import KSigma, MinMax, MovingAverageMinMax, Observer, make_observer, observe_whole
 from .quantizer import LSQ, Dynamic, Fixed, LSQPlus, MovingAverage, Quantizer, make_quantizer
@@ -92,8 +93,10 @@ __all__ = [
     "make_levels",
     "make_observer",
     "make_quantizer",
+    "named_options",
     "observe_levels",
     "observe_whole",
+    "parse_methods",
     "presets",
     "qparams_from_range",
     "quantize_tensor",

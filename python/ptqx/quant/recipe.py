@@ -5,11 +5,13 @@ from __future__ import annotations
 import fnmatch
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ..errors import PtqxError, unknown_name
+from .frozen import FrozenMapping
+from .method_entry import Entry, checked_methods, parse_methods
 from .registry import QUANTIZERS
 from .scheme import Scheme, scheme_from_dict
 
@@ -17,34 +19,6 @@ BIASES = ("int32", "float32")
 RESIDUALS = ("fused", "requantized")
 REQUANTIZES = ("float",)
 OVERRIDE_KEYS = ("weights", "activations", "bits")
-
-
-class FrozenMapping(Mapping[str, Any]):
-    """A hashable mapping that keeps its order; mappings inside it are frozen too."""
-
-    def __init__(self, values: Mapping[str, Any] | Iterable[tuple[str, Any]] = ()) -> None:
-        self._values = {
-            key: FrozenMapping(value) if isinstance(value, Mapping) else value
-            for key, value in dict(values).items()
-        }
-
-    def __getitem__(self, key: str) -> Any:
-        return self._values[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __hash__(self) -> int:
-        return hash(tuple(self._values.items()))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Mapping) and list(self._values.items()) == list(other.items())
-
-    def __repr__(self) -> str:
-        return repr(self._values)
 
 
 @dataclass(frozen=True)
@@ -60,7 +34,8 @@ class Recipe:
         residual: an addition after a convolution is "fused" into it, with one rounding, or the convolution's
             output is "requantized" first.
         requantize: arithmetic between accumulator and codes: "float".
-        methods: names of post-training methods, in the order in which they run (ptqx.methods).
+        methods: post-training methods in the order in which they run (ptqx.methods), each a name or
+            (name, {option: value}).
         quantizer: quantizer modules for training, by registered name: "fixed", "moving_average", "lsq", ...;
             None leaves the choice to `prepare`.
         edge_bits: at least this many bits for the first and the last layer, weights and input; None: no
@@ -87,7 +62,7 @@ class Recipe:
     bias: str = "int32"
     residual: str = "fused"
     requantize: str = "float"
-    methods: tuple[str, ...] = ()
+    methods: tuple[Entry, ...] = ()
     quantizer: str | None = None
     edge_bits: int | None = 8
     overrides: Mapping[str, Mapping[str, Any]] = FrozenMapping()
@@ -102,9 +77,7 @@ class Recipe:
         for name, known in (("bias", BIASES), ("residual", RESIDUALS), ("requantize", REQUANTIZES)):
             if getattr(self, name) not in known:
                 raise unknown_name(name, getattr(self, name), known)
-        if isinstance(self.methods, str) or not all(isinstance(name, str) for name in self.methods):
-            raise PtqxError(f"methods: expected a sequence of names, got {self.methods!r}")
-        object.__setattr__(self, "methods", tuple(self.methods))
+        object.__setattr__(self, "methods", checked_methods(self.methods))
         if self.quantizer is not None and self.quantizer not in QUANTIZERS:
             raise unknown_name("quantizer", self.quantizer, QUANTIZERS)
         if self.edge_bits is not None and self.edge_bits not in range(2, 9):
@@ -244,7 +217,7 @@ def _plain(value: Any) -> Any:
         return value.to_dict()
     if isinstance(value, Mapping):
         return {key: _plain(inner) for key, inner in value.items()}
-    return list(value) if isinstance(value, tuple) else value
+    return [_plain(inner) for inner in value] if isinstance(value, tuple) else value
 
 
 def weight_scheme(bits: int) -> Scheme:
@@ -278,17 +251,24 @@ def register_recipe(name: str, preset: Recipe) -> None:
 
 
 def presets() -> list[str]:
-    """Names that `recipe` knows, beside every wNaM, intN, intN-dynamic and intN-weight-only, 2 to 8 bits."""
+    """Names that `recipe` knows, beside every wNaM, intN, intN-dynamic and intN-weight-only, 2 to 8 bits.
+
+    Each may be followed by methods: "w4a4+gptq+bias_correction".
+    """
     return list(PRESETS)
 
 
 def recipe(name: str | Recipe, **changes: Any) -> Recipe:
     """The recipe called `name` (or given as one), with fields changed.
 
+    "w4a4+gptq+adaround:steps=500" is w4a4 with these methods, in this order, instead of its own.
+
     >>> recipe("int8").weights.bits, recipe("w2a4").activations.bits, recipe("int4") == recipe("w4a8")
     (8, 4, True)
     >>> recipe("int8", residual="requantized").residual
     'requantized'
+    >>> recipe("w4a4+gptq+bias_correction").methods
+    ('gptq', 'bias_correction')
     >>> recipe("int8-dynamik")
     Traceback (most recent call last):
     ptqx.errors.PtqxError: unknown recipe 'int8-dynamik'; did you mean int8-dynamic?
@@ -304,6 +284,9 @@ def recipe(name: str | Recipe, **changes: Any) -> Recipe:
 def _named(name: str) -> Recipe:
     if not isinstance(name, str):
         raise PtqxError(f"recipe: expected a name or a Recipe, got {name!r}")
+    if "+" in name:
+        base, *methods = name.split("+")
+        return replace(_named(base), methods=parse_methods(methods))
     if name in PRESETS:
         return PRESETS[name]
     if match := re.fullmatch(r"w([2-8])a([2-8])", name):

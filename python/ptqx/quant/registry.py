@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -14,6 +15,8 @@ T = TypeVar("T")
 class Registry(Mapping[str, Any]):
     """A table of named classes or functions; an unknown name raises a PtqxError with the nearest ones.
 
+    `home` is the module whose import fills the table, where that is not done when somebody first looks in.
+
     >>> shapes = Registry("shape")
     >>> @shapes.register("circle")
     ... class Circle:
@@ -25,8 +28,9 @@ class Registry(Mapping[str, Any]):
     ptqx.errors.PtqxError: unknown shape 'circel'; did you mean circle?
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, home: str | None = None) -> None:
         self.kind = kind
+        self._home = home
         self._entries: dict[str, Any] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -42,18 +46,24 @@ class Registry(Mapping[str, Any]):
         return enter
 
     def __getitem__(self, name: str) -> Any:
-        if name not in self._entries:
+        if name not in self._filled():
             raise unknown_name(self.kind, name, self._entries)
         return self._entries[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return name in self._filled()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
+        return iter(self._filled())
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._filled())
+
+    def _filled(self) -> dict[str, Any]:
+        if self._home is not None:
+            home, self._home = self._home, None
+            importlib.import_module(home)
+        return self._entries
 
     def check_arguments(self, name: str, arguments: Iterable[str]) -> None:
         """Raise unless every argument is a keyword argument (with a default) of the entry `name`."""
@@ -68,7 +78,7 @@ class Registry(Mapping[str, Any]):
 OBSERVERS = Registry("observer")
 LEVELS = Registry("levels")
 QUANTIZERS = Registry("quantizer")
-METHODS = Registry("method")  # filled by ptqx.methods, looked up by the graph part
+METHODS = Registry("method", home="ptqx.methods")
 
 register_observer = OBSERVERS.register
 register_levels = LEVELS.register

@@ -131,6 +131,10 @@ def test_check_names_reports_an_override_that_matches_nothing():
         ({"requantize": "flot"}, "did you mean float"),
         ({"methods": "adaround"}, "methods: expected a sequence of names"),
         ({"methods": (3,)}, "methods: expected a sequence of names"),
+        ({"methods": ("gptq", {"damping": 1.0})}, "got the entry {'damping': 1.0}"),
+        ({"methods": ("gptk",)}, "unknown method 'gptk'; did you mean gptq"),
+        ({"methods": [("gptq", {"dampin": 1.0})]}, "did you mean damping"),
+        ({"methods": [("gptq", {"damping": [1]})]}, "expected a plain value"),
         ({"quantizer": "lqs"}, "did you mean lsq"),
         ({"edge_bits": 9}, "edge_bits: expected None or 2 to 8"),
         ({"weights": 8}, "weights: expected a Scheme"),
@@ -164,7 +168,9 @@ def test_bad_json_is_one_clear_error(text, message):
     weight_bits=st.integers(2, 8),
     activation_bits=st.integers(2, 8),
     edge_bits=st.none() | st.integers(2, 8),
-    methods=st.lists(st.text(max_size=5), max_size=3),
+    methods=st.lists(
+        st.sampled_from(["nearest", ("gptq", {"damping": 0.1, "act_order": False})]), max_size=3
+    ),
     overrides=st.dictionaries(
         st.text(max_size=5),
         st.fixed_dictionaries({}, optional={"bits": st.integers(2, 8), "weights": st.none()}),

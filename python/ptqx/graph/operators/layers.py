@@ -199,11 +199,7 @@ class DynamicLayer(_Layer):
 
     def train(self, model: SimulatedModel, node: Node, *inputs: Tensor) -> Tensor:
         x = inputs[0]
-        if not model.observing:
-            qmax = model.input_scheme(node).qmax
-            scale, zero_point = dynamic_qparams(x.detach().float(), qmax)
-            x = ops.fake_quantize(x, scale, zero_point, 0, qmax, 0, 0)
-        return super().train(model, node, x)
+        return super().train(model, node, x if model.observing else dynamic_input(model, node, x))
 
     def exact(self, model: SimulatedModel, node: Node, *inputs: Any) -> Value:
         (x,) = inputs
@@ -240,6 +236,13 @@ class DynamicLayer(_Layer):
         tail = (*operator_tail(node), scope.tensor(node, "slopes"))
         target = getattr(torch.ops.ptqx, f"{op}_f32")
         return target(x, scale, zero_point, *weights, *shape, *tail, attrs["group_size"])
+
+
+def dynamic_input(model: SimulatedModel, node: Node, x: Tensor) -> Tensor:
+    """Each sample rounded to the codes of its own range, as real values."""
+    qmax = model.input_scheme(node).qmax
+    scale, zero_point = dynamic_qparams(x.detach().float(), qmax)
+    return ops.fake_quantize(x, scale, zero_point, 0, qmax, 0, 0)
 
 
 @operator("conv2d_float", "linear_float")
