@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PtqxError
+from ..quant import QUANTIZERS as QUANTIZER_CLASSES
 from ..quant import Quantizer, Recipe, Scheme, check_finite, make_quantizer
 from .formulas import Codes, QParams
 from .ir import Graph, Node, last_uses
@@ -73,9 +74,10 @@ class SimulatedModel(nn.Module):
             weights = schemes.get(node.name, (None, None))[0]
             if weights is not None:
                 self.quantizers[_key(node.name, "weight")] = self._make_weight_quantizer(node, weights, kind)
+        learned = QUANTIZER_CLASSES[kind].learned
         for name, site in graph.quantizers.items():
             # The gradient of the images' scale would take a convolution of its own, for nothing at 8 bits.
-            rests = graph.nodes[name].inputs == [graph.input] and site.scheme.bits >= 8 and kind == "lsq"
+            rests = graph.nodes[name].inputs == [graph.input] and site.scheme.bits >= 8 and learned
             self.quantizers[_key(name, "output")] = make_quantizer(
                 site.scheme, "fixed" if rests else kind, name=name
             )

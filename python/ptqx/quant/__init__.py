@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from .affine import MIN_SCALE, check_finite, codes_f32, dequantize_codes, expand_to, qparams_from_range
+from .calibrated import Dynamic, Fixed, MovingAverage
 from .clipping import KullbackLeibler, MeanSquaredError, Percentile
 from .histogram import HistogramObserver
+from .learned import LSQ, PACT, LSQPlus
 from .levels import Levels, QuantizedTensor, Shift, Uniform, quantize_tensor
 from .midrise import level_offset, observe_levels
 from .observer import KSigma, MinMax, MovingAverageMinMax, Observer, make_observer, observe_whole
-from .quantizer import LSQ, Dynamic, Fixed, LSQPlus, MovingAverage, Quantizer, make_quantizer
+from .quantizer import Quantizer, make_quantizer
 from .recipe import Recipe, presets, recipe, register_recipe, resolve
 from .registry import (
     LEVELS,
@@ -29,6 +31,7 @@ __all__ = [
     "METHODS",
     "MIN_SCALE",
     "OBSERVERS",
+    "PACT",
     "QUANTIZERS",
     "Dynamic",
     "Fixed",
