@@ -39,6 +39,7 @@ class SimulatedModel(nn.Module):
         recipe: how they are quantized.
         qat: batch norms stay unfolded in train() and learn their statistics.
         verification_batch: inputs kept from calibration, with which `convert` compares.
+        history: a row per epoch of the training that it has had.
     """
 
     quantizers: nn.ModuleDict
@@ -68,6 +69,7 @@ class SimulatedModel(nn.Module):
         self.observing = False
         self._take_statistics = True
         self.verification_batch: Tensor | None = None
+        self.history: list[dict[str, int | float]] = []
         self.quantizers = nn.ModuleDict()
         kind = recipe.quantizer or ("lsq" if qat else "fixed")
         for node in graph:
