@@ -86,16 +86,13 @@ class QATConfig:
     def __post_init__(self) -> None:
         if self.progressive is not None:
             object.__setattr__(self, "progressive", tuple(self.progressive))
-        for name, low, high in (
-            ("scale_lr", 0, math.inf),
-            ("clip_decay", 0, math.inf),
-            ("distillation", 0, 1 + 1e-9),
-            ("freeze_oscillating", 0, 1),
-            ("freeze_batch_norm", 0, 1 + 1e-9),
-        ):
+        for name in ("distillation", "freeze_oscillating", "freeze_batch_norm"):
             value = getattr(self, name)
-            if value is not None and not low <= value < high:
-                raise PtqxError(f"{name} must be in [{low}, {high:.4g}), got {value}")
+            if value is not None and not 0 <= value <= 1:
+                raise PtqxError(f"{name} must be in [0, 1], got {value}")
+        for name in ("scale_lr", "clip_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise PtqxError(f"{name} must be in [0, inf), got {getattr(self, name)}")
         if not 0 < self.temperature < math.inf:
             raise PtqxError(f"temperature must be positive and finite, got {self.temperature}")
         if not 0 < self.val_split < 1:
@@ -136,7 +133,7 @@ class QATConfig:
         """The training loop's part, for one stage."""
         shared = {f.name: getattr(self, f.name) for f in fields(TrainConfig)}
         given = {name: value for name, value in shared.items() if value is not None}
-        warmup = self.warmup_epochs * epochs / self.epochs
+        warmup = self.warmup_epochs * epochs / max(1, self.epochs)
         return TrainConfig(**{**given, "epochs": epochs, "warmup_epochs": warmup, "val_split": 0.0})
 
     def beyond_loop(self) -> dict[str, Any]:
