@@ -50,9 +50,9 @@ def compare(
     html: Html = None,
 ) -> None:
     """Compare a trained CNN in several formats: accuracy, size, latency, coverage."""
+    from ..qat import QATConfig
     from ..study import compare as run_compare
     from ..study.formats import expanded, maker
-    from ..train import TrainConfig
 
     names = split_names(formats)
     for name in expanded(names):
@@ -67,7 +67,7 @@ def compare(
         threads=threads,
         calibration=calibration,
         seed=seed,
-        qat=TrainConfig(epochs=qat_epochs, lr=0.01, warmup_epochs=0.0, seed=seed),
+        qat=QATConfig(epochs=qat_epochs, seed=seed),
         save_to=save_to,
         info={"model": model, "dataset": dataset, "weights": str(weights), "command": command_line()},
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import PtqxError
 from .app import app, guarded, say_error
 from .finish import finish
 from .options import (
@@ -22,9 +23,17 @@ from .options import (
     Seed,
     Threads,
     Weights,
+    split_numbers,
     use_threads,
     workload,
 )
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..study.workload import Workload
+
+CHOSEN = "[default: chosen from bits and epochs]"
 
 
 @app.command()
@@ -36,11 +45,38 @@ def qat(
     recipe: RecipeName = "int4",
     out: Out = None,
     run_folder: Annotated[
-        Path | None, typer.Option(help="Log and checkpoint [default: runs/MODEL_DATASET_RECIPE-qat].")
+        Path | None,
+        typer.Option(help="Log, checkpoint, best model so far [default: runs/MODEL_DATASET_RECIPE-qat]."),
     ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training set.")] = 5,
-    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 0.01,
+    quantizer: Annotated[str, typer.Option(help="lsq, lsq_plus, pact, moving_average or fixed.")] = "lsq",
+    lr: Annotated[float | None, typer.Option(help=f"Peak learning rate {CHOSEN}.")] = None,
+    scale_lr: Annotated[float, typer.Option(help="That of scales, as a multiple of it.")] = 1.0,
+    weight_decay: Annotated[float | None, typer.Option(help=f"On matrices and filters {CHOSEN}.")] = None,
+    clip_decay: Annotated[float, typer.Option(help="Weight decay of PACT's clips.")] = 1e-4,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = 128,
+    ema: Annotated[float, typer.Option(help="Decay of the weights' moving average; 0 is off.")] = 0.0,
+    distill: Annotated[
+        bool, typer.Option("--distill", help="Learn from a teacher: the float model, or --teacher.")
+    ] = False,
+    teacher: Annotated[Path | None, typer.Option(help="The teacher's checkpoint; implies --distill.")] = None,
+    teacher_model: Annotated[
+        str | None, typer.Option(help="What model it is of [default: that of --model].")
+    ] = None,
+    temperature: Annotated[float, typer.Option(help="Of distillation.")] = 4.0,
+    progressive: Annotated[
+        str | None, typer.Option(help=f"Bits before the recipe's own, such as 8,4,3, or none {CHOSEN}.")
+    ] = None,
+    freeze_oscillating: Annotated[
+        float | None, typer.Option(help=f"Oscillations per step that freeze a weight; 0 is off {CHOSEN}.")
+    ] = None,
+    freeze_batch_norm: Annotated[
+        float | None, typer.Option(help=f"Share of the run whose statistics rest, its end {CHOSEN}.")
+    ] = None,
+    val_split: Annotated[
+        float, typer.Option(help="Share of the training set to watch the integer model on.")
+    ] = 0.04,
+    compile: Annotated[bool, typer.Option(help="Run the model through torch.compile.")] = False,
     resume: Annotated[bool, typer.Option(help="Continue the run that --run-folder holds.")] = True,
     data_root: DataRoot = Path("data"),
     download: Download = True,
@@ -50,28 +86,78 @@ def qat(
     seed: Seed = 0,
     json_file: Json = None,
 ) -> None:
-    """Quantization-aware training: calibrate, train on, convert; writes a .ptqx file and tests it."""
+    """Quantization-aware training: calibrate, train on, convert; writes a .ptqx file and tests it.
+
+    The integer model is evaluated after every epoch, on images held out from the training set; log.csv in the
+    run's folder has its accuracy, row 0 before training.
+    """
     from .. import graph
     from ..data import Loader, calibration_split
-    from ..study.qat import train_quantized
-    from ..train import Interrupted, TrainConfig
+    from ..qat import SHARE, QATConfig, train_quantized
+    from ..quant import recipe as find_recipe
+    from ..train import Interrupted
 
+    chosen = find_recipe(recipe, quantizer=quantizer)
+    config = QATConfig(
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        scale_lr=scale_lr,
+        weight_decay=weight_decay,
+        clip_decay=clip_decay,
+        ema=ema,
+        distillation=SHARE if distill or teacher is not None else 0.0,
+        temperature=temperature,
+        progressive=_widths(progressive),
+        freeze_oscillating=freeze_oscillating,
+        freeze_batch_norm=freeze_batch_norm,
+        val_split=val_split,
+        compile=compile,
+        seed=seed,
+    )
+    config.resolved(chosen)
+    if teacher_model is not None and teacher is None:
+        raise PtqxError("--teacher-model needs --teacher, its checkpoint")
     work = workload(model, dataset, weights, data_root, download, model_option)
     use_threads(threads)
     try:
         prepared = train_quantized(
             work.model,
-            recipe,
+            chosen,
             work.train,
             work.test,
-            TrainConfig(epochs=epochs, lr=lr, batch_size=batch_size, warmup_epochs=0.0, seed=seed),
+            config,
             Loader(calibration_split(work.train, calibration, seed), 128),
             out=run_folder or Path("runs") / f"{model}_{dataset}_{recipe}-qat",
             resume=resume,
-            identity={"model": model, "dataset": dataset, "recipe": recipe, "weights": str(weights)},
+            identity={"model": model, "dataset": dataset, "calibration": calibration},
+            teacher=None if teacher is None else _teacher(teacher_model or model, teacher, work),
         )
     except Interrupted as interruption:
         say_error(str(interruption))
         raise typer.Exit(128 + interruption.signal_number) from None
+    _say_history(prepared.history)
     integer = graph.convert(prepared)
     finish(integer, work, recipe, "qat", out or Path(f"{model}_{dataset}_{recipe}-qat.ptqx"), json_file)
+
+
+def _widths(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    return () if text == "none" else tuple(split_numbers("--progressive", text))
+
+
+def _teacher(name: str, checkpoint: Path, work: Workload) -> nn.Module:
+    from .. import models
+
+    options = models.image_options(name, work.train.image_shape)
+    return models.build(name, work.train.num_classes, weights=checkpoint, **options)
+
+
+def _say_history(history: list[dict[str, Any]]) -> None:
+    for row in history:
+        before = "calibrated" if row["epoch"] == 0 else f"epoch {row['epoch']}"
+        typer.echo(
+            f"{before}: w{row['weight_bits']}a{row['activation_bits']}, integer top-1 "
+            f"{row['val_top1']:.2f} % held out, {row['test_top1']:.2f} % test"
+        )

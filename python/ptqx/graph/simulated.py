@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PtqxError
+from ..quant import QUANTIZERS as QUANTIZER_CLASSES
 from ..quant import Quantizer, Recipe, Scheme, check_finite, make_quantizer
 from .formulas import Codes, QParams
 from .ir import Graph, Node, last_uses
@@ -38,6 +39,7 @@ class SimulatedModel(nn.Module):
         recipe: how they are quantized.
         qat: batch norms stay unfolded in train() and learn their statistics.
         verification_batch: inputs kept from calibration, with which `convert` compares.
+        history: a row per epoch of the training that it has had.
     """
 
     quantizers: nn.ModuleDict
@@ -67,15 +69,17 @@ class SimulatedModel(nn.Module):
         self.observing = False
         self._take_statistics = True
         self.verification_batch: Tensor | None = None
+        self.history: list[dict[str, int | float]] = []
         self.quantizers = nn.ModuleDict()
         kind = recipe.quantizer or ("lsq" if qat else "fixed")
         for node in graph:
             weights = schemes.get(node.name, (None, None))[0]
             if weights is not None:
                 self.quantizers[_key(node.name, "weight")] = self._make_weight_quantizer(node, weights, kind)
+        learned = QUANTIZER_CLASSES[kind].learned
         for name, site in graph.quantizers.items():
             # The gradient of the images' scale would take a convolution of its own, for nothing at 8 bits.
-            rests = graph.nodes[name].inputs == [graph.input] and site.scheme.bits >= 8 and kind == "lsq"
+            rests = graph.nodes[name].inputs == [graph.input] and site.scheme.bits >= 8 and learned
             self.quantizers[_key(name, "output")] = make_quantizer(
                 site.scheme, "fixed" if rests else kind, name=name
             )

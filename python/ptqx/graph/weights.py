@@ -66,6 +66,15 @@ def batch_norm_factor(model: SimulatedModel, node: Node) -> Tensor:
     return factor * model.tensor(node.params["bn_weight"]).double() if "bn_weight" in node.params else factor
 
 
+def training_factor(model: SimulatedModel, node: Node) -> Tensor | None:
+    """The factor, float32 [out], that a weight is multiplied by before it is quantized in unfolded training;
+    nearly 0 becomes `TINY_FACTOR`, because the result is divided by it. None without a batch norm."""
+    if not (model.qat and "bn_eps" in node.attrs):
+        return None
+    factor = batch_norm_factor(model, node).float()
+    return torch.where(factor.abs() < TINY_FACTOR, torch.full_like(factor, TINY_FACTOR), factor)
+
+
 def folded(model: SimulatedModel, node: Node) -> tuple[Tensor, Tensor | None]:
     """Weight and bias, float32, of the layer with its batch norm in eval():
 

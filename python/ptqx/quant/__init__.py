@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from .affine import MIN_SCALE, check_finite, codes_f32, dequantize_codes, expand_to, qparams_from_range
+from .calibrated import Dynamic, Fixed, MovingAverage
 from .clipping import KullbackLeibler, MeanSquaredError, Percentile
 from .histogram import HistogramObserver
+from .learned import LSQ, PACT, LSQPlus
 from .level_quantizer import LearnedLevels, LearnedScale, LearnedSides, LevelQuantizer, RefittedLevels
 from .levels import (
     AdditivePowersOfTwo,
@@ -25,7 +27,7 @@ from .levels import (
 from .method_entry import named_options, parse_methods
 from .midrise import level_offset, observe_levels
 from .observer import KSigma, MinMax, MovingAverageMinMax, Observer, make_observer, observe_whole
-from .quantizer import LSQ, Dynamic, Fixed, LSQPlus, MovingAverage, Quantizer, make_quantizer
+from .quantizer import Quantizer, make_quantizer
 from .recipe import Recipe, presets, recipe, register_recipe, resolve
 from .registry import (
     LEVELS,
@@ -47,6 +49,7 @@ __all__ = [
     "METHODS",
     "MIN_SCALE",
     "OBSERVERS",
+    "PACT",
     "QUANTIZERS",
     "AdditivePowersOfTwo",
     "Binary",

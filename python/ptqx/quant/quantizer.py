@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from .. import ops
 from ..errors import PtqxError
-from .affine import MIN_SCALE, check_finite, codes_f32, expand_to, qparams_from_range
-from .batch_range import batch_range, scheme_text
+from .affine import MIN_SCALE, codes_f32, expand_to
 from .midrise import ObservedLevels, level_offset, observe_levels, qparams_of_levels
 from .observer import make_observer
-from .registry import LEVELS, QUANTIZERS, register_quantizer
+from .registry import LEVELS, QUANTIZERS
 from .scheme import Scheme
 
 
@@ -45,6 +43,8 @@ class Quantizer(nn.Module):
     """
 
     name: str  # registered name, on the class
+    learned: ClassVar[bool] = False  # has parameters
+    symmetric_kind: ClassVar[str | None] = None  # what takes its place where the scheme is symmetric
     scale: Tensor
     zero_point: Tensor
     calibrated: Tensor
@@ -251,187 +251,11 @@ class Quantizer(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-@register_quantizer("fixed")
-class Fixed(Quantizer):
-    """Scale and zero point stay as calibrated; gradients pass straight through inside the range, 0 outside.
-
-    >>> quantizer = Fixed(Scheme(bits=4, granularity="channel"), channels=2)
-    >>> quantizer.fit(torch.tensor([[7.0, -3.0], [0.7, 0.14]]))
-    >>> quantizer.scale
-    tensor([1.0000, 0.1000])
-    >>> quantizer.codes_f32(torch.tensor([[2.5, -9.0], [0.7, 0.14]]))
-    tensor([[ 2., -8.],
-            [ 7.,  1.]])
-    """
-
-
-@register_quantizer("moving_average")
-class MovingAverage(Quantizer):
-    """While training, until `frozen`, the range follows the data: range += momentum * (batch's - range).
-
-    The range of a batch, or of a weight (taken whole: momentum 1), is what the scheme's observer sees in it
-    alone. Calibration, if there was one, gives the start, else the first batch; in eval() the range rests.
-    Jacob et al., "Quantization and Training of Neural Networks", CVPR 2018.
-    """
-
-    low: Tensor
-    high: Tensor
-
-    def __init__(
-        self, scheme: Scheme, channels: int = 1, groups: int = 1, name: str = "input", momentum: float = 0.01
-    ) -> None:
-        super().__init__(scheme, channels, groups, name)
-        if not 0.0 < momentum <= 1.0:
-            raise PtqxError(f"momentum: expected a number in (0, 1], got {momentum}")
-        self.momentum = momentum if scheme.granularity == "tensor" else 1.0
-        self.frozen = False
-        self._scheme_text = scheme_text(scheme)
-        self.register_buffer("low", torch.zeros_like(self.scale))
-        self.register_buffer("high", torch.zeros_like(self.scale))
-
-    def _set_range(self, observed: ObservedLevels) -> None:
-        super()._set_range(observed)
-        self.low.copy_(observed.low)
-        self.high.copy_(observed.high)
-
-    def _set_qparams(self, scale: Tensor, zero_point: Tensor) -> None:
-        super()._set_qparams(scale, zero_point)
-        self.low.copy_((self.scheme.qmin - zero_point) * scale)
-        self.high.copy_((self.scheme.qmax - zero_point) * scale)
-
-    def forward_scaled(self, x: Tensor, factor: Tensor) -> Tensor:
-        return self._forward_scaled_apart(x, factor)  # its range is that of x * factor
-
-    @torch.no_grad()
-    def _prepare(self, x: Tensor) -> None:
-        if not self.training or self.frozen:
-            super()._prepare(x)
-            return
-        low, high, midrise = batch_range(x, self._scheme_text, self.tensor_name, self.scale.shape)
-        # The first batch is the start. Not a question of Python's, so that a graph can be made of it.
-        share = torch.where(self.calibrated.bool(), self.momentum, 1.0)
-        low, high = torch.lerp(self.low, low, share), torch.lerp(self.high, high, share)
-        self._set_range(ObservedLevels(low, high, midrise))
-
-
-@register_quantizer("lsq")
-class LSQ(Quantizer):
-    """Learned step size: the scale is a parameter, trained with the network; it starts from calibration.
-
-    scale = max(|learned_scale|, 2**-64), so it is positive whatever the optimizer does. Inside the range its
-    gradient is q - zero_point - x / scale, outside the end's distance from the zero point, summed over the N
-    values that share it and multiplied by 1 / sqrt(N * qmax).
-    Esser et al., "Learned Step Size Quantization", ICLR 2020.
-    """
-
-    learned_scale: nn.Parameter
-
-    @property
-    def scale(self) -> Tensor:  # type: ignore[override]
-        return self.learned_scale.abs().clamp(min=MIN_SCALE)
-
-    def _make_qparams(self, ones: Tensor) -> None:
-        self.learned_scale = nn.Parameter(ones)
-        self.register_buffer("zero_point", torch.zeros_like(ones, dtype=torch.int32))
-
-    @torch.no_grad()
-    def _set_qparams(self, scale: Tensor, zero_point: Tensor) -> None:
-        self.learned_scale.copy_(scale)
-        self.zero_point.copy_(zero_point)
-
-    def _fake_quantize(self, x: Tensor) -> Tensor:
-        return self._lsq(x, self.zero_point)
-
-    def _training_scale(self, x: Tensor) -> Tensor:
-        scale = self.scale
-        values = x.numel() / scale.numel()
-        share = 1.0 / math.sqrt(max(values, 1.0) * max(self.scheme.qmax, 1))
-        learned = scale * share
-        return scale.detach() + (learned - learned.detach())
-
-    def _codes(self, x: Tensor) -> Tensor:
-        return self._lsq_codes(x, self.zero_point)
-
-    def _lsq_codes(self, x: Tensor, zero_point: Tensor) -> Tensor:
-        return ops.lsq_codes(x, self.scale, zero_point, self.scheme.qmin, self.scheme.qmax)
-
-    def _lsq(self, x: Tensor, zero_point: Tensor) -> Tensor:
-        scheme = self.scheme
-        return ops.lsq(x, self.scale, zero_point, scheme.qmin, scheme.qmax, 0.0, 0, scheme.group_size)
-
-
-@register_quantizer("lsq+")
-class LSQPlus(LSQ):
-    """LSQ with a learned zero point for asymmetric schemes, kept in [qmin, qmax], rounded in use.
-
-    Its gradient is -scale for every value outside the range, 0 inside, with LSQ's factor.
-    Bhalgat et al., "LSQ+", CVPR workshops 2020.
-    """
-
-    learned_zero_point: nn.Parameter
-
-    def __init__(self, scheme: Scheme, channels: int = 1, groups: int = 1, name: str = "input") -> None:
-        if scheme.symmetric:
-            raise PtqxError(
-                f"{name}: quantizer 'lsq+' learns a zero point: it needs symmetric=False; use 'lsq'"
-            )
-        super().__init__(scheme, channels, groups, name)
-
-    @property
-    def zero_point(self) -> Tensor:  # type: ignore[override]
-        return self._bounded_zero_point().detach().round().int()
-
-    def _make_qparams(self, ones: Tensor) -> None:
-        self.learned_scale = nn.Parameter(ones)
-        self.learned_zero_point = nn.Parameter(torch.zeros_like(ones))
-
-    @torch.no_grad()
-    def _set_qparams(self, scale: Tensor, zero_point: Tensor) -> None:
-        self.learned_scale.copy_(scale)
-        self.learned_zero_point.copy_(zero_point)
-
-    def _fake_quantize(self, x: Tensor) -> Tensor:
-        return self._lsq(x, self._bounded_zero_point())
-
-    def _codes(self, x: Tensor) -> Tensor:
-        return self._lsq_codes(x, self._bounded_zero_point())
-
-    def _bounded_zero_point(self) -> Tensor:
-        return self.learned_zero_point.clamp(self.scheme.qmin, self.scheme.qmax)
-
-
-@register_quantizer("dynamic")
-class Dynamic(Quantizer):
-    """Granularity "sample": each sample of a batch is quantized by its own min and max; nothing to calibrate.
-
-    `qparams(x)` gives scale and zero_point, [N], as ONNX DynamicQuantizeLinear would for each sample alone.
-    """
-
-    def __init__(self, scheme: Scheme, channels: int = 1, groups: int = 1, name: str = "input") -> None:
-        super().__init__(scheme, channels, groups, name)
-        if scheme.granularity != "sample":
-            raise PtqxError(
-                f"{name}: quantizer 'dynamic' needs granularity='sample', got {scheme.granularity!r}"
-            )
-        self.calibrated.fill_(1)
-
-    def observe(self, x: Tensor) -> None:
-        """Only checks that x is finite."""
-        check_finite(x, self.tensor_name)
-
-    def qparams(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        low, high = torch.aminmax(x.detach().float().flatten(1), dim=1)
-        return qparams_from_range(low, high, self.scheme)
-
-    def _fake_quantize(self, x: Tensor) -> Tensor:
-        scale, zero_point = self.qparams(x)
-        return ops.fake_quantize(x, scale, zero_point, self.scheme.qmin, self.scheme.qmax, 0, 0)
-
-
 def make_quantizer(
     scheme: Scheme, kind: str = "fixed", channels: int = 1, groups: int = 1, name: str = "input"
 ) -> Quantizer:
-    """The quantizer module registered as `kind`; dynamic schemes (granularity "sample") get "dynamic".
+    """The quantizer module registered as `kind`; dynamic schemes (granularity "sample") get "dynamic", and
+    symmetric ones, weights above all, "lsq" where `kind` learns an offset or a clip.
 
     Levels other than uniform and stochastic rounding have quantizers of their own, which learn in the way
     of `kind` where they can.
@@ -440,8 +264,10 @@ def make_quantizer(
     >>> make_quantizer(scheme, "lsq", channels=64, groups=4).scale.shape
     torch.Size([64, 4])
     """
-    quantizer: Quantizer = QUANTIZERS[_kind_for(scheme, kind)](scheme, channels, groups, name)
-    return quantizer
+    cls: type[Quantizer] = QUANTIZERS[_kind_for(scheme, kind)]
+    if scheme.symmetric and cls.symmetric_kind is not None:
+        cls = QUANTIZERS[cls.symmetric_kind]
+    return cls(scheme, channels, groups, name)
 
 
 def _kind_for(scheme: Scheme, kind: str) -> str:

@@ -7,9 +7,11 @@ from torch import Tensor
 
 from ..errors import PtqxError
 from .affine import check_finite, expand_to
+from .calibrated import Fixed, MovingAverage
+from .learned import LSQ
 from .levels import stochastic_codes
 from .noise import uniform_noise
-from .quantizer import LSQ, Fixed, MovingAverage, Quantizer
+from .quantizer import Quantizer
 from .registry import register_quantizer
 from .scheme import Scheme
 

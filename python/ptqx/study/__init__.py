@@ -5,7 +5,6 @@ from .compare import compare
 from .demo import demo
 from .formats import names, register_format
 from .layers import layer_sqnr
-from .qat import train_quantized
 from .report import Report, read_report
 from .rows import Row
 from .scalings import ScalingTable, scalings
@@ -38,6 +37,5 @@ __all__ = [
     "register_format",
     "scalings",
     "sqnr_db",
-    "train_quantized",
     "weight_distributions",
 ]

@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from ..data import ImageDataset, Loader, calibration_split
 from ..errors import PtqxError
-from ..train import Evaluation, TrainConfig, evaluate
+from ..qat import QATConfig
+from ..train import Evaluation, evaluate
 from . import machine
 from .formats import Candidate, Task, expanded, maker
 from .layers import layer_sqnr
@@ -42,7 +43,7 @@ def compare(
     threads: int | None = None,
     calibration: int = 1024,
     seed: int = 0,
-    qat: TrainConfig | None = None,
+    qat: QATConfig | None = None,
     seconds: float = 3.0,
     single: bool = True,
     save_to: str | Path | None = None,
@@ -64,7 +65,7 @@ def compare(
         example_inputs: what is timed, (N, C, H, W); by default the first `batch_size` test images.
         threads: of torch and the engine; by default torch's present number.
         calibration: at most this many training images.
-        qat: how "-qat" formats train; by default 5 epochs.
+        qat: how "-qat" formats train; by default 5 epochs, the rest chosen for each recipe.
         seconds: time for the latency of one format.
         single: also measure batches of one image.
         save_to: folder for the files; by default they are deleted when their size is known.
@@ -94,7 +95,7 @@ def compare(
             folder=Path(place),
             train=train,
             test=test,
-            qat=qat or TrainConfig(epochs=5, lr=0.01, warmup_epochs=0.0, seed=seed),
+            qat=qat or QATConfig(seed=seed),
             progress=progress,
         )
         torch.manual_seed(seed)

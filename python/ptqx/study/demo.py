@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from ..qat import QATConfig
 from ..train import TrainConfig, fit
 from .compare import DEFAULT_FORMATS, compare
 from .report import Report
@@ -47,7 +47,7 @@ def demo(
             work.test,
             formats,
             threads=threads,
-            qat=replace(training, epochs=3, lr=0.02, warmup_epochs=0.0),
+            qat=QATConfig(epochs=3, batch_size=64, amp="off"),
             seconds=seconds,
             single=False,
             save_to=folder,

@@ -15,10 +15,10 @@ from torch._inductor import config as inductor_config
 from .. import graph
 from ..data import ImageDataset
 from ..errors import PtqxError, unknown_name
+from ..qat import QATConfig, train_quantized
 from ..quant import Recipe, presets, recipe
-from ..train import TrainConfig, save_model
+from ..train import save_model
 from .machine import native_float_types
-from .qat import train_quantized
 from .report import plural
 from .rounding import RoundedModel
 
@@ -44,7 +44,7 @@ class Task:
     folder: Path
     train: Any
     test: Any
-    qat: TrainConfig
+    qat: QATConfig
     progress: bool = False
 
 

@@ -3,12 +3,16 @@
 from .artifact import round_to_half, save_model
 from .config import TrainConfig
 from .evaluation import Evaluation, evaluate
+from .hooks import Hook
+from .log import Row
 from .loop import Interrupted, TrainResult, fit
 from .optimizer import decay_groups
 
 __all__ = [
     "Evaluation",
+    "Hook",
     "Interrupted",
+    "Row",
     "TrainConfig",
     "TrainResult",
     "decay_groups",

@@ -30,7 +30,8 @@ class Log:
         """Replace the CSV by the whole history, so that resuming never doubles a row."""
         if self.path is not None:
             text = io.StringIO()
-            writer = csv.DictWriter(text, fieldnames=list(history[0]), lineterminator="\n")
+            columns = list(history[-1])  # rows of other runs may lack some
+            writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
             writer.writeheader()
             writer.writerows(history)
             write_text(self.path, text.getvalue())

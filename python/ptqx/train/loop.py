@@ -11,7 +11,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,17 +26,16 @@ from tqdm import tqdm
 
 from ..data import ImageDataset, Loader, split
 from ..errors import PtqxError
-from ..files import atomic_write, read_pickle, write_text
+from ..files import write_text
 from . import distributed
+from .checkpoint import CHECKPOINT, random_state, read_checkpoint, set_random_state, write_checkpoint
 from .config import TrainConfig
 from .evaluation import Evaluation, evaluate
+from .hooks import Hook
 from .log import Log, Row
 from .memory import keep_freed_memory
 from .optimizer import OPTIMIZERS, SCHEDULES, ParameterGroups, decay_groups
 from .signals import StopRequest
-
-CHECKPOINT = "checkpoint.pt"
-CHECKPOINT_VERSION = 1
 
 
 class Interrupted(Exception):
@@ -49,7 +48,7 @@ class Interrupted(Exception):
 
 @dataclass(frozen=True, eq=False)
 class TrainResult:
-    """What `fit` returns: one row per epoch, and the final model on the test set."""
+    """What `fit` returns: one row per epoch after those of `earlier`, and the final model on the test set."""
 
     history: list[Row]
     evaluation: Evaluation
@@ -67,6 +66,10 @@ def fit(
     device: torch.device | str | None = None,
     param_groups: Callable[[nn.Module, float], ParameterGroups] = decay_groups,
     criterion: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
+    hooks: Sequence[Hook] = (),
+    validation: ImageDataset | None = None,
+    score: Callable[[nn.Module], nn.Module] | None = None,
+    earlier: Sequence[Row] = (),
     tensorboard: bool = False,
     progress: bool = True,
 ) -> TrainResult:
@@ -79,6 +82,11 @@ def fit(
         device: by default the GPU if there is one.
         param_groups: (model, weight_decay) to the optimizer's groups.
         criterion: (logits, y, x) to a scalar loss; by default cross-entropy with `config.label_smoothing`.
+        hooks: what else takes part, asked in this order.
+        validation: further images to evaluate after every epoch, beside the test set.
+        score: from the model to the module whose accuracy counts; by default the model itself.
+        earlier: the log of the run that this one goes on from. Its rows come first, epochs count on from it,
+            and so do order and augmentation.
 
     Raises:
         PtqxError: a checkpoint of another config, a model that does not take the images, a loss that is NaN.
@@ -96,6 +104,9 @@ def fit(
     config = config or TrainConfig()
     with distributed.process_group(place), StopRequest() if out is not None else nullcontext() as stop:
         run = _Run(model, train_set, test_set, config, place, param_groups, criterion)
+        run.hooks, run.earlier, run.score = hooks, list(earlier), score
+        if validation is not None:
+            run.monitored = {"val": validation, **run.monitored}
         run.stop = stop
         run.progress = progress and distributed.rank() == 0
         run.identity = {**(identity or {}), **asdict(config), "world_size": distributed.world_size()}
@@ -125,10 +136,10 @@ class _Run:
         self.config = config
         self.device = device
         self.test_set = test_set
-        self.monitored, self.monitored_name = test_set, "test"
+        self.monitored = {"test": test_set}
         if config.val_split:
-            train_set, self.monitored = split(train_set, config.val_split, config.seed)
-            self.monitored_name = "val"
+            train_set, held_out = split(train_set, config.val_split, config.seed)
+            self.monitored = {"val": held_out}
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
         self.model = model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
         self.loader = Loader(
@@ -145,6 +156,8 @@ class _Run:
         )
         _check_takes(self.model, train_set, device)
         self.criterion = criterion or self._cross_entropy
+        self.hooks: Sequence[Hook] = ()
+        self.score: Callable[[nn.Module], nn.Module] | None = None
         self.optimizer = OPTIMIZERS[config.optimizer](param_groups(self.model, config.weight_decay), config)
         self.scheduler = SCHEDULES[config.schedule](self.optimizer, config, len(self.loader))
         self.average = (
@@ -156,8 +169,9 @@ class _Run:
         self.totals = [0.0, 0.0, 0.0]  # of this rank in this epoch: loss, right answers, images
         self.seconds = 0.0
         self.lr = config.lr  # of the last step
-        self.evaluation: Evaluation | None = None
+        self.evaluations: dict[str, Evaluation] = {}  # of the last epoch, on rank 0
         self.history: list[Row] = []
+        self.earlier: list[Row] = []
         self.identity: dict[str, Any] = {}
         self.folder: Path | None = None
         self.log = Log(None, tensorboard=False)
@@ -180,12 +194,10 @@ class _Run:
             self.log = Log(folder, tensorboard)
 
     def _save(self) -> None:
-        ranks = distributed.gather({"totals": self.totals, "random": _random_state(self.device)})
+        ranks = distributed.gather({"totals": self.totals, "random": random_state(self.device)})
         if self.folder is None or distributed.rank() != 0:
             return
         state = {
-            "version": CHECKPOINT_VERSION,
-            "identity": self.identity,
             "epoch": self.epoch,
             "step": self.step,
             "seconds": self.seconds,
@@ -196,15 +208,12 @@ class _Run:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
+            "hooks": [hook.state_dict() for hook in self.hooks],
         }
-        with atomic_write(self.folder / CHECKPOINT) as partial:
-            torch.save(state, partial)
+        write_checkpoint(self.folder / CHECKPOINT, self.identity, state)
 
     def _load(self, path: Path) -> None:
-        state = read_pickle(path)
-        if not isinstance(state, dict) or state.get("version") != CHECKPOINT_VERSION:
-            raise PtqxError(f"{path} is not a checkpoint of this version of ptqx; --no-resume starts anew")
-        _check_same(path, dict(state.get("identity") or {}), self.identity)
+        state = read_checkpoint(path, self.identity)
         try:
             self._restore(state)
         except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError) as error:
@@ -218,13 +227,20 @@ class _Run:
         self.scheduler.load_state_dict(state["scheduler"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
+        for hook, hook_state in zip(self.hooks, state["hooks"], strict=True):
+            hook.load_state_dict(hook_state)
         self.epoch, self.step = state["epoch"], state["step"]
         self.seconds, self.lr, self.history = state["seconds"], state["lr"], state["history"]
         own = state["ranks"][distributed.rank()]
         self.totals = own["totals"]
-        _set_random_state(own["random"], self.device)
+        set_random_state(own["random"], self.device)
 
     # Work
+
+    @property
+    def epochs_before(self) -> int:
+        """Epochs of the run that this one goes on from."""
+        return int(self.earlier[-1]["epoch"]) if self.earlier else 0
 
     def execute(self) -> TrainResult:
         network: nn.Module = self.model
@@ -239,25 +255,28 @@ class _Run:
                 self._save()
                 self.history.append(self._row())
                 if distributed.rank() == 0:
-                    self.log.write(self.history)
+                    self.log.write(self.earlier + self.history)
                 self.epoch, self.step, self.totals, self.seconds = self.epoch + 1, 0, [0.0, 0.0, 0.0], 0.0
         finally:
             self.log.close()
         if self.average is not None:
             self.model.load_state_dict(self.average.module.state_dict())
-        if self.evaluation is None or self.monitored is not self.test_set:
-            self.evaluation = evaluate(self.model, self.test_set, device=self.device)
-        return TrainResult(self.history, self.evaluation)
+        for hook in self.hooks:
+            hook.finish(self.model)
+        evaluation = self.evaluations.get("test")
+        if evaluation is None or self.hooks:
+            evaluation = evaluate(self._scored(self.model), self.test_set)
+        return TrainResult(self.earlier + self.history, evaluation)
 
     def _train_epoch(self, network: nn.Module) -> None:
-        self.loader.epoch, self.loader.start = self.epoch, self.step
+        self.loader.epoch, self.loader.start = self.epochs_before + self.epoch, self.step
         network.train()
         began = time.monotonic() - self.seconds
         with tqdm(
             self.loader,
             total=len(self.loader),
             initial=self.step,
-            desc=f"epoch {self.epoch + 1}/{self.config.epochs}",
+            desc=f"epoch {self.epochs_before + self.epoch + 1}/{self.epochs_before + self.config.epochs}",
             disable=not self.progress,
             mininterval=1.0,
         ) as bar:
@@ -268,6 +287,8 @@ class _Run:
                 self._stop_if_asked()
 
     def _train_step(self, network: nn.Module, x: Tensor, y: Tensor) -> None:
+        for hook in self.hooks:
+            hook.begin_step(self.model, self._position())
         self.optimizer.zero_grad(set_to_none=True)
         with self.config.autocast(self.device):
             logits = network(x)
@@ -287,9 +308,11 @@ class _Run:
         self.optimizer.step()
         self.lr = self.optimizer.param_groups[0]["lr"]
         self.scheduler.step()
+        self.step += 1
+        for hook in self.hooks:
+            hook.end_step(self.model, self._position())
         if self.average is not None:
             self.average.update_parameters(self.model)
-        self.step += 1
         right = (logits.argmax(dim=1) == y).sum().item()
         self.totals = [a + b for a, b in zip(self.totals, (value * len(y), right, len(y)), strict=True)]
 
@@ -306,21 +329,31 @@ class _Run:
             self.stop.received,
         )
 
+    def _position(self) -> float:
+        """Epochs trained in this run."""
+        return self.epoch + self.step / len(self.loader)
+
     def _row(self) -> Row:
         loss, right, images = distributed.all_sum(self.totals, self.device)
         row: Row = {
-            "epoch": self.epoch + 1,
+            "epoch": self.epochs_before + self.epoch + 1,
             "lr": self.lr,
             "train_loss": loss / images,
             "train_top1": 100 * right / images,
         }
+        model = self.model if self.average is None else self.average.module
         if distributed.rank() == 0:
-            model = self.model if self.average is None else self.average.module
-            self.evaluation = evaluate(model, self.monitored, device=self.device)
-            row[f"{self.monitored_name}_loss"] = self.evaluation.loss
-            row[f"{self.monitored_name}_top1"] = self.evaluation.top1
+            scored = self._scored(model)
+            for name, data in self.monitored.items():
+                evaluation = self.evaluations[name] = evaluate(scored, data)
+                row |= {f"{name}_loss": evaluation.loss, f"{name}_top1": evaluation.top1}
         row["seconds"] = round(self.seconds, 2)
+        for hook in self.hooks:
+            hook.end_epoch(model, row)
         return row
+
+    def _scored(self, model: nn.Module) -> nn.Module:
+        return model if self.score is None else self.score(model)
 
 
 def _check_takes(model: nn.Module, data: ImageDataset, device: torch.device) -> None:
@@ -334,25 +367,3 @@ def _check_takes(model: nn.Module, data: ImageDataset, device: torch.device) -> 
         ) from error
     if logits.shape[1] != data.num_classes:
         raise PtqxError(f"the model gives {logits.shape[1]} classes, {data.name} has {data.num_classes}")
-
-
-def _check_same(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
-    differing = [key for key in sorted(saved.keys() | wanted.keys()) if saved.get(key) != wanted.get(key)]
-    if differing:
-        parts = ", ".join(f"{key} {saved.get(key)} (now {wanted.get(key)})" for key in differing)
-        raise PtqxError(
-            f"{path} is of another run: {parts}; give the same options, another --out, or --no-resume"
-        )
-
-
-def _random_state(device: torch.device) -> dict[str, Tensor]:
-    state = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    return state
-
-
-def _set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
-    torch.set_rng_state(state["cpu"].clone())
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state["cuda"].clone(), device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,9 +16,15 @@ if TYPE_CHECKING:
 ParameterGroups = list[dict[str, Any]]
 
 
-def decay_groups(model: nn.Module, weight_decay: float) -> ParameterGroups:
-    """Two groups: tensors of two or more axes decay; biases, batch-norm parameters and scales don't."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
+def decay_groups(
+    model: nn.Module, weight_decay: float, without: Collection[nn.Parameter] = ()
+) -> ParameterGroups:
+    """Two groups: tensors of two or more axes decay; biases, batch-norm parameters and scales don't.
+
+    Parameters among `without` are left out.
+    """
+    others = set(without)
+    parameters = [p for p in model.parameters() if p.requires_grad and p not in others]
     return [
         {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},

@@ -11,6 +11,7 @@ import torch
 from ptqx import graph
 from ptqx.data import ImageDataset, Loader
 from ptqx.errors import PtqxError
+from ptqx.qat import QATConfig
 from ptqx.study import Report, compare, layer_sqnr, names
 from ptqx.study.formats import FLOAT16_TYPES, compiled, maker, widths
 from ptqx.study.machine import native_float_types
@@ -51,7 +52,7 @@ def compared(trained: nn.Module, folder: Path) -> Report:
         batch_size=16,
         threads=1,
         calibration=256,
-        qat=TrainConfig(epochs=1, batch_size=64, lr=0.01, warmup_epochs=0, amp="off"),
+        qat=QATConfig(epochs=1, batch_size=64, amp="off"),
         seconds=0.1,
         save_to=folder,
         progress=False,

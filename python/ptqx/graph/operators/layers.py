@@ -25,15 +25,14 @@ from ..formulas import (
 )
 from ..ir import Node
 from ..weights import (
-    TINY_FACTOR,
     IntegerLayer,
     LayerCodes,
-    batch_norm_factor,
     check_accumulators,
     folded,
     integer_layer,
     layer_codes,
     raw_weight,
+    training_factor,
 )
 from .base import (
     IntegerScope,
@@ -307,11 +306,10 @@ def _trained(model: SimulatedModel, node: Node, x: Tensor) -> Tensor:
         weight, bias = folded(model, node)
         return convolve(x, weight, node.attrs, bias)
     quantizer = model.weight_quantizer(node)
-    if not (model.qat and "bn_eps" in node.attrs):
+    factor = training_factor(model, node)
+    if factor is None:
         weight, bias = folded(model, node)
         return _convolve_quantized(model, node, x, quantizer(weight), quantizer.scale, bias)
-    factor = batch_norm_factor(model, node).float()
-    factor = torch.where(factor.abs() < TINY_FACTOR, torch.full_like(factor, TINY_FACTOR), factor)
     weight = quantizer.forward_scaled(raw_weight(model, node), factor)
     bias = model.tensor(node.params["bias"]) if "bias" in node.params else None
     y = _convolve_quantized(model, node, x, weight, quantizer.scale / factor, bias)

@@ -1,0 +1,41 @@
+"""The digits, and a small network that knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from ptqx.data import ImageDataset, Loader, calibration_split, load
+from ptqx.models import cnn
+from ptqx.train import TrainConfig, fit
+from torch import Tensor, nn
+
+Digits = tuple[ImageDataset, ImageDataset]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def digits() -> Digits:
+    return load("digits"), load("digits", split="test")
+
+
+@pytest.fixture(scope="session")
+def trained(digits: Digits) -> nn.Module:
+    """Not to be changed."""
+    torch.manual_seed(0)
+    model = cnn(width=8)
+    fit(model, *digits, TrainConfig(epochs=6, batch_size=64, amp="off"), device="cpu", progress=False)
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def calibration(digits: Digits) -> list[tuple[Tensor, Tensor]]:
+    return list(Loader(calibration_split(digits[0], 128), 128))
