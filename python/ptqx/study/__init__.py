@@ -3,12 +3,14 @@
 from .bootstrap import paired_drop_interval
 from .compare import compare
 from .demo import demo
+from .experiment import Results, Study, page_of, read_results, read_study, run_study
 from .formats import names, register_format
 from .layers import layer_sqnr
 from .qat import train_quantized
 from .report import Report, read_report
 from .rows import Row
 from .scalings import ScalingTable, scalings
+from .sensitivity import LayerSensitivity, Sensitivity, sensitivity
 from .statistics import (
     Distribution,
     Sqnr,
@@ -21,10 +23,14 @@ from .workload import Workload, load_workload
 
 __all__ = [
     "Distribution",
+    "LayerSensitivity",
     "Report",
+    "Results",
     "Row",
     "ScalingTable",
+    "Sensitivity",
     "Sqnr",
+    "Study",
     "Workload",
     "activation_distributions",
     "compare",
@@ -33,10 +39,15 @@ __all__ = [
     "layer_sqnr",
     "load_workload",
     "names",
+    "page_of",
     "paired_drop_interval",
     "read_report",
+    "read_results",
+    "read_study",
     "register_format",
+    "run_study",
     "scalings",
+    "sensitivity",
     "sqnr_db",
     "train_quantized",
     "weight_distributions",
