@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .graph.simulated import SimulatedModel
     from .quant import Recipe, Scheme
     from .study.compare import compare
+    from .study.sensitivity import sensitivity
 
     __version__: str
 
@@ -46,7 +47,7 @@ _HOMES = {
         *("convert", "coverage", "explain", "export", "load", "prepare", "quantize", "save"),
     ),
     "quant": ("Recipe", "Scheme"),
-    "study": ("compare",),
+    "study": ("compare", "sensitivity"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 _MODULES = ("data", "files", "graph", "models", "onnx", "quant", "study", "train")
@@ -80,6 +81,7 @@ __all__ = [
     "quant",
     "quantize",
     "save",
+    "sensitivity",
     "study",
     "train",
 ]

@@ -1,4 +1,4 @@
-"""The page of a comparison."""
+"""The page of a comparison or a study."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .app import app, guarded
 @app.command()
 @guarded
 def report(
-    results: Annotated[Path, typer.Argument(help="JSON that compare or demo wrote.")],
+    results: Annotated[Path, typer.Argument(help="JSON that compare, demo or study wrote.")],
     html: Annotated[Path, typer.Option("--html", help="The page.")] = Path("report.html"),
 ) -> None:
-    """Make the HTML report again from a comparison's JSON."""
-    from ..study import read_report
+    """Make the HTML report again from a comparison's or a study's JSON."""
+    from .. import study
 
-    read_report(results).to_html(html)
+    study.page_of(results, html)
     typer.echo(f"{html} is the report to open.")

@@ -3,11 +3,13 @@
 from .bootstrap import paired_drop_interval
 from .compare import compare
 from .demo import demo
+from .experiment import Results, Study, page_of, read_results, read_study, run_study
 from .formats import names, register_format
 from .layers import layer_sqnr
 from .report import Report, read_report
 from .rows import Row
 from .scalings import ScalingTable, scalings
+from .sensitivity import LayerSensitivity, Sensitivity, sensitivity
 from .statistics import (
     Distribution,
     Sqnr,
@@ -20,10 +22,14 @@ from .workload import Workload, load_workload
 
 __all__ = [
     "Distribution",
+    "LayerSensitivity",
     "Report",
+    "Results",
     "Row",
     "ScalingTable",
+    "Sensitivity",
     "Sqnr",
+    "Study",
     "Workload",
     "activation_distributions",
     "compare",
@@ -32,10 +38,15 @@ __all__ = [
     "layer_sqnr",
     "load_workload",
     "names",
+    "page_of",
     "paired_drop_interval",
     "read_report",
+    "read_results",
+    "read_study",
     "register_format",
+    "run_study",
     "scalings",
+    "sensitivity",
     "sqnr_db",
     "weight_distributions",
 ]

@@ -51,3 +51,45 @@ def paired_drop_interval(
     tail = 100.0 * (1.0 - confidence) / 2.0
     low, high = np.percentile(drops, [tail, 100.0 - tail])
     return float(low), float(high)
+
+
+def mean_drop_interval(
+    reference_correct: np.ndarray,
+    correct: np.ndarray,
+    *,
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """The same for the mean over several runs: images are resampled, and runs too.
+
+    Args:
+        reference_correct, correct: bool (runs, N): per run (a calibration set, a training seed) and image.
+            Run i of one is compared with run i of the other.
+
+    With one run it is `paired_drop_interval`. Images with the same outcome in all runs are one category of
+    the multinomial distribution.
+
+    >>> right, wrong = np.ones((2, 90), bool), np.zeros((2, 10), bool)
+    >>> both = np.concatenate([right, wrong], axis=1)
+    >>> mean_drop_interval(both, both)
+    (0.0, 0.0)
+    >>> mean_drop_interval(np.ones((2, 100), bool), both)
+    (5.0, 16.0)
+    """
+    if reference_correct.shape != correct.shape or correct.ndim != 2 or not correct.size:
+        raise PtqxError(
+            f"expected two arrays (runs, images) of one shape, got {reference_correct.shape} "
+            f"and {correct.shape}"
+        )
+    runs, n = correct.shape
+    patterns, counts = np.unique(
+        reference_correct.astype(np.int8) - correct.astype(np.int8), axis=1, return_counts=True
+    )
+    generator = np.random.default_rng(seed)
+    images = generator.multinomial(n, counts / n, size=resamples)
+    weights = generator.multinomial(runs, np.full(runs, 1 / runs), size=resamples) / runs
+    drops = 100.0 * np.einsum("rk,rk->r", images, weights @ patterns) / n
+    tail = 100.0 * (1.0 - confidence) / 2.0
+    low, high = np.percentile(drops, [tail, 100.0 - tail])
+    return float(low), float(high)

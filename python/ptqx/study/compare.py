@@ -80,7 +80,7 @@ def compare(
         if value < 1:
             raise PtqxError(f"{name} must be at least 1, got {value}")
     _check_repeatable("test", test)
-    example = _example(test, batch_size) if example_inputs is None else example_inputs
+    example = first_images(test, batch_size) if example_inputs is None else example_inputs
     example = example.float().contiguous(memory_format=torch.channels_last)
     folder = tempfile.TemporaryDirectory(prefix="ptqx-") if save_to is None else nullcontext(str(save_to))
     with (
@@ -90,7 +90,7 @@ def compare(
     ):
         task = Task(
             model=copy.deepcopy(model).eval().to(memory_format=torch.channels_last),  # type: ignore[call-overload]
-            calibration=_calibration_batches(train, calibration, seed),
+            calibration=calibration_batches(train, calibration, seed),
             example=example,
             folder=Path(place),
             train=train,
@@ -108,7 +108,8 @@ def compare(
                 evaluations[name] = evaluate(candidates[name].module, test)
         with _step(bar, "time"):
             sizes = dict.fromkeys([len(example), 1] if single else [len(example)])
-            speed = [entry for size in sizes for entry in _speed(candidates, example[:size], seconds)]
+            timed = {name: c.timed for name, c in candidates.items() if c.timed is not None}
+            speed = [entry for size in sizes for entry in speed_entries(timed, example[:size], seconds)]
         with _step(bar, "analyse layers"):
             sqnr = _sqnr(candidates, example[:ANALYSIS_IMAGES])
             distributions = [
@@ -170,8 +171,9 @@ def _sqnr(candidates: dict[str, Candidate], x: Tensor) -> list[dict[str, Any]]:
     ]
 
 
-def _speed(candidates: dict[str, Candidate], x: Tensor, seconds: float) -> list[dict[str, Any]]:
-    calls = {name: _call(c.timed, x) for name, c in candidates.items() if c.timed is not None}
+def speed_entries(modules: dict[str, nn.Module], x: Tensor, seconds: float) -> list[dict[str, Any]]:
+    """Medians of interleaved rounds of every module on the batch `x`, against the one called "fp32"."""
+    calls = {name: _call(module, x) for name, module in modules.items()}
     with torch.no_grad():
         latencies = interleaved(calls, seconds=seconds)
     return [_speed_entry(name, latency, latencies["fp32"], len(x)) for name, latency in latencies.items()]
@@ -194,14 +196,16 @@ def _speed_entry(name: str, latency: Latency, reference: Latency, batch: int) ->
     }
 
 
-def _example(test: ImageDataset | Batches, batch_size: int) -> Tensor:
-    batches = Loader(test, batch_size) if isinstance(test, ImageDataset) else test
+def first_images(test: ImageDataset | Batches, count: int) -> Tensor:
+    """Up to `count` inputs, those of the first batch."""
+    batches = Loader(test, count) if isinstance(test, ImageDataset) else test
     for batch in batches:
-        return _inputs(batch)[:batch_size]
+        return _inputs(batch)[:count]
     raise PtqxError("test has no images")
 
 
-def _calibration_batches(train: ImageDataset | Batches, images: int, seed: int) -> list[Tensor]:
+def calibration_batches(train: ImageDataset | Batches, images: int, seed: int) -> list[Tensor]:
+    """Inputs of `images` training images, drawn by `seed` where `train` is a data set."""
     if isinstance(train, ImageDataset):
         train = Loader(calibration_split(train, images, seed), CALIBRATION_BATCH)
     batches: list[Tensor] = []

@@ -16,6 +16,8 @@ OPTIONAL = {
     "sklearn": ("study", "the embedded digits data set"),
     "torchvision": ("study", "CIFAR, MNIST and torchvision's models"),
     "pandas": ("study", "tables in notebooks"),
+    "yaml": ("study", "ptqx study"),
+    "scipy": ("study", "fits in ptqx study"),
     "tensorboard": ("study", "training logs for TensorBoard"),
     "onnx": ("onnx", "ONNX files"),
     "openvino": ("peers", "OpenVINO in ptqx bench"),
@@ -23,7 +25,7 @@ OPTIONAL = {
     "onnxruntime": ("peers", "ONNX Runtime in ptqx bench"),
     "torchao": ("peers", "PyTorch's PT2E quantization in ptqx bench"),
 }
-DISTRIBUTIONS = {"sklearn": "scikit-learn"}
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "PyYAML"}
 
 
 def environment() -> dict[str, Any]:

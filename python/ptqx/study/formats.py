@@ -142,28 +142,26 @@ def is_recipe(name: str) -> bool:
 def float32(name: str, task: Task) -> Candidate:
     """The model as it is, timed through torch.compile."""
     timed, detail = compiled(task.model, task.example)
-    return Candidate(task.model, timed, "float", "float", _float_file(name, task.model, task), detail=detail)
+    file = float_file(name, task.model, task.folder)
+    return Candidate(task.model, timed, "float", "float", file, detail=detail)
 
 
 @register_format(FLOAT16_TYPES)
 def float16(name: str, task: Task) -> Candidate:
     """fp16 and bf16: computed natively where the CPU can, else in float32 with every result rounded."""
-    dtype = FLOAT16_TYPES[name]
-    rounded = RoundedModel(task.model, dtype)
-    file = _float_file(name, task.model, task, dtype)
-    if name not in native_float_types():
-        detail = f"no {name} arithmetic on this CPU: float32, rounded after every layer"
-        return Candidate(rounded, None, "float", "simulated", file, detail=detail)
-    native = InType(task.model, dtype)
-    timed, detail = compiled(native, task.example)
-    return Candidate(native, timed, "float", "float", file, detail=detail)
+    module, detail = in_16_bits(task.model, name)
+    file = float_file(name, task.model, task.folder, FLOAT16_TYPES[name])
+    if detail:
+        return Candidate(module, None, "float", "simulated", file, detail=detail)
+    timed, detail = compiled(module, task.example)
+    return Candidate(module, timed, "float", "float", file, detail=detail)
 
 
 @register_format(presets(), is_recipe)
 def post_training(name: str, task: Task) -> Candidate:
     """Any recipe, after training."""
     prepared = graph.calibrate(graph.prepare(task.model, name, task.example), task.calibration)
-    return _integer(name, "ptq", graph.apply_methods(prepared, task.calibration), task)
+    return integer_candidate(name, "ptq", graph.apply_methods(prepared, task.calibration), task)
 
 
 @register_format(
@@ -183,12 +181,14 @@ def quantization_aware(name: str, task: Task) -> Candidate:
         task.calibration,
         progress=task.progress,
     )
-    return _integer(
+    return integer_candidate(
         name, "qat", prepared, task, f"{plural(task.qat.epochs, 'epoch')} from the calibrated model"
     )
 
 
-def _integer(name: str, kind: str, prepared: graph.SimulatedModel, task: Task, note: str = "") -> Candidate:
+def integer_candidate(
+    name: str, kind: str, prepared: graph.SimulatedModel, task: Task, note: str = ""
+) -> Candidate:
     """Converted; stored as .ptqx; run by the engine, or operator by operator where the engine can't."""
     model = graph.convert(prepared)
     file = task.folder / f"{name}.ptqx"
@@ -269,7 +269,16 @@ class InType(nn.Module):
         return logits.float()
 
 
-def _float_file(name: str, model: nn.Module, task: Task, dtype: torch.dtype = torch.float32) -> Path:
-    path = task.folder / f"{name}.safetensors"
+def in_16_bits(model: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """A copy that computes in fp16 or bf16, and why that is simulated, or "" where the CPU does it."""
+    if name in native_float_types():
+        return InType(model, FLOAT16_TYPES[name]), ""
+    detail = f"no {name} arithmetic on this CPU: float32, rounded after every layer"
+    return RoundedModel(model, FLOAT16_TYPES[name]), detail
+
+
+def float_file(name: str, model: nn.Module, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
+    """The model's tensors in `dtype` as NAME.safetensors in `folder`."""
+    path = folder / f"{name}.safetensors"
     save_model(path, copy.deepcopy(model).to(dtype), {"format": name})
     return path

@@ -24,7 +24,7 @@ LIMITS = (
 
 def render(report: Report) -> str:
     """The whole page."""
-    return _template("report.html").render(
+    return template("report.html").render(
         report=report,
         columns=COLUMNS,
         numeric=NUMERIC,
@@ -32,13 +32,13 @@ def render(report: Report) -> str:
         headlines=headlines(report),
         figures=_figures(report),
         limits=LIMITS,
-        style=Markup(_text("report.css")),
+        style=Markup(text_of("report.css")),
     )
 
 
 def render_table(report: Report) -> str:
     """The table alone, for a notebook."""
-    return _template("table.html").render(
+    return template("table.html").render(
         columns=COLUMNS,
         numeric=NUMERIC,
         lines=[cells(row) for row in report.rows],
@@ -81,7 +81,7 @@ def _figures(report: Report) -> dict[str, Markup]:
         ),
         "size": (
             report.rows,
-            lambda: plots.accuracy_against_size(report.rows),
+            lambda: plots.accuracy_against(report.rows),
             "Top-1 accuracy against file size",
         ),
         "latency": (
@@ -105,11 +105,13 @@ def _figures(report: Report) -> dict[str, Markup]:
 
 
 @cache
-def _template(name: str) -> Template:
+def template(name: str) -> Template:
+    """A template of this folder, with its filters."""
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["file_size"] = file_size
-    return environment.from_string(_text(name))
+    return environment.from_string(text_of(name))
 
 
-def _text(name: str) -> str:
+def text_of(name: str) -> str:
+    """The content of a file that lies beside this one."""
     return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")

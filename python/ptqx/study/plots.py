@@ -58,7 +58,7 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 @styled
 def accuracy_and_cost(rows: Sequence[Row]) -> Figure:
     """Three panels that share their lines: top-1 with its interval, file size, latency."""
-    figure = _figure(10.0, 0.9 + 0.36 * len(rows))
+    figure = blank(10.0, 0.9 + 0.36 * len(rows))
     panels = figure.subplots(1, 3, sharey=True, width_ratios=(1.25, 1, 1))
     lines = range(len(rows))
     colors = [COLORS[row["kind"]] for row in rows]
@@ -98,31 +98,67 @@ def accuracy_and_cost(rows: Sequence[Row]) -> Figure:
 
 
 @styled
-def accuracy_against_size(rows: Sequence[Row]) -> Figure:
-    """Top-1 over file size, one labelled point per format."""
-    figure = _figure(6.4, 3.8)
+def accuracy_against(rows: Sequence[Row], cost: str = "size_bytes") -> Figure:
+    """Top-1 over "size_bytes" or "latency_ms", one labelled point per format that has it; the line joins the
+    Pareto front, those that no other format beats in both."""
+    rows = [row for row in rows if row[cost] is not None]  # type: ignore[literal-required]
+    figure = blank(6.4, 3.8)
     axes = figure.subplots()
-    unit, name = (MIB, "MiB") if max(row["size_bytes"] for row in rows) >= MIB else (1024, "KiB")
+    unit, label = _unit(cost, [float(row[cost]) for row in rows], rows[0]["batch"])  # type: ignore[literal-required]
+    costs = [float(row[cost]) / unit for row in rows]  # type: ignore[literal-required]
     reference = rows[0]["top1"]
     axes.axhline(reference, color=COLORS["float"], linewidth=1, linestyle=(0, (4, 3)))
-    for row in rows:
+    front = pareto_front(costs, [row["top1"] for row in rows])
+    axes.plot(
+        [costs[i] for i in front],
+        [rows[i]["top1"] for i in front],
+        color=INK,
+        linewidth=1,
+        alpha=0.5,
+        zorder=2,
+    )
+    for row, x in zip(rows, costs, strict=True):
         low, high = _top1_interval(row, reference)
-        x, color = row["size_bytes"] / unit, COLORS[row["kind"]]
+        color = COLORS[row["kind"]]
         axes.vlines(x, low, high, color=color, linewidth=1.6, alpha=0.7)
         face = "white" if row["execution"] == "simulated" else color
         axes.scatter([x], [row["top1"]], s=52, facecolor=face, edgecolor=color, linewidth=1.6, zorder=3)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.margins(x=0.18, y=0.15)
-    axes.set_xlabel(f"file size, {name}")
+    axes.set_xlabel(label)
     axes.set_ylabel("top-1, %")
-    _label_points(axes, [(r["size_bytes"] / unit, r["top1"], r["format"], COLORS[r["kind"]]) for r in rows])
+    points = zip(costs, rows, strict=True)
+    _label_points(axes, [(x, r["top1"], r["format"], COLORS[r["kind"]]) for x, r in points])
     kinds = dict.fromkeys(row["kind"] for row in rows)
-    handles = [axes.scatter([], [], color=COLORS[kind], label=KIND_NAMES[kind]) for kind in kinds]
+    handles: list[Any] = [axes.scatter([], [], color=COLORS[kind], label=KIND_NAMES[kind]) for kind in kinds]
     if any(row["execution"] == "simulated" for row in rows):
         handles.append(axes.scatter([], [], facecolor="white", edgecolor=INK, label="simulated"))
-    axes.legend(handles=handles, loc="lower right", frameon=False, fontsize=8.5)
+    handles += axes.plot([], [], color=INK, linewidth=1, alpha=0.5, label="Pareto front")
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8.5
+    )
     return figure
+
+
+def pareto_front(costs: Sequence[float], values: Sequence[float]) -> list[int]:
+    """Indices of the points that no other beats in both, cheapest first.
+
+    >>> pareto_front([4, 1, 2, 3], [70, 60, 65, 64])
+    [1, 2, 0]
+    """
+    front: list[int] = []
+    for i in sorted(range(len(costs)), key=lambda i: (costs[i], -values[i])):
+        if not front or values[i] > values[front[-1]]:
+            front.append(i)
+    return front
+
+
+def _unit(cost: str, values: Sequence[float], batch: int) -> tuple[float, str]:
+    """What to divide by, and the axis' label."""
+    if cost == "latency_ms":
+        return 1.0, f"ms per batch of {batch}"
+    return (MIB, "file size, MiB") if max(values) >= MIB else (1024, "file size, KiB")
 
 
 KIND_NAMES = {"float": "float", "ptq": "post-training", "qat": "quantization-aware training"}
@@ -134,7 +170,7 @@ def latency(rows: Sequence[Row], speed: Sequence[dict[str, Any]]) -> Figure:
     batches = list(dict.fromkeys(entry["batch"] for entry in speed))
     names = [row["format"] for row in rows if any(entry["format"] == row["format"] for entry in speed)]
     kinds = {row["format"]: row["kind"] for row in rows}
-    figure = _figure(10.0, 0.9 + 0.4 * len(names))
+    figure = blank(10.0, 0.9 + 0.4 * len(names))
     for panel, batch in zip(figure.subplots(1, len(batches), squeeze=False)[0], batches, strict=True):
         entries = {e["format"]: e for e in speed if e["batch"] == batch}
         medians = [entries[name]["median_ms"] for name in names]
@@ -162,7 +198,7 @@ def latency(rows: Sequence[Row], speed: Sequence[dict[str, Any]]) -> Figure:
 def sqnr_per_layer(sqnr: Sequence[dict[str, Any]]) -> Figure:
     """SQNR of the weights (left) and of the layer outputs (right), one line per format."""
     layers = list(dict.fromkeys(entry["layer"] for entry in sqnr))
-    figure = _figure(10.0, 3.5)
+    figure = blank(10.0, 3.5)
     panels = figure.subplots(1, 2, sharey=True)
     for panel, key, title in zip(
         panels, ("weight_db", "output_db"), ("weights", "layer outputs"), strict=True
@@ -192,7 +228,7 @@ def histograms(distributions: Sequence[dict[str, Any]]) -> Figure:
     shown = spread(distributions, MAX_HISTOGRAMS)
     columns = min(5, len(shown))
     lines = math.ceil(len(shown) / columns)
-    figure = _figure(10.0, 0.3 + 1.45 * lines)
+    figure = blank(10.0, 0.3 + 1.45 * lines)
     panels = figure.subplots(lines, columns, squeeze=False).flatten()
     for panel in panels[len(shown) :]:
         panel.set_visible(False)
@@ -241,7 +277,7 @@ def svg(figure: Figure, description: str) -> str:
     return text.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
 
 
-def _figure(width: float, height: float) -> Figure:
+def blank(width: float, height: float) -> Figure:
     """A figure of `width` by `height` inches that belongs to no window system."""
     from matplotlib.figure import Figure
 

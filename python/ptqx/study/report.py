@@ -67,7 +67,8 @@ class Report:
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """The report as JSON, also written to `path` if given; non-finite numbers are strings ("inf")."""
         text = (
-            json.dumps({"schema": SCHEMA_VERSION, **_plain(asdict(self))}, indent=2, allow_nan=False) + "\n"
+            json.dumps({"schema": SCHEMA_VERSION, **plain_values(asdict(self))}, indent=2, allow_nan=False)
+            + "\n"
         )
         if path is not None:
             write_text(path, text)
@@ -140,11 +141,12 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def _plain(value: Any) -> Any:
+def plain_values(value: Any) -> Any:
+    """Ready for JSON: keys are text, tuples lists, non-finite numbers strings ("inf")."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        return {str(key): plain_values(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
+        return [plain_values(inner) for inner in value]
     return value

@@ -28,20 +28,25 @@ class RoundedModel(nn.Module):
         self.dtype = dtype
 
     def forward(self, x: Tensor) -> Tensor:
-        with _RoundResults(self.dtype):
+        with RoundResults(self.dtype):
             logits: Tensor = self.model(x.to(self.dtype).float())
         return logits
 
 
-class _RoundResults(TorchDispatchMode):
+class RoundResults(TorchDispatchMode):
+    """Inside, every operator's float32 result is rounded to `dtype`; so are gradients made inside."""
+
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
         self.dtype = dtype
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
+        if func.is_view:  # of values that are rounded already
+            return result
         for tensor in result if isinstance(result, (tuple, list)) else (result,):
             if isinstance(tensor, Tensor) and tensor.dtype == torch.float32:
                 # In place: an operator such as relu_ returns its argument, which must be rounded itself.
-                tensor.copy_(tensor.to(self.dtype))
+                # Through .data, because for autograd it is the operator's own result.
+                tensor.data.copy_(tensor.to(self.dtype))
         return result

@@ -143,7 +143,7 @@ def _raise(error: BaseException) -> Callable[..., None]:
 def test_ctrl_c_is_one_line_and_status_130(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ptqx.study.read_report", _raise(KeyboardInterrupt()))
+    monkeypatch.setattr("ptqx.study.page_of", _raise(KeyboardInterrupt()))
     assert cli.main(["report", "x.json"]) == 130
     assert one_error_line(capsys) == "error: interrupted"
 
@@ -151,7 +151,7 @@ def test_ctrl_c_is_one_line_and_status_130(
 def test_messages_of_several_lines_become_one(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ptqx.study.read_report", _raise(PtqxError("first\n  second")))
+    monkeypatch.setattr("ptqx.study.page_of", _raise(PtqxError("first\n  second")))
     assert cli.main(["report", "x.json"]) == 2
     assert one_error_line(capsys) == "error: first second"
 
@@ -165,7 +165,7 @@ def test_debug_shows_the_traceback(
 
 
 def test_defects_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ptqx.study.read_report", _raise(ZeroDivisionError()))
+    monkeypatch.setattr("ptqx.study.page_of", _raise(ZeroDivisionError()))
     with pytest.raises(ZeroDivisionError):
         cli.main(["report", "x.json"])
 

@@ -88,6 +88,17 @@ def test_batch_split_changes_nothing(seed: int) -> None:
     assert torch.equal(torch.cat([prep(part) for part in x.split(1)]), whole)
 
 
+def test_weight_only_does_not_depend_on_the_memory_format() -> None:
+    model = (
+        torch.nn.Sequential(torch.nn.Conv2d(32, 64, 3, padding=1), torch.nn.ReLU())
+        .eval()
+        .to(memory_format=torch.channels_last)
+    )
+    x = torch.randn(16, 32, 4, 4)
+    prep = calibrate(prepare(model, "int8-weight-only", x), [x])
+    assert torch.equal(convert(prep)(x), prep(x))
+
+
 @pytest.mark.parametrize("name", ["int8-dynamic", "int8-weight-only", "int4-weight-only"])
 def test_dynamic_and_weight_only_networks_are_equal_simulated_and_integer(name: str) -> None:
     model = networks.with_statistics(networks.Residual())

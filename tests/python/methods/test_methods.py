@@ -12,9 +12,6 @@ from torch import Tensor, nn
 
 LEARN = {"steps": 40, "batch": 16, "rate": 0.05}
 FAST = {"adaround": LEARN, "reconstruction": LEARN}
-    "adaround": {"steps": 40, "batch": 16, "rate": 0.05},
-    "reconstruction": {"steps": 40, "batch": 16, "rate": 0.05},
-}
 
 
 class Net(nn.Module):

@@ -290,7 +290,7 @@ def _float_layer(
     slopes: Tensor | None,
 ) -> Tensor:
     # One memory order, because the float result depends on it.
-    y = convolve(x.contiguous(), weight, shape)
+    y = convolve(x.contiguous(), weight.contiguous(), shape)
     if bias is not None:
         y = y + per_channel(bias, weight)
     return run_tail(tail, y, slopes)
