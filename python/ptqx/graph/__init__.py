@@ -17,6 +17,7 @@ from .ir import Graph, Node
 from .prepare import prepare
 from .quantize import apply_methods, quantize
 from .simulated import SimulatedModel
+from .weights import weight_tensors
 
 __all__ = [
     "ConversionReport",
@@ -44,4 +45,5 @@ __all__ = [
     "prepare",
     "quantize",
     "save",
+    "weight_tensors",
 ]

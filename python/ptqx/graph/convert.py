@@ -78,6 +78,12 @@ def convert(prep: SimulatedModel, verify: Iterable[Any] | None = None) -> Intege
     if not isinstance(prep, SimulatedModel):
         raise PtqxError(f"prep: expected a model of ptqx.prepare, got {type(prep).__name__}")
     check_finite_model(prep)
+    wide = [name for name, site in prep.graph.quantizers.items() if site.scheme.bits > 8]
+    if wide:
+        raise PtqxError(
+            f"codes of more than 8 bits ({wide[0]}) have no integer graph; the simulated model in eval() "
+            "computes them exactly"
+        )
     prep = _in_eval(prep)
     prep.require_calibrated()
     model = _lowered(prep)

@@ -76,6 +76,11 @@ def compile(qmodel: IntegerModel, example_inputs: Any) -> Engine:
     in_float = float_layers(qmodel)
     if in_float:
         raise PtqxError(f"the engine runs integer layers only; these compute in float: {', '.join(in_float)}")
+    without_floats = [node.name for node in qmodel.graph if node.op.endswith("_fixed_point")]
+    if without_floats:
+        raise PtqxError(
+            f"the engine requantizes in float32; these do without floats: {', '.join(without_floats)}"
+        )
     expected = qmodel(example)
     with torch.inference_mode(False):  # so that the buffer counts its writes: what is built of it is kept
         program = torch.frombuffer(bytearray(to_bytes(qmodel)), dtype=torch.uint8)

@@ -94,7 +94,12 @@ def convolve(x: Tensor, weight: Tensor, attrs: dict[str, Any], bias: Tensor | No
 
 def accumulate(x: Tensor, weight: Tensor, bias: Tensor | None, steps: int, attrs: dict[str, Any]) -> Tensor:
     """float32(acc), acc = convolution + bias, exact before that one rounding; all whole numbers, |x| <=
-    steps.
+    steps."""
+    return exact_sums(x, weight, bias, steps, attrs).float()
+
+
+def exact_sums(x: Tensor, weight: Tensor, bias: Tensor | None, steps: int, attrs: dict[str, Any]) -> Tensor:
+    """The same before the rounding, in float32 or float64.
 
     steps * max(sum |w|) + max |bias| < 2**24 proves that every partial sum is exact in float32, in any order.
     Where it fails, w = 16 * high + low makes two convolutions of smaller sums; where that fails too, float64
@@ -114,7 +119,7 @@ def accumulate(x: Tensor, weight: Tensor, bias: Tensor | None, steps: int, attrs
             acc = convolve(x.double(), weight.double(), attrs)
     if bias is not None:
         acc = acc + per_channel(bias.to(acc.dtype), weight)
-    return acc.float()
+    return acc
 
 
 def _small_bias(bias: Tensor, room: int) -> bool:

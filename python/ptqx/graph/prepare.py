@@ -13,9 +13,9 @@ from ..errors import PtqxError
 from ..quant import Recipe, Scheme, check_finite
 from ..quant import recipe as find_recipe
 from .capture import capture, example_tensor
-from .fusion import fuse, fuse_residuals
+from .fusion import LAYERS, fuse, fuse_residuals
 from .ir import Graph
-from .placement import assign_kinds, layers, place_quantizers
+from .placement import MOVERS, assign_kinds, layers, place_quantizers
 from .simulated import QUANTIZERS, SimulatedModel
 
 CAPTURE_TOLERANCE = 1e-3  # of the largest output: folding a batch norm moves roundings, nothing more
@@ -67,6 +67,8 @@ def prepare(
     for name, (_, activations) in schemes.items():
         _check_dynamic(graph, name, schemes[name][0], activations)
     place_quantizers(graph, chosen, schemes)
+    if chosen.requantize != "float":
+        _check_without_floats(graph, schemes)
     prep = SimulatedModel(copied, graph, chosen, schemes, qat)
     prep.fit_weights()
     _check_capture(model, prep, example)
@@ -110,6 +112,22 @@ def _check_dynamic(graph: Graph, name: str, weights: Scheme | None, activations:
             f"{name}: dynamic activations have unsigned codes of 8 bits, got {activations.bits} bits, "
             f"signed={activations.signed}; change the bits of the weights alone"
         )
+
+
+# What computes on codes without floats; tables only of 8-bit codes.
+WITHOUT_FLOATS = {*MOVERS, *LAYERS, "quantize", "dequantize", "add", "mul", "cat", "lookup"}
+WITHOUT_FLOATS |= {"avg_pool2d", "adaptive_avg_pool2d"}
+
+
+def _check_without_floats(graph: Graph, schemes: dict[str, tuple[Scheme | None, Scheme | None]]) -> None:
+    for node in graph:
+        weights = schemes.get(node.name, (None, None))[0]
+        if weights is not None and (weights.group_size or not weights.on_grid):
+            raise PtqxError(f"{node.name}: weights per group or off the grid need requantize='float'")
+        site = graph.quantizers.get(node.quantizer or "")
+        wide = site is not None and site.scheme.bits > 8
+        if site is not None and (node.op not in WITHOUT_FLOATS or (wide and node.op in ("lookup", "cat"))):
+            raise PtqxError(f"{node.name}: {node.op} of {site.scheme.bits}-bit codes needs floats")
 
 
 def _check_capture(model: nn.Module, prep: SimulatedModel, example: Tensor) -> None:

@@ -217,7 +217,7 @@ class SimulatedModel(nn.Module):
             return None
         quantizer = self.activation_quantizer(node.quantizer)
         scheme = quantizer.scheme
-        shift = -min(scheme.qmin, 0)
+        shift = -min(scheme.qmin, 0) if scheme.bits <= 8 else 0
         zero_point = quantizer.zero_point.detach().float().reshape(()) + shift
         return QParams(
             quantizer.scale.detach().reshape(()), zero_point, scheme.qmin + shift, scheme.qmax + shift

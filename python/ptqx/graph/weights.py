@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import PtqxError
-from ..quant import MIN_SCALE, LevelQuantizer, level_of, level_offset
+from ..quant import MIN_SCALE, LevelQuantizer, level_of, level_offset, next_power_of_two
 from .formulas import MAX_ACCUMULATOR, QParams
 from .ir import Node
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .simulated import SimulatedModel
 
 MAX_INPUT = 255  # largest |q_x - zero_point| that kernels assume
+EXACT_IN_FLOAT64 = 2**53  # sums of 16-bit codes, which no kernel computes
 TINY_FACTOR = 1e-8  # smallest |gamma / std| that unfolded training divides by
 
 
@@ -106,7 +107,7 @@ def layer_codes(model: SimulatedModel, node: Node, weight: Tensor, least: Tensor
         fits = scale / 2 >= (MIN_SCALE if least is None else least.clamp(min=MIN_SCALE))
         midrise = midrise * (fits.all(1) if fits.dim() > 1 else fits)
     if least is not None:
-        scale = torch.maximum(scale, least)
+        scale = torch.maximum(scale, next_power_of_two(least) if scheme.levels == "fixed" else least)
     values = quantizer.rounded(weight - level_offset(scale, midrise, weight, scheme), scale, zero_point)
     shift = 0 if scheme.signed else 2 ** (scheme.bits - 1)  # codes are stored signed
     shifted = None if scheme.symmetric else zero_point - shift
@@ -165,20 +166,46 @@ def integer_layer(model: SimulatedModel, node: Node, x: QParams) -> IntegerLayer
     needed = smallest_scale(bias, x, codes)
     if torch.compiler.is_compiling() or bool((needed > codes.scale).any()):
         codes = layer_codes(model, node, weight, needed)
-    limit = float(MAX_ACCUMULATOR)
+    limit = float(_sum_limit(x))
     bias = torch.round(bias / (x.scale.double() * codes.scale.double())).clamp(-limit, limit)
     return IntegerLayer(codes, bias, True)
 
 
 def smallest_scale(bias: Tensor, x: QParams, codes: LayerCodes) -> Tensor:
     """The least s_w, shaped like codes.scale, for which 255 * sum |q_w| + |q_b| < 2**31."""
-    sums = MAX_INPUT * codes.centered().abs().flatten(1).sum(1, dtype=torch.float64)
-    room = (MAX_ACCUMULATOR - 1 - sums).clamp(min=1.0)
+    sums = _largest_input(x) * codes.centered().abs().flatten(1).sum(1, dtype=torch.float64)
+    room = (_sum_limit(x) - 1 - sums).clamp(min=1.0)
     needed = bias.abs() / (x.scale.double() * room)
     if codes.scale.numel() == 1:
         needed = needed.amax(dim=0, keepdim=True)
     # Towards the larger float32, so that the quotient stays within the room.
     return torch.nextafter(needed.float(), torch.full_like(codes.scale, torch.inf)) * (needed > 0)
+
+
+def weight_tensors(model: SimulatedModel) -> dict[str, Tensor]:
+    """Codes, scales and integer biases of the static layers of a calibrated model, by name, as a file would
+    hold them.
+
+    For 16-bit codes, int16 with int64 biases, which no integer graph has.
+    """
+    tensors: dict[str, Tensor] = {}
+    for node in model.graph:
+        if node.kind != "static" or node.name not in model.schemes:
+            continue
+        layer = integer_layer(model, node, model.qparams_of(node.inputs[0]))
+        tensors[f"{node.name}.weight"] = layer.codes.values.to(torch.int16)
+        tensors[f"{node.name}.weight_scale"] = layer.codes.scale.clone()
+        if layer.bias is not None:
+            tensors[f"{node.name}.bias"] = layer.bias.long()
+    return tensors
+
+
+def _sum_limit(x: QParams) -> int:
+    return MAX_ACCUMULATOR if x.steps <= MAX_INPUT else EXACT_IN_FLOAT64
+
+
+def _largest_input(x: QParams) -> int:
+    return MAX_INPUT if x.steps <= MAX_INPUT else x.steps
 
 
 def check_accumulators(node: Node, layer: IntegerLayer) -> None:

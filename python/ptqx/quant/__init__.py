@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from .affine import MIN_SCALE, check_finite, codes_f32, dequantize_codes, expand_to, qparams_from_range
+from .affine import (
+    MIN_SCALE,
+    check_finite,
+    codes_f32,
+    dequantize_codes,
+    expand_to,
+    next_power_of_two,
+    qparams_from_range,
+)
 from .calibrated import Dynamic, Fixed, MovingAverage
 from .clipping import KullbackLeibler, MeanSquaredError, Percentile
 from .histogram import HistogramObserver
@@ -12,6 +20,7 @@ from .levels import (
     AdditivePowersOfTwo,
     Binary,
     Codebook,
+    FixedPoint,
     KMeans,
     Levels,
     PowersOfTwo,
@@ -27,6 +36,14 @@ from .levels import (
 from .method_entry import named_options, parse_methods
 from .midrise import level_offset, observe_levels
 from .observer import KSigma, MinMax, MovingAverageMinMax, Observer, make_observer, observe_whole
+from .plain_rounding import (
+    FixedPointFixed,
+    FixedPointMovingAverage,
+    StochasticFixed,
+    StochasticLSQ,
+    StochasticMovingAverage,
+    StochasticRounding,
+)
 from .quantizer import Quantizer, make_quantizer
 from .recipe import Recipe, presets, recipe, register_recipe, resolve
 from .registry import (
@@ -41,7 +58,6 @@ from .registry import (
     register_quantizer,
 )
 from .scheme import Scheme
-from .stochastic import StochasticFixed, StochasticLSQ, StochasticMovingAverage, StochasticRounding
 
 __all__ = [
     "LEVELS",
@@ -56,6 +72,9 @@ __all__ = [
     "Codebook",
     "Dynamic",
     "Fixed",
+    "FixedPoint",
+    "FixedPointFixed",
+    "FixedPointMovingAverage",
     "HistogramObserver",
     "KMeans",
     "KSigma",
@@ -97,6 +116,7 @@ __all__ = [
     "make_observer",
     "make_quantizer",
     "named_options",
+    "next_power_of_two",
     "observe_levels",
     "observe_whole",
     "parse_methods",

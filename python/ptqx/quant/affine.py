@@ -20,7 +20,8 @@ def qparams_from_range(low: Tensor, high: Tensor, scheme: Scheme) -> tuple[Tenso
     The range is first extended to contain 0, which is then exactly representable. In float32:
         symmetric:   scale = max(-low, high) / qmax,  zero_point = 0  (mid-rise: 1.5 for qmax)
         asymmetric:  scale = (high - low) / (qmax - qmin),  zero_point = round(qmin - low / scale)
-    with scale >= 2**-64. An all-zero range gives scale 1, zero_point 0.
+    with scale >= 2**-64, of levels "fixed" the next power of two. An all-zero range gives scale 1 and
+    zero_point 0.
 
     >>> qparams_from_range(torch.tensor([19.0]), torch.tensor([21.0]), Scheme(signed=False, symmetric=False))
     (tensor([0.0824]), tensor([0], dtype=torch.int32))
@@ -36,10 +37,22 @@ def qparams_from_range(low: Tensor, high: Tensor, scheme: Scheme) -> tuple[Tenso
         scale = (high - low) / steps
         scale = torch.where(scale.isinf(), high / steps - low / steps, scale)
     scale = torch.where(zero, torch.ones_like(scale), scale.clamp(min=MIN_SCALE))
+    if scheme.levels == "fixed":
+        scale = next_power_of_two(scale)
     if scheme.symmetric:
         return scale, torch.zeros_like(scale, dtype=torch.int32)
     zero_point = torch.round(scheme.qmin - low / scale).clamp(scheme.qmin, scheme.qmax)
     return scale, zero_point.masked_fill(zero, 0.0).int()
+
+
+def next_power_of_two(x: Tensor) -> Tensor:
+    """The smallest power of two that is not below x > 0, exact.
+
+    >>> next_power_of_two(torch.tensor([0.5, 0.51, 3.0]))
+    tensor([0.5000, 1.0000, 4.0000])
+    """
+    mantissa, exponent = torch.frexp(x)
+    return torch.ldexp(torch.ones_like(x), exponent - (mantissa == 0.5).int())
 
 
 def codes_f32(x: Tensor, scale: Tensor, zero_point: Tensor, qmin: int, qmax: int) -> Tensor:

@@ -274,6 +274,8 @@ def _kind_for(scheme: Scheme, kind: str) -> str:
     """`kind`, or what does the same for a scheme that it is not made for."""
     if scheme.granularity == "sample":
         return "dynamic"
+    if scheme.levels == "fixed":
+        return "fixed_point" if kind == "fixed" else "fixed_point_moving_average"
     if scheme.levels != "uniform":
         learned = LEVELS[scheme.levels].learned_by
         return {"fixed": "levels", "moving_average": "refitted_levels"}.get(kind, learned)

@@ -17,7 +17,7 @@ from .scheme import Scheme, scheme_from_dict
 
 BIASES = ("int32", "float32")
 RESIDUALS = ("fused", "requantized")
-REQUANTIZES = ("float",)
+REQUANTIZES = ("float", "multiplier", "shift")
 OVERRIDE_KEYS = ("weights", "activations", "bits")
 
 
@@ -33,7 +33,9 @@ class Recipe:
             have no such scale and keep float32 in either case.
         residual: an addition after a convolution is "fused" into it, with one rounding, or the convolution's
             output is "requantized" first.
-        requantize: arithmetic between accumulator and codes: "float".
+        requantize: arithmetic between accumulator and codes of static layers: "float"; "multiplier", a whole
+            number of 31 bits and a shift, or "shift" alone, both rounding half to even, for devices without
+            floats. "shift" needs levels "fixed" everywhere; both need residual="requantized".
         methods: post-training methods in the order in which they run (ptqx.methods), each a name or
             (name, {option: value}).
         quantizer: quantizer modules for training, by registered name: "fixed", "moving_average", "lsq", ...;
@@ -93,10 +95,11 @@ class Recipe:
             )
         if self.activations is not None and self.activations.midrise:
             raise PtqxError("activations: midrise=True is for weights: activations need a code for 0")
-        if self.activations is not None and self.activations.levels != "uniform":
+        if self.activations is not None and not self.activations.affine:
             raise PtqxError(
                 f"activations: levels {self.activations.levels!r} are for weights; use levels='uniform'"
             )
+        _check_requantize(self)
         if self.activations is not None and self.activations.rounding != "nearest":
             raise PtqxError("activations: rounding='stochastic' is for weights; use rounding='nearest'")
         object.__setattr__(self, "overrides", _checked_overrides(self))
@@ -169,7 +172,7 @@ def _widened(scheme: Scheme | None, bits: int) -> Scheme | None:
     """Levels that are a list have few bits by their nature: a wider layer is uniform."""
     if scheme is None or scheme.bits >= bits:
         return scheme
-    if scheme.levels != "uniform":
+    if not scheme.affine:
         scheme = replace(scheme, bits=bits, levels="uniform", levels_args=(), observer="minmax")
     return _with_bits(scheme, bits)
 
@@ -189,6 +192,28 @@ def _overridden(schemes: dict[str, Scheme | None], override: Mapping[str, Any]) 
                 value = scheme_from_dict({**(base.to_dict() if base is not None else {}), **value})
             schemes[key] = value
     return schemes
+
+
+def _check_requantize(recipe: Recipe) -> None:
+    schemes = [s for s in (recipe.weights, recipe.activations) if s is not None]
+    wide = any(scheme.bits > 8 for scheme in schemes)
+    if recipe.requantize == "float":
+        if wide:
+            raise PtqxError("requantize: codes of more than 8 bits need requantize='shift', got 'float'")
+        return
+    if recipe.kind != "static" or recipe.bias != "int32" or recipe.residual != "requantized":
+        raise PtqxError(
+            f"requantize={recipe.requantize!r} needs static activations, bias='int32' and "
+            f"residual='requantized', got {recipe.kind}, {recipe.bias!r} and {recipe.residual!r}"
+        )
+    fixed = all(scheme.levels == "fixed" for scheme in schemes)
+    if recipe.requantize == "shift" and not fixed:
+        raise PtqxError(
+            "requantize='shift' needs levels='fixed' of weights and activations, so that scales are powers "
+            "of two; use 'multiplier' for others"
+        )
+    if recipe.requantize == "multiplier" and wide:
+        raise PtqxError("requantize='multiplier' is for codes of up to 8 bits; use 'shift'")
 
 
 def _checked_overrides(recipe: Recipe) -> FrozenMapping:
@@ -313,4 +338,18 @@ register_recipe(
         Scheme(signed=False, symmetric=False, granularity="channel", levels="shift"), activation_scheme(8)
     ),
 )
+register_recipe(
+    "int8-multiplier",
+    Recipe(weight_scheme(8), activation_scheme(8), residual="requantized", requantize="multiplier"),
+)
+for _bits in (8, 16):
+    register_recipe(
+        f"fixed{_bits}",
+        Recipe(
+            Scheme(bits=_bits, levels="fixed", granularity="channel"),
+            Scheme(bits=_bits, levels="fixed"),
+            residual="requantized",
+            requantize="shift",
+        ),
+    )
 register_recipe("stochastic", Recipe(replace(weight_scheme(8), rounding="stochastic"), activation_scheme(8)))

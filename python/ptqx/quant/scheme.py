@@ -137,6 +137,12 @@ class Scheme:
         return self.bits == 2 and self.symmetric and not self.narrow and self.levels == "uniform"
 
     @property
+    def affine(self) -> bool:
+        """Whether real = scale * (q - zero_point) is all there is: uniform levels, and fixed point."""
+        affine: bool = LEVELS[self.levels].affine
+        return affine
+
+    @property
     def on_grid(self) -> bool:
         """Whether integer kernels can compute with the levels: scale * (a whole number of 8 bits)."""
         on_grid: bool = LEVELS[self.levels](**dict(self.levels_args)).on_grid
@@ -144,7 +150,9 @@ class Scheme:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the codes in memory: torch.int8 or torch.uint8."""
+        """Of the codes in memory: torch.int8 or torch.uint8; torch.int16 beyond 8 bits."""
+        if self.bits > 8:
+            return torch.int16
         return torch.int8 if self.signed else torch.uint8
 
     @property

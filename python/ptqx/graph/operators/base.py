@@ -14,6 +14,7 @@ from torch import Tensor
 from ..activations import ACTIVATIONS, float32
 from ..formulas import TAIL_KINDS, Codes, QParams, apply_tail
 from ..ir import Node
+from ..requantize import Requantizer, stored
 
 if TYPE_CHECKING:
     from ..document import IntegerNode
@@ -140,6 +141,22 @@ def operator_tail(node: IntegerNode) -> tuple[str, list[float]]:
     largest = sys.float_info.max
     args = [min(max(a, -largest), largest) for a in node.attrs["activation_args"]]
     return node.attrs["activation"], args
+
+
+def lower_fixed_point(lowered: Lowered, node: Node, fixed: Requantizer) -> None:
+    """The same step without floats."""
+    attrs, tensors = stored(fixed)
+    lowered.op = f"{node.op}_fixed_point"
+    lowered.attrs.update(attrs)
+    lowered.tensors.update(tensors)
+
+
+def stored_requantizer(scope: IntegerScope, node: IntegerNode) -> Requantizer:
+    """What `lower_fixed_point` stored."""
+    multiplier, shift = scope.tensor(node, "multiplier"), scope.tensor(node, "shift")
+    assert multiplier is not None and shift is not None
+    zero_point = int(scope.output(node.name).zero_point)
+    return Requantizer(multiplier.long(), shift.long(), zero_point, node.attrs["low"], node.attrs["high"])
 
 
 def real_activation(attrs: dict[str, Any], x: Tensor, slopes: Tensor | None = None) -> Tensor:

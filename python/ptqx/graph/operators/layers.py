@@ -18,12 +18,14 @@ from ..formulas import (
     apply_tail,
     convolve,
     dynamic_qparams,
+    exact_sums,
     per_channel,
     per_sample,
     requantize_multiplier,
     round_and_clamp,
 )
 from ..ir import Node
+from ..requantize import Requantizer, requantizer
 from ..weights import (
     IntegerLayer,
     LayerCodes,
@@ -39,12 +41,14 @@ from .base import (
     Lowered,
     Operator,
     Value,
+    lower_fixed_point,
     lowered_tail,
     operator,
     operator_tail,
     real_activation,
     run_tail,
     spatial,
+    stored_requantizer,
     tail_of,
 )
 
@@ -93,6 +97,12 @@ class StaticLayer(_Layer):
         out = model.qparams(node)
         tail = tail_of(node.attrs, None if out is None else out.scale)
         layer = integer_layer(model, node, x.qparams)
+        if out is not None and model.recipe.requantize != "float":
+            bias = layer.bias
+            acc = exact_sums(x.centered(), layer.codes.centered(), bias, x.qparams.steps, node.attrs)
+            fixed = layer_requantizer(model, node, x.qparams, layer, out)
+            channels = (-1, 1, 1) if layer.codes.values.dim() == 4 else (-1,)
+            return Codes(fixed.codes([acc.long()], channels).float(), out)
         return _static_layer(x, residual, layer, out, node.attrs, tail, _slopes(model, node))
 
     def lower(self, model: SimulatedModel, node: Node) -> Lowered:
@@ -105,6 +115,8 @@ class StaticLayer(_Layer):
         if layer.bias is not None:
             lowered.tensors["bias"] = layer.bias.int() if layer.bias_is_integer else layer.bias.clone()
         _store_slopes(lowered, model, node)
+        if out is not None and model.recipe.requantize != "float":
+            lower_fixed_point(lowered, node, layer_requantizer(model, node, x, layer, out))
         if not layer.codes.on_grid:
             lowered.op = f"{node.op}_simulated"
             lowered.reason = f"levels {model.weight_quantizer(node).scheme.levels!r} are no whole numbers"
@@ -126,6 +138,34 @@ class StaticLayer(_Layer):
         return target(
             x, *scope.qparams(node.inputs[0]), *weights, *out, *shape, *tail, *added, attrs["group_size"]
         )
+
+
+def layer_requantizer(
+    model: SimulatedModel, node: Node, x: QParams, layer: IntegerLayer, out: QParams
+) -> Requantizer:
+    """For (s_x * s_w) / s_y, in float64."""
+    factor = x.scale.double() * layer.codes.scale.double() / out.scale.double()
+    return requantizer([factor], out, model.recipe.requantize, tail_of(node.attrs, out.scale), node.name)
+
+
+@operator("conv2d_fixed_point", "linear_fixed_point")
+class FixedPointLayer(Operator):
+    """A static layer that requantizes without floats."""
+
+    def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
+        weight, _, weight_zero_point, bias = _stored(scope, node)
+        assert weight is not None
+        zero_point = scope.qparams(node.inputs[0])[1]
+        if weight.dim() == 4:
+            shape = [node.attrs[key] for key in SHAPE_ATTRS]
+            acc = torch.ops.ptqx.conv2d_s32(spatial(inputs[0]), weight, zero_point, weight_zero_point, *shape)
+        else:
+            acc = torch.ops.ptqx.linear_s32(inputs[0], weight, zero_point, weight_zero_point)
+        acc = acc.long()
+        if bias is not None:
+            acc = acc + per_channel(bias, weight)
+        channels = (-1, 1, 1) if weight.dim() == 4 else (-1,)
+        return spatial(stored_requantizer(scope, node).codes([acc], channels).to(torch.uint8))
 
 
 @operator("conv2d_simulated", "linear_simulated")

@@ -10,18 +10,22 @@ from torch import Tensor
 from ..activations import ACTIVATIONS
 from ..formulas import Codes, QParams, apply_tail, round_and_clamp
 from ..ir import Node
+from ..requantize import Requantizer, requantizer
 from .base import (
+    OPERATORS,
     IntegerScope,
     Lowered,
     Operator,
     Value,
     in_float64,
+    lower_fixed_point,
     lowered_tail,
     operator,
     operator_tail,
     real_activation,
     run_tail,
     spatial,
+    stored_requantizer,
     tail_of,
 )
 
@@ -48,12 +52,32 @@ class _Binary(Operator):
         if out is None:
             return run_tail(lowered_tail(node.attrs, None), self._real(*inputs))
         kind, args = tail_of(node.attrs, out.scale)
+        if model.recipe.requantize != "float":
+            terms = self.terms(*(x.centered().long() for x in inputs))
+            return Codes(self._requantizer(model, node, out).codes(terms).float(), out)
         return Codes(
             round_and_clamp(apply_tail(self._codes(inputs[0], inputs[1], out), kind, args), out), out
         )
 
+    def terms(self, a: Tensor, b: Tensor) -> list[Tensor]:
+        """Whole numbers whose weighted sum is the result."""
+        raise NotImplementedError
+
+    def _factors(self, a: QParams, b: QParams, out: QParams) -> list[Tensor]:
+        """Their real weights, float64 [1]."""
+        raise NotImplementedError
+
+    def _requantizer(self, model: SimulatedModel, node: Node, out: QParams) -> Requantizer:
+        a, b = (model.qparams_of(name) for name in node.inputs)
+        factors = self._factors(a, b, out)
+        return requantizer(factors, out, model.recipe.requantize, tail_of(node.attrs, out.scale), node.name)
+
     def lower(self, model: SimulatedModel, node: Node) -> Lowered:
-        return Lowered(lowered_tail(node.attrs, model.qparams(node)))
+        out = model.qparams(node)
+        lowered = Lowered(lowered_tail(node.attrs, out))
+        if out is not None and model.recipe.requantize != "float":
+            lower_fixed_point(lowered, node, self._requantizer(model, node, out))
+        return lowered
 
     def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
         if node.output.dtype == "float32":
@@ -74,6 +98,12 @@ class Add(_Binary):
         first = a.centered() * (a.qparams.scale / out.scale)
         return first + b.centered() * (b.qparams.scale / out.scale)
 
+    def terms(self, a: Tensor, b: Tensor) -> list[Tensor]:
+        return [a, b]
+
+    def _factors(self, a: QParams, b: QParams, out: QParams) -> list[Tensor]:
+        return [(x.scale.double() / out.scale.double()).reshape(1) for x in (a, b)]
+
 
 @operator("mul")
 class Mul(_Binary):
@@ -84,6 +114,24 @@ class Mul(_Binary):
 
     def _codes(self, a: Codes, b: Codes, out: QParams) -> Tensor:
         return (a.centered() * b.centered()) * ((a.qparams.scale * b.qparams.scale) / out.scale)
+
+    def terms(self, a: Tensor, b: Tensor) -> list[Tensor]:
+        return [a * b]
+
+    def _factors(self, a: QParams, b: QParams, out: QParams) -> list[Tensor]:
+        return [(a.scale.double() * b.scale.double() / out.scale.double()).reshape(1)]
+
+
+@operator("add_fixed_point", "mul_fixed_point")
+class FixedPointBinary(Operator):
+    """A sum or a product that requantizes without floats."""
+
+    def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
+        operation = OPERATORS[node.op.removesuffix("_fixed_point")]
+        assert isinstance(operation, _Binary)
+        centered = [x.long() - scope.qparams(name)[1] for x, name in zip(inputs, node.inputs, strict=True)]
+        codes = stored_requantizer(scope, node).codes(operation.terms(*centered))
+        return spatial(codes.to(torch.uint8))
 
 
 @operator("cat")

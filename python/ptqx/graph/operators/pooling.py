@@ -11,7 +11,18 @@ from torch import Tensor
 from ...errors import PtqxError
 from ..formulas import Codes, round_and_clamp
 from ..ir import Node
-from .base import IntegerScope, Operator, Value, operator, spatial
+from ..requantize import Requantizer, requantizer
+from .base import (
+    OPERATORS,
+    IntegerScope,
+    Lowered,
+    Operator,
+    Value,
+    lower_fixed_point,
+    operator,
+    spatial,
+    stored_requantizer,
+)
 
 if TYPE_CHECKING:
     from ..document import IntegerNode
@@ -37,8 +48,27 @@ class _AveragePool(Operator):
         out = model.qparams(node)
         if out is None:
             return self._in_order(node.attrs, x)
+        if model.recipe.requantize != "float":
+            sums, counts = self.sums(node.attrs, x.centered().double())
+            fixed = self._requantizer(model, node, counts)
+            return Codes(fixed.codes([sums.long()]).float(), out)
         sums, counts = self.sums(node.attrs, x.centered())
         return Codes(round_and_clamp(sums * ((x.qparams.scale / out.scale) / counts), out), out)
+
+    def lower(self, model: SimulatedModel, node: Node) -> Lowered:
+        lowered = Lowered(dict(node.attrs))
+        if node.quantizer is not None and model.recipe.requantize != "float":
+            counts = self.sums(node.attrs, torch.zeros(1, *model.graph.shape(node.inputs[0])))[1]
+            lower_fixed_point(lowered, node, self._requantizer(model, node, counts))
+        return lowered
+
+    def _requantizer(self, model: SimulatedModel, node: Node, counts: Tensor) -> Requantizer:
+        out, x = model.qparams(node), model.qparams_of(node.inputs[0])
+        assert out is not None
+        if bool((counts != counts.flatten()[0]).any()):
+            raise PtqxError(f"{node.name}: without floats all windows of a pool must count as many values")
+        factor = x.scale.double() / out.scale.double() / counts.double().flatten()[:1]
+        return requantizer([factor], out, "multiplier", ("none", []), node.name)  # 1 / count is no shift
 
     def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
         if node.output.dtype == "float32":
@@ -53,6 +83,17 @@ class _AveragePool(Operator):
     def _in_order(self, attrs: dict[str, Any], x: Tensor) -> Tensor:
         """On real values in a defined order: float32 sums over the taps row by row, then one division."""
         raise NotImplementedError
+
+
+@operator("avg_pool2d_fixed_point", "adaptive_avg_pool2d_fixed_point")
+class FixedPointPool(Operator):
+    """An average that requantizes without floats."""
+
+    def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
+        operation = OPERATORS[node.op.removesuffix("_fixed_point")]
+        assert isinstance(operation, _AveragePool)
+        sums, _ = operation.sums(node.attrs, inputs[0].float() - scope.qparams(node.inputs[0])[1])
+        return spatial(stored_requantizer(scope, node).codes([sums.long()]).to(torch.uint8))
 
 
 @operator("avg_pool2d")
@@ -108,7 +149,7 @@ class AdaptiveAvgPool2d(_AveragePool):
         rows, columns = (
             self.windows(x.shape[2 + axis], attrs["output_size"][axis]).to(x.device) for axis in (0, 1)
         )
-        sums = (rows @ x.double() @ columns.T).float()
+        sums = (rows @ x.double() @ columns.T).to(x.dtype)
         return sums, torch.outer(rows.sum(1), columns.sum(1)).float()
 
     def _in_order(self, attrs: dict[str, Any], x: Tensor) -> Tensor:

@@ -7,12 +7,13 @@ from .codebook import Codebook, level_of
 from .kmeans import KMeans
 from .powers import AdditivePowersOfTwo, PowersOfTwo
 from .signs import Binary, Ternary, TrainedTernary
-from .uniform import Shift, Uniform, stochastic_codes
+from .uniform import FixedPoint, Shift, Uniform, stochastic_codes
 
 __all__ = [
     "AdditivePowersOfTwo",
     "Binary",
     "Codebook",
+    "FixedPoint",
     "KMeans",
     "Levels",
     "Parameters",

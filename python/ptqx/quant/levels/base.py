@@ -26,6 +26,7 @@ class Levels(ABC):
     name: str  # set by register_levels
     allowed_bits: range = range(2, 9)
     granularities: tuple[str, ...] = ("tensor", "channel", "group", "sample")
+    affine = False  # real = scale * (q - zero_point) and nothing else
     weighs_importance = False  # `fit` takes `importance`
     learned_by = "levels"  # the quantizer that trains with them, by its registered name
 

@@ -29,6 +29,8 @@ class Uniform(Levels):
     tensor([  0,   1,   1,   0,   0,   0, 127], dtype=torch.int8)
     """
 
+    affine = True
+
     def blank(self, shape: tuple[int, ...], scheme: Scheme) -> Parameters:
         levels = {"midrise": torch.zeros(shape[:1], dtype=torch.uint8)} if scheme.chooses_levels else {}
         return {"scale": torch.ones(shape), "zero_point": torch.zeros(shape, dtype=torch.int32), **levels}
@@ -63,6 +65,35 @@ def stochastic_codes(x: Tensor, scale: Tensor, zero_point: Tensor, scheme: Schem
     """
     steps = torch.floor((x.float() / scale).double() + noise)
     return (steps + zero_point).clamp(scheme.qmin, scheme.qmax).float()
+
+
+@register_levels("fixed")
+class FixedPoint(Uniform):
+    """Fixed point Qm.n of `bits` bits, two's complement: real = q / 2**n.
+
+    n is the largest for which the range fits: scale = 2**-n is the range's scale rounded up to a power of
+    two, so that multiplying scales is shifting (ARM's notation: m = bits - n integer bits, the sign among
+    them). Values beyond the range saturate.
+
+    >>> from ptqx.quant import quantize_tensor
+    >>> q = quantize_tensor(torch.tensor([3.14159, -0.5]), Scheme(bits=16, levels="fixed"))
+    >>> q.codes, q.parameters["scale"].log2()
+    (tensor([25736, -4096], dtype=torch.int16), tensor([-13.]))
+    >>> q.dequantize()
+    tensor([ 3.1416, -0.5000])
+    """
+
+    allowed_bits = range(2, 17)
+    granularities = ("tensor", "channel")
+
+    @classmethod
+    def check(cls, scheme: Scheme) -> None:
+        if not scheme.signed or not scheme.symmetric:
+            raise PtqxError("levels 'fixed' need signed=True, symmetric=True: fixed point has no zero point")
+        if scheme.rounding != "nearest":
+            raise PtqxError(
+                "levels 'fixed' round to the nearest; rounding='stochastic' needs levels='uniform'"
+            )
 
 
 @register_levels("shift")
