@@ -12,6 +12,7 @@ from .bias_correction import bias_correction
 from .equalization import equalization
 from .error_feedback import error_feedback
 from .gptq import gptq
+from .hessian_kmeans import hessian_kmeans
 from .method import Method, method
 from .nearest import nearest
 from .range_search import range_search
@@ -26,6 +27,7 @@ __all__ = [
     "equalization",
     "error_feedback",
     "gptq",
+    "hessian_kmeans",
     "method",
     "nearest",
     "range_search",

@@ -19,18 +19,25 @@ class Method:
     Attributes:
         kinds: kinds of recipes (`Recipe.kind`) it can work for.
         rounds: it leaves weights on the levels of their quantizers, which later methods must not move.
+        levels: those of weights (`Scheme.levels`) it can work for.
         moves_weights: it changes the float weights or the ranges found for them, so it comes before rounding.
     """
 
     name: str  # set by the registry
 
     def __init__(
-        self, run: Callable[..., None], kinds: Sequence[str], rounds: bool, moves_weights: bool
+        self,
+        run: Callable[..., None],
+        kinds: Sequence[str],
+        rounds: bool,
+        moves_weights: bool,
+        levels: Sequence[str] = ("uniform",),
     ) -> None:
         functools.update_wrapper(self, run)
         self._run = run
         self.kinds = kinds
         self.rounds = rounds
+        self.levels = levels
         self.moves_weights = moves_weights
 
     def __call__(self, bench: Workbench, **options: Any) -> None:
@@ -51,8 +58,9 @@ class Method:
                 f"method {self.name!r} works with {' or '.join(self.kinds)} recipes, "
                 f"this one is {recipe.kind}; {_instead(recipe.kind)}"
             )
-        if recipe.weights.levels != "uniform":
-            raise PtqxError(f"method {self.name!r} needs levels='uniform', got {recipe.weights.levels!r}")
+        if recipe.weights.levels not in self.levels:
+            expected = " or ".join(repr(levels) for levels in self.levels)
+            raise PtqxError(f"method {self.name!r} needs levels={expected}, got {recipe.weights.levels!r}")
         if rounded and (self.moves_weights or self.rounds):
             raise PtqxError(
                 f"method {self.name!r} would move the weights that {rounded!r} has rounded; name it "
@@ -66,11 +74,16 @@ def _instead(kind: str) -> str:
 
 
 def method(
-    name: str, *, kinds: Sequence[str] = KINDS, rounds: bool = False, moves_weights: bool = False
+    name: str,
+    *,
+    kinds: Sequence[str] = KINDS,
+    rounds: bool = False,
+    moves_weights: bool = False,
+    levels: Sequence[str] = ("uniform",),
 ) -> Callable[[Callable[..., None]], Method]:
     """Decorator: enter a function under its name in recipes; see `Method`."""
 
     def enter(run: Callable[..., None]) -> Method:
-        return METHODS.register(name)(Method(run, kinds, rounds, moves_weights))
+        return METHODS.register(name)(Method(run, kinds, rounds, moves_weights, levels))
 
     return enter

@@ -125,15 +125,17 @@ def test_sixteen_bit_fixed_point_computes_exactly_what_whole_numbers_do() -> Non
     assert int(x.values.abs().max()) > 255 and x.qparams.qmin == -(2**15)
     n_x, n_y = (-int(math.log2(q.qparams.scale)) for q in (x, y))
     quantizer = prep.weight_quantizer(prep.graph.nodes["0"])
-    n_w = -int(quantizer.scale.log2())
+    n_w = (-quantizer.scale.log2()).int().tolist()
     weight = quantizer.quantize(model[0].weight.detach())
     assert weight.dtype == torch.int16
-    bias = [round(Fraction(float(b)) * 2 ** (n_x + n_w)) for b in model[0].bias.detach()]
+    bias = [
+        round(Fraction(float(b)) * 2 ** (n_x + n)) for b, n in zip(model[0].bias.detach(), n_w, strict=True)
+    ]
     padded = nn.functional.pad(x.values, (1, 1, 1, 1)).long()
     for channel, row, column in ((0, 0, 0), (1, 3, 4), (2, 7, 7), (3, 5, 0)):
         window = padded[1, :, row : row + 3, column : column + 3]
         acc = int((window * weight[channel].long()).sum()) + bias[channel]
-        expected = min(max(round(Fraction(acc, 2 ** (n_x + n_w - n_y))), 0), 2**15 - 1)
+        expected = min(max(round(Fraction(acc, 2 ** (n_x + n_w[channel] - n_y))), 0), 2**15 - 1)
         assert int(y.values[1, channel, row, column]) == expected
     with pytest.raises(PtqxError, match=r"codes of more than 8 bits \(input.quantize\) have no"):
         convert(prep)
