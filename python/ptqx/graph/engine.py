@@ -59,6 +59,11 @@ def float_layers(qmodel: IntegerModel) -> list[str]:
     return [node.name for node in qmodel.graph if node.op == "float" or node.op.endswith(in_float)]
 
 
+def layers_without_floats(qmodel: IntegerModel) -> list[str]:
+    """Names of the steps that requantize by a multiplier or a shift, which the engine does not."""
+    return [node.name for node in qmodel.graph if node.op.endswith("_fixed_point")]
+
+
 @torch.no_grad()
 def compile(qmodel: IntegerModel, example_inputs: Any) -> Engine:
     """Compile an integer model to one operator call; check on the example that both are equal.
@@ -76,7 +81,7 @@ def compile(qmodel: IntegerModel, example_inputs: Any) -> Engine:
     in_float = float_layers(qmodel)
     if in_float:
         raise PtqxError(f"the engine runs integer layers only; these compute in float: {', '.join(in_float)}")
-    without_floats = [node.name for node in qmodel.graph if node.op.endswith("_fixed_point")]
+    without_floats = layers_without_floats(qmodel)
     if without_floats:
         raise PtqxError(
             f"the engine requantizes in float32; these do without floats: {', '.join(without_floats)}"

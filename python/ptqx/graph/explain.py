@@ -10,11 +10,13 @@ import torch
 from torch import nn
 
 from .coverage import CoverageRow, coverage
-from .engine import Engine, float_layers
+from .engine import Engine, float_layers, layers_without_floats
 from .integer import IntegerModel
 from .io import to_bytes
 
 LINE = re.compile(r"(?P<name>.*?) +(?P<op>\S+) +(?P<bytes>\d+) bytes +(?P<macs>\d+) MACs *(?P<kernel>.*)")
+PARTLY_FLOAT = "operator by operator: the network is partly float, which the engine does not run"
+WITHOUT_FLOATS = "operator by operator: the network requantizes without floats, which the engine does not"
 TILE = re.compile(r"_(\d+x\d+(?:x\d+)?)(?:c\d+)?_")
 
 
@@ -96,7 +98,9 @@ def explain(model: nn.Module) -> Explanation:
     integer = model.to_integer_model() if isinstance(model, Engine) else model
     assert isinstance(integer, IntegerModel)
     if float_layers(integer):
-        return Explanation(tuple(_eager_row(row) for row in covered))
+        return Explanation(tuple(_eager_row(row, PARTLY_FLOAT) for row in covered))
+    if layers_without_floats(integer):
+        return Explanation(tuple(_eager_row(row, WITHOUT_FLOATS) for row in covered))
     steps = _steps(integer)
     known = {row.name for row in covered}
     added = [(name, step) for name, step in steps.items() if name not in known]
@@ -137,8 +141,8 @@ def _added_row(name: str, step: Step) -> ExplainRow:
     return ExplainRow(name, step.op, "engine", None, step.kernel, "", step.macs, step.bytes, reason)
 
 
-def _eager_row(row: CoverageRow) -> ExplainRow:
-    reason = row.reason or "operator by operator: the network is partly float, which the engine does not run"
+def _eager_row(row: CoverageRow, why: str) -> ExplainRow:
+    reason = row.reason or why
     return ExplainRow(row.name, row.kind, row.execution, row.bits, "", "", row.macs, None, reason)
 
 

@@ -44,8 +44,9 @@ from .plain_rounding import (
     StochasticMovingAverage,
     StochasticRounding,
 )
+from .presets import presets, recipe, register_recipe
 from .quantizer import Quantizer, make_quantizer
-from .recipe import Recipe, presets, recipe, register_recipe, resolve
+from .recipe import Recipe, resolve
 from .registry import (
     LEVELS,
     METHODS,

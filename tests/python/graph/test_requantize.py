@@ -10,7 +10,7 @@ import networks
 import pytest
 import torch
 from ptqx.errors import PtqxError
-from ptqx.graph import calibrate, compile, convert, coverage, load, prepare, save
+from ptqx.graph import calibrate, compile, convert, coverage, explain, load, prepare, save
 from ptqx.graph.formulas import Codes, QParams
 from ptqx.graph.requantize import requantizer, shift_half_to_even
 from ptqx.quant import Scheme, recipe
@@ -99,6 +99,9 @@ def test_simulated_and_integer_are_equal_and_close_to_float(
     assert torch.equal(load(tmp_path / "m.ptqx")(other), integer(other))
     with pytest.raises(PtqxError, match=r"the engine requantizes in float32; .*conv1"):
         compile(integer, X)
+    explained = explain(integer).rows
+    assert {row.runs for row in explained} == {"integer"}
+    assert all("requantizes without floats" in row.reason for row in explained)
 
 
 def test_multiplier_gives_nearly_the_codes_of_floats() -> None:
