@@ -23,6 +23,7 @@ from .options import (
     Seed,
     Threads,
     Weights,
+    parsed_options,
     split_numbers,
     use_threads,
     workload,
@@ -63,6 +64,7 @@ def qat(
     teacher_model: Annotated[
         str | None, typer.Option(help="What model it is of [default: that of --model].")
     ] = None,
+    teacher_model_option: ModelOption = None,
     temperature: Annotated[float, typer.Option(help="Of distillation.")] = 4.0,
     progressive: Annotated[
         str | None, typer.Option(help=f"Bits before the recipe's own, such as 8,4,3, or none {CHOSEN}.")
@@ -116,9 +118,12 @@ def qat(
         seed=seed,
     )
     config.resolved(chosen)
-    if teacher_model is not None and teacher is None:
+    if teacher is None and (teacher_model is not None or teacher_model_option):
         raise PtqxError("--teacher-model needs --teacher, its checkpoint")
     work = workload(model, dataset, weights, data_root, download, model_option)
+    taught_by = (
+        None if teacher is None else _teacher(teacher_model or model, teacher, work, teacher_model_option)
+    )
     use_threads(threads)
     try:
         prepared = train_quantized(
@@ -131,7 +136,7 @@ def qat(
             out=run_folder or Path("runs") / f"{model}_{dataset}_{recipe}-qat",
             resume=resume,
             identity={"model": model, "dataset": dataset, "calibration": calibration},
-            teacher=None if teacher is None else _teacher(teacher_model or model, teacher, work),
+            teacher=taught_by,
         )
     except Interrupted as interruption:
         say_error(str(interruption))
@@ -147,10 +152,10 @@ def _widths(text: str | None) -> tuple[int, ...] | None:
     return () if text == "none" else tuple(split_numbers("--progressive", text))
 
 
-def _teacher(name: str, checkpoint: Path, work: Workload) -> nn.Module:
+def _teacher(name: str, checkpoint: Path, work: Workload, model_option: list[str] | None) -> nn.Module:
     from .. import models
 
-    options = models.image_options(name, work.train.image_shape)
+    options = models.image_options(name, work.train.image_shape) | parsed_options(model_option or [])
     return models.build(name, work.train.num_classes, weights=checkpoint, **options)
 
 
