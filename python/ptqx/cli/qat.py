@@ -91,13 +91,16 @@ def qat(
     """Quantization-aware training: calibrate, train on, convert; writes a .ptqx file and tests it.
 
     The integer model is evaluated after every epoch, on images held out from the training set; log.csv in the
-    run's folder has its accuracy, row 0 before training.
+    run's folder has its accuracy, row 0 before training. Under torchrun the batch is shared among the
+    processes.
     """
+    import torch
+
     from .. import graph
     from ..data import Loader, calibration_split
     from ..qat import SHARE, QATConfig, train_quantized
     from ..quant import recipe as find_recipe
-    from ..train import Interrupted
+    from ..train import Interrupted, distributed
 
     chosen = find_recipe(recipe, quantizer=quantizer)
     config = QATConfig(
@@ -120,27 +123,31 @@ def qat(
     config.resolved(chosen)
     if teacher is None and (teacher_model is not None or teacher_model_option):
         raise PtqxError("--teacher-model needs --teacher, its checkpoint")
-    work = workload(model, dataset, weights, data_root, download, model_option)
-    taught_by = (
-        None if teacher is None else _teacher(teacher_model or model, teacher, work, teacher_model_option)
-    )
     use_threads(threads)
-    try:
-        prepared = train_quantized(
-            work.model,
-            chosen,
-            work.train,
-            work.test,
-            config,
-            Loader(calibration_split(work.train, calibration, seed), 128),
-            out=run_folder or Path("runs") / f"{model}_{dataset}_{recipe}-qat",
-            resume=resume,
-            identity={"model": model, "dataset": dataset, "calibration": calibration},
-            teacher=taught_by,
-        )
-    except Interrupted as interruption:
-        say_error(str(interruption))
-        raise typer.Exit(128 + interruption.signal_number) from None
+    with distributed.process_group(torch.device("cpu")):
+        with distributed.first_rank_first():
+            work = workload(model, dataset, weights, data_root, download, model_option)
+        taught_by = None
+        if teacher is not None:
+            taught_by = _teacher(teacher_model or model, teacher, work, teacher_model_option)
+        try:
+            prepared = train_quantized(
+                work.model,
+                chosen,
+                work.train,
+                work.test,
+                config,
+                Loader(calibration_split(work.train, calibration, seed), 128),
+                out=run_folder or Path("runs") / f"{model}_{dataset}_{recipe}-qat",
+                resume=resume,
+                identity={"model": model, "dataset": dataset, "calibration": calibration},
+                teacher=taught_by,
+            )
+        except Interrupted as interruption:
+            say_error(str(interruption))
+            raise typer.Exit(128 + interruption.signal_number) from None
+        if distributed.rank() != 0:
+            return
     _say_history(prepared.history)
     integer = graph.convert(prepared)
     finish(integer, work, recipe, "qat", out or Path(f"{model}_{dataset}_{recipe}-qat.ptqx"), json_file)

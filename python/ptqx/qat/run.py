@@ -53,6 +53,7 @@ def train_quantized(
 
     Args:
         model: the float model; it is not changed.
+        recipe: its post-training methods are not run; training takes their place.
         config: None chooses everything for the recipe (`QATConfig`).
         calibration: batches x or (x, y) for the starting ranges; read once for every stage.
         out: folder of log.csv, checkpoint.pt, config.json and best.ptqx, with a folder in it for every stage
