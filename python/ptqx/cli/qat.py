@@ -23,6 +23,7 @@ from .options import (
     Seed,
     Threads,
     Weights,
+    parsed_options,
     split_numbers,
     use_threads,
     workload,
@@ -63,6 +64,7 @@ def qat(
     teacher_model: Annotated[
         str | None, typer.Option(help="What model it is of [default: that of --model].")
     ] = None,
+    teacher_model_option: ModelOption = None,
     temperature: Annotated[float, typer.Option(help="Of distillation.")] = 4.0,
     progressive: Annotated[
         str | None, typer.Option(help=f"Bits before the recipe's own, such as 8,4,3, or none {CHOSEN}.")
@@ -89,13 +91,16 @@ def qat(
     """Quantization-aware training: calibrate, train on, convert; writes a .ptqx file and tests it.
 
     The integer model is evaluated after every epoch, on images held out from the training set; log.csv in the
-    run's folder has its accuracy, row 0 before training.
+    run's folder has its accuracy, row 0 before training. Under torchrun the batch is shared among the
+    processes.
     """
+    import torch
+
     from .. import graph
     from ..data import Loader, calibration_split
     from ..qat import SHARE, QATConfig, train_quantized
     from ..quant import recipe as find_recipe
-    from ..train import Interrupted
+    from ..train import Interrupted, distributed
 
     chosen = find_recipe(recipe, quantizer=quantizer)
     config = QATConfig(
@@ -116,26 +121,33 @@ def qat(
         seed=seed,
     )
     config.resolved(chosen)
-    if teacher_model is not None and teacher is None:
+    if teacher is None and (teacher_model is not None or teacher_model_option):
         raise PtqxError("--teacher-model needs --teacher, its checkpoint")
-    work = workload(model, dataset, weights, data_root, download, model_option)
     use_threads(threads)
-    try:
-        prepared = train_quantized(
-            work.model,
-            chosen,
-            work.train,
-            work.test,
-            config,
-            Loader(calibration_split(work.train, calibration, seed), 128),
-            out=run_folder or Path("runs") / f"{model}_{dataset}_{recipe}-qat",
-            resume=resume,
-            identity={"model": model, "dataset": dataset, "calibration": calibration},
-            teacher=None if teacher is None else _teacher(teacher_model or model, teacher, work),
-        )
-    except Interrupted as interruption:
-        say_error(str(interruption))
-        raise typer.Exit(128 + interruption.signal_number) from None
+    with distributed.process_group(torch.device("cpu")):
+        with distributed.first_rank_first():
+            work = workload(model, dataset, weights, data_root, download, model_option)
+        taught_by = None
+        if teacher is not None:
+            taught_by = _teacher(teacher_model or model, teacher, work, teacher_model_option)
+        try:
+            prepared = train_quantized(
+                work.model,
+                chosen,
+                work.train,
+                work.test,
+                config,
+                Loader(calibration_split(work.train, calibration, seed), 128),
+                out=run_folder or Path("runs") / f"{model}_{dataset}_{recipe}-qat",
+                resume=resume,
+                identity={"model": model, "dataset": dataset, "calibration": calibration},
+                teacher=taught_by,
+            )
+        except Interrupted as interruption:
+            say_error(str(interruption))
+            raise typer.Exit(128 + interruption.signal_number) from None
+        if distributed.rank() != 0:
+            return
     _say_history(prepared.history)
     integer = graph.convert(prepared)
     finish(integer, work, recipe, "qat", out or Path(f"{model}_{dataset}_{recipe}-qat.ptqx"), json_file)
@@ -147,10 +159,10 @@ def _widths(text: str | None) -> tuple[int, ...] | None:
     return () if text == "none" else tuple(split_numbers("--progressive", text))
 
 
-def _teacher(name: str, checkpoint: Path, work: Workload) -> nn.Module:
+def _teacher(name: str, checkpoint: Path, work: Workload, model_option: list[str] | None) -> nn.Module:
     from .. import models
 
-    options = models.image_options(name, work.train.image_shape)
+    options = models.image_options(name, work.train.image_shape) | parsed_options(model_option or [])
     return models.build(name, work.train.num_classes, weights=checkpoint, **options)
 
 

@@ -27,7 +27,7 @@ class QATConfig:
     | progressive          | -           | -      | 4      | 4, 3   |
 
     Always: the rate falls to 0 by a cosine, without warm-up; ranges start from calibration; scales have no
-    weight decay. Batch norm statistics are frozen in the last fifth of the run, if it has five epochs or
+    weight decay. Batch norm statistics rest in the last fifth of every stage, if the run has five epochs or
     more. The widths of `progressive` take a sixth of the epochs each, at least one; below six epochs there
     are none. Labels are smoothed by 0.1, and not at all with a teacher.
 

@@ -16,9 +16,11 @@ from ..graph import IntegerModel, SimulatedModel
 from ..train import Hook, Row, distributed
 
 BEST = "best.ptqx"
-FALL = 0.5  # of the best accuracy so far, of training's: less than that is a collapse
+CHOICE = 3  # the last third of the epochs
+FALL = 0.5  # of the last epoch's accuracy, of training's: less than that is a collapse
 ABOVE_CHANCE = 3.0  # times chance: what must have been reached before a fall can be told
 AT_CHANCE = 1.5  # times chance: nothing has been learned
+COUNTS = ("epochs", "top1", "best_top1", "kept_epoch")
 
 
 def integer_of(model: nn.Module) -> tuple[IntegerModel, nn.Module]:
@@ -39,24 +41,29 @@ def integer_of(model: nn.Module) -> tuple[IntegerModel, nn.Module]:
 class IntegerGuard(Hook):
     """Watches the integer model on the held-out images (`val_top1` in the log).
 
-    Kept is the latest epoch whose accuracy is within one standard error of the best one's: beyond that the
-    images can't tell epochs apart, and later ones have been trained for longer. It is in `OUT/best.ptqx`, and
-    the model ends with its weights. A collapse raises a PtqxError that says what to do: less than half of
-    what was reached before or of what training reaches, or nothing above chance after two epochs.
+    Kept is, of the last third of the epochs, the latest whose accuracy is within one standard error of the
+    best: closer than that the images can't tell epochs apart, and later ones have been trained for longer.
+    (Over the whole run the best would often be the first: a float model that was trained on these images
+    knows them by heart, and every epoch without them loses some of that.) It is in `OUT/best.ptqx`, and the
+    model ends with its weights. A collapse raises a PtqxError that says what to do: less than half of the
+    last epoch's accuracy or of training's, or nothing above chance after two epochs.
 
     Args:
+        epochs: of the run.
         classes: of the data set, for the accuracy of guessing.
         images: held out.
         settings: what the message says about the run: stage, learning rate.
         folder: for best.ptqx; None writes nothing.
     """
 
-    def __init__(self, classes: int, images: int, settings: str, folder: Path | None) -> None:
+    def __init__(self, epochs: int, classes: int, images: int, settings: str, folder: Path | None) -> None:
+        self.undecided = epochs - math.ceil(epochs / CHOICE)
         self.chance = 100.0 / classes
         self.images = images
         self.settings = settings
         self.folder = folder
-        self.best_top1 = -1.0
+        self.top1 = 0.0  # of the last epoch
+        self.best_top1 = 0.0  # of those to choose from
         self.kept_epoch = 0
         self.kept: dict[str, Tensor] = {}
         self.epochs = 0
@@ -72,9 +79,11 @@ class IntegerGuard(Hook):
         (top1,) = distributed.all_sum([row.get("val_top1", 0.0)], device)
         self.epochs += 1
         self._require_alive(row, top1)
-        self.best_top1 = max(self.best_top1, top1)
-        if top1 < self.best_top1 - self._standard_error():
-            return
+        self.top1 = top1
+        if self.epochs > self.undecided:
+            self.best_top1 = max(self.best_top1, top1)
+            if top1 < self.best_top1 - self._standard_error():
+                return
         self.kept_epoch = int(row["epoch"])
         self.kept = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
         if self.folder is not None and self._integer is not None:
@@ -87,11 +96,11 @@ class IntegerGuard(Hook):
         model.load_state_dict(self.kept)
 
     def state_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("best_top1", "kept_epoch", "epochs", "kept")}
+        return {name: getattr(self, name) for name in (*COUNTS, "kept")}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.best_top1, self.kept_epoch = state["best_top1"], state["kept_epoch"]
-        self.epochs = state["epochs"]
+        for name in COUNTS:
+            setattr(self, name, state[name])
         self.kept = {name: tensor.clone() for name, tensor in state["kept"].items()}
 
     def _standard_error(self) -> float:
@@ -101,8 +110,8 @@ class IntegerGuard(Hook):
 
     def _require_alive(self, row: Row, top1: float) -> None:
         trained, known = row["train_top1"], ABOVE_CHANCE * self.chance
-        if self.best_top1 > known and top1 < FALL * self.best_top1:
-            what = f"after {self.best_top1:.1f} % before"
+        if self.top1 > known and top1 < FALL * self.top1:
+            what = f"after {self.top1:.1f} % in the epoch before"
         elif trained > known and top1 < FALL * trained:
             what = f"while training reaches {trained:.1f} %: its batch norm statistics or scales are off"
         elif self.epochs >= 2 and max(top1, trained) < AT_CHANCE * self.chance:

@@ -35,11 +35,17 @@ class FreezeOscillating(Hook):
     quantization of the weights and the changed few.
     """
 
-    def __init__(self, model: SimulatedModel, threshold: float, epochs: float) -> None:
+    def __init__(self, threshold: float, epochs: float) -> None:
         self.threshold = threshold
         self.epochs = epochs
         self.step = 0
-        self.layers = dict(_tracked_layers(model))
+        self.layers: dict[str, _Track] = {}
+
+    def begin_step(self, model: nn.Module, position: float) -> None:
+        if not self.layers:
+            assert isinstance(model, SimulatedModel)
+            _share_statistics(model)
+            self.layers = dict(_tracked_layers(model))
 
     def end_step(self, model: nn.Module, position: float) -> None:
         assert isinstance(model, SimulatedModel)
@@ -66,8 +72,10 @@ class FreezeOscillating(Hook):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.step = state["step"]
-        for name, track in self.layers.items():
-            track.load_state_dict(state["layers"][name])
+        self.layers = {
+            name: _Track(**{field: tensor.clone() for field, tensor in tensors.items()})
+            for name, tensors in state["layers"].items()
+        }
 
     def _threshold(self, position: float) -> float:
         fallen = 0.5 * (1 + math.cos(math.pi * min(1.0, position / self.epochs)))
@@ -76,7 +84,8 @@ class FreezeOscillating(Hook):
 
 @dataclass
 class _Track:
-    """What is known of the weights of one layer, flat; of each as of the last step in which it changed."""
+    """What is known of the weights of one layer, in the order in which they lie in memory; of each as of the
+    last step in which it changed."""
 
     codes: Tensor  # int8, now
     direction: Tensor  # int8: sign of the last change
@@ -119,10 +128,6 @@ class _Track:
     def state_dict(self) -> dict[str, Tensor]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        for field in fields(self):
-            getattr(self, field.name).copy_(state[field.name])
-
 
 class _Layer:
     """The weight of a layer as training quantizes it: times its batch norm's factor."""
@@ -130,18 +135,23 @@ class _Layer:
     def __init__(self, model: SimulatedModel, name: str) -> None:
         node = model.graph.nodes[name]
         self.weight = model.tensor(node.params["weight"])
+        strides = self.weight.stride()
+        self.order = sorted(range(self.weight.dim()), key=lambda axis: -strides[axis])
         self.quantizer: Quantizer = model.weight_quantizer(node)
         factor = training_factor(model, node)
         self.factor = torch.ones(len(self.weight), device=self.weight.device) if factor is None else factor
 
     @torch.no_grad()
     def codes(self) -> Tensor:
-        """int8, flat."""
-        return self.quantizer.quantize(self.weight * self._column(self.factor)).to(torch.int8).flatten()
+        """int8, in the order of memory."""
+        codes = self.quantizer.quantize(self.weight * self._column(self.factor)).to(torch.int8)
+        return codes.permute(self.order).flatten()
 
     def set_codes(self, index: Tensor, codes: Tensor) -> None:
-        """Change the weights at flat indices, so that they have those codes."""
-        quantizer, place = self.quantizer, torch.unravel_index(index, self.weight.shape)
+        """Change the weights at those places in memory, so that they have those codes."""
+        quantizer = self.quantizer
+        axes = torch.unravel_index(index, [self.weight.shape[axis] for axis in self.order])
+        place = tuple(axes[self.order.index(axis)] for axis in range(self.weight.dim()))
         scale, zero_point = (
             expand_to(p.detach(), self.weight, quantizer.scheme)
             for p in (quantizer.scale, quantizer.zero_point)

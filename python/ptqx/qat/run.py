@@ -53,6 +53,7 @@ def train_quantized(
 
     Args:
         model: the float model; it is not changed.
+        recipe: its post-training methods are not run; training takes their place.
         config: None chooses everything for the recipe (`QATConfig`).
         calibration: batches x or (x, y) for the starting ranges; read once for every stage.
         out: folder of log.csv, checkpoint.pt, config.json and best.ptqx, with a folder in it for every stage
@@ -203,10 +204,11 @@ class _QATRun:
         """Train one stage; returns the log until its end."""
         config, loop = self.config, self.config.loop(stage.epochs)
         settings = f"{stage.name}, learning rate {config.lr}"
-        guard = IntegerGuard(self.train.num_classes, len(self.held_out), settings, folder)
+        classes, images = self.train.num_classes, len(self.held_out)
+        guard = IntegerGuard(stage.epochs, classes, images, settings, folder)
         hooks = [_Widths(stage), *self.shared_hooks(stage.epochs)]
         if config.freeze_oscillating:
-            hooks.append(FreezeOscillating(prepared, config.freeze_oscillating, stage.epochs))
+            hooks.append(FreezeOscillating(config.freeze_oscillating, stage.epochs))
         result = fit(
             prepared,
             self.train,

@@ -35,7 +35,7 @@ def read_checkpoint(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
     if differing:
         parts = ", ".join(f"{key} {saved.get(key)} (now {identity.get(key)})" for key in differing)
         raise PtqxError(
-            f"{path} is of another run: {parts}; give the same options, another --out, or --no-resume"
+            f"{path} is of another run: {parts}; give the same options, another folder, or --no-resume"
         )
     return state
 

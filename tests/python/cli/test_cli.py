@@ -307,6 +307,47 @@ def test_qat_trains_converts_and_resumes(weights: Path, tmp_path: Path) -> None:
     assert (written["kind"], written["execution"]) == ("qat", "integer")
 
 
+def test_qat_takes_a_teacher_another_quantizer_and_stages(weights: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    arguments = ["qat", *DIGITS, "--weights", str(weights), "--recipe", "w3a3", "--epochs", "2"]
+    arguments += ["--teacher", str(weights), "--teacher-model-option", "width=4", "--quantizer", "lsq_plus"]
+    arguments += ["--progressive", "4", "--out", str(tmp_path / "m.ptqx"), "--run-folder", str(run)]
+    result = runner.invoke(cli.app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "calibrated: w3a3, integer top-1 " in result.output
+    assert "epoch 1: w4a4, integer top-1 " in result.output and "epoch 2: w3a3" in result.output
+    assert {path.name for path in run.iterdir()} >= {"1-w4a4", "best.ptqx", "log.csv"}
+    config = json.loads((run / "config.json").read_text())
+    assert len(config["teacher"]) == 64 and config["distillation"] > 0
+    assert '"quantizer": "lsq_plus"' in config["recipe"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--progressive", "4;3"], "--progressive must be whole numbers separated by commas, got '4;3'"),
+        (["--progressive", "3,4"], "progressive: expected falling numbers of bits from 8 to above"),
+        (["--quantizer", "lsq+"], "unknown quantizer 'lsq+'; did you mean lsq"),
+        (["--teacher-model", "cnn"], "--teacher-model needs --teacher, its checkpoint"),
+        (["--val-split", "0"], "val_split must be in (0, 1), got 0.0"),
+        (["--teacher", "nowhere.safetensors"], "no such checkpoint file: nowhere.safetensors"),
+    ],
+)
+def test_qat_refuses_what_does_not_fit(
+    weights: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["qat", *DIGITS, "--weights", str(weights), "--recipe", "w2a2", "--epochs", "4", *options]
+    assert cli.main(arguments) == 2
+    assert message in one_error_line(capsys)
+    assert not (tmp_path / "runs").exists()
+
+
 def test_scalings_prints_the_table(weights: Path, tmp_path: Path) -> None:
     result_file = tmp_path / "s.json"
     arguments = ["scalings", *DIGITS, "--weights", str(weights), "--bits", "8", "--json", str(result_file)]

@@ -28,6 +28,12 @@ def digits() -> Digits:
 
 
 @pytest.fixture(scope="session")
+def few(digits: Digits) -> Digits:
+    """A part of them, for runs of which the accuracy does not matter."""
+    return digits[0].subset(slice(0, 400)), digits[1].subset(slice(0, 120))
+
+
+@pytest.fixture(scope="session")
 def trained(digits: Digits) -> nn.Module:
     """Not to be changed."""
     torch.manual_seed(0)

@@ -1,0 +1,49 @@
+"""Two processes under torchrun: the same model on both, with everything on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+WORKER = """
+import torch
+from ptqx.data import Loader, calibration_split, load
+from ptqx.models import cnn
+from ptqx.qat import QATConfig, train_quantized
+from ptqx.train import distributed
+
+train, test = load("digits").subset(slice(0, 400)), load("digits", split="test").subset(slice(0, 60))
+config = QATConfig(
+    epochs=2, batch_size=64, amp="off", lr=0.02, ema=0.5, distillation=0.5, progressive=(4,),
+    freeze_oscillating=0.002, freeze_batch_norm=0.5, val_split=0.2,
+)
+torch.manual_seed(0)
+model = cnn(width=4)
+batches = list(Loader(calibration_split(train, 64), 64))
+with distributed.process_group(torch.device("cpu")):
+    prep = train_quantized(model, "w3a3", train, test, config, batches, progress=False)
+    own = prep.state_dict()
+    states = distributed.gather(own)
+    assert all(torch.equal(states[0][name], states[1][name]) for name in own)
+    if distributed.rank() == 0:
+        assert prep.history[-1]["frozen"] > 0
+        print([row["weight_bits"] for row in prep.history])
+"""
+
+
+def test_ranks_end_with_the_same_model(tmp_path: Path) -> None:
+    worker = tmp_path / "worker.py"
+    worker.write_text(WORKER)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    done = subprocess.run(
+        [*launcher, str(worker)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "[3, 4, 3]\n"
