@@ -9,7 +9,7 @@ from .moments import grouped
 from .walk import by_layer, walk
 
 
-@method("error_feedback", moves_weights=True)
+@method("error_feedback", any_levels=True, moves_weights=True)
 def error_feedback(bench: Workbench, *, damping: float = 0.01) -> None:
     """Layer by layer, the weights and bias whose output on the quantized inputs is nearest the float output.
 

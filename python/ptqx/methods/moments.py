@@ -15,6 +15,7 @@ from ..graph.workbench import Workbench
 from .walk import Stage
 
 COLUMN_VALUES = 2**25  # values of unfolded inputs at a time
+COLUMNS_PER_WEIGHT = 64  # more positions than that for each weight of an output are thinned out
 
 
 @dataclass(frozen=True)
@@ -119,13 +120,14 @@ def layer_sums(bench: Workbench, stage: Stage, node: Node, rows: slice, origin: 
     weight, bias = bench.weight(node), bench.bias(node)
     x, reference = stage.quantized[node.inputs[0]][rows], stage.floats[node.inputs[0]][rows]
     step, count, sums = _batch_size(node, weight, len(x)), 0, None
+    stride = _stride(node, weight, len(bench.inputs))
     for start in range(0, len(x), step):
         batch = layer_input(bench, node, x[start : start + step])
-        columns = unfolded(node, weight, batch)
+        columns = unfolded(node, weight, batch)[:, :, ::stride]
         origin = columns.mean(2) if origin is None else origin.float()
         columns = columns - origin[:, :, None]
         z = float_output(bench, node, reference[start : start + step])
-        lack = output_columns(node, z - convolve(batch, weight, node.attrs, bias))
+        lack = output_columns(node, z - convolve(batch, weight, node.attrs, bias))[:, :, ::stride]
         terms = [
             columns @ columns.transpose(1, 2),
             columns.sum(2, dtype=torch.float64),
@@ -144,9 +146,18 @@ def layer_sums(bench: Workbench, stage: Stage, node: Node, rows: slice, origin: 
 
 def _batch_size(node: Node, weight: Tensor, samples: int) -> int:
     """How many samples' unfolded inputs are held at a time."""
-    positions = node.shape[1] * node.shape[2] if len(node.shape) == 3 else 1
-    values = weight[0].numel() * node.attrs.get("groups", 1) * positions
+    values = weight[0].numel() * node.attrs.get("groups", 1) * _positions(node)
     return max(1, min(samples, COLUMN_VALUES // values))
+
+
+def _stride(node: Node, weight: Tensor, samples: int) -> int:
+    """Of the positions that are looked at; odd, so that it meets every column of an image."""
+    enough = COLUMNS_PER_WEIGHT * weight[0].numel()
+    return max(1, samples * _positions(node) // enough) | 1
+
+
+def _positions(node: Node) -> int:
+    return node.shape[1] * node.shape[2] if len(node.shape) == 3 else 1
 
 
 def unfolded(node: Node, weight: Tensor, x: Tensor) -> Tensor:
