@@ -34,6 +34,13 @@ Out = Annotated[Path | None, typer.Option(help="The integer model [default: MODE
 RecipeName = Annotated[
     str, typer.Option(help="int8, int8-dynamic, int4, w4a4, ...; any wNaM of 2 to 8 bits.")
 ]
+Methods = Annotated[
+    str | None,
+    typer.Option(
+        help="Post-training methods in order, separated by commas, instead of the recipe's own: gptq, "
+        "adaround:steps=500, ... or nearest."
+    ),
+]
 
 
 def workload(

@@ -12,6 +12,7 @@ from .options import (
     Dataset,
     Download,
     Json,
+    Methods,
     Model,
     ModelOption,
     Out,
@@ -19,6 +20,7 @@ from .options import (
     Seed,
     Threads,
     Weights,
+    split_names,
     use_threads,
     workload,
 )
@@ -31,6 +33,7 @@ def quantize(
     model: Model,
     dataset: Dataset,
     recipe: RecipeName = "int8",
+    methods: Methods = None,
     out: Out = None,
     data_root: DataRoot = Path("data"),
     download: Download = True,
@@ -43,9 +46,13 @@ def quantize(
     """Quantize a trained CNN: writes a .ptqx file, lists how every operation runs, and tests it."""
     from .. import graph
     from ..data import Loader, calibration_split
+    from ..quant import recipe as find_recipe
 
+    if methods is not None:
+        recipe = "+".join([recipe.split("+")[0], *split_names(methods)])
+    graph.check_methods(find_recipe(recipe))
     work = workload(model, dataset, weights, data_root, download, model_option)
     use_threads(threads)
     batches = Loader(calibration_split(work.train, calibration, seed), 128)
-    integer = graph.quantize(work.model, batches, recipe)
+    integer = graph.quantize(work.model, batches, recipe, progress=True)
     finish(integer, work, recipe, "ptq", out or Path(f"{model}_{dataset}_{recipe}.ptqx"), json_file)

@@ -15,7 +15,7 @@ from .integer import IntegerModel
 from .io import load, save
 from .ir import Graph, Node
 from .prepare import prepare
-from .quantize import apply_methods, quantize
+from .quantize import apply_methods, check_methods, quantize
 from .simulated import SimulatedModel
 from .weights import weight_tensors
 
@@ -36,6 +36,7 @@ __all__ = [
     "apply_methods",
     "calibrate",
     "capture",
+    "check_methods",
     "compile",
     "convert",
     "coverage",

@@ -12,7 +12,7 @@ from .method import method
 from .pairs import pairs, scale_channels
 
 
-@method("activation_equalization", kinds=("static", "dynamic"), moves_weights=True)
+@method("activation_equalization", levels=None, kinds=("static", "dynamic"), moves_weights=True)
 def activation_equalization(bench: Workbench, *, strength: float = 0.5) -> None:
     """Scale the channels between two layers by what they hold, so that one scale fits all; recalibrate.
 

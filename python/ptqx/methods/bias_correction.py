@@ -10,7 +10,7 @@ from .outputs import output_statistics
 from .walk import by_layer, walk
 
 
-@method("bias_correction")
+@method("bias_correction", levels=None)
 def bias_correction(bench: Workbench) -> None:
     """Layer by layer, b += E[z] - E[Q x + b]: z in the float network, x and Q in the quantized one.
 

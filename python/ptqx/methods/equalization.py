@@ -13,7 +13,7 @@ from .pairs import Pair, pairs, scale_channels
 from .walk import by_layer, walk
 
 
-@method("equalization", moves_weights=True)
+@method("equalization", levels=None, moves_weights=True)
 def equalization(bench: Workbench, *, iterations: int = 20, absorb_bias: bool = False) -> None:
     """Scale the channels between two layers so that both have the same weight range there; recalibrate.
 

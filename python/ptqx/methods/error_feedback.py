@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from ..graph.workbench import Workbench
-from .gptq import correction
+from .least_squares import fit_layer
 from .method import method
-from .moments import grouped, layer_moments
+from .moments import grouped
 from .walk import by_layer, walk
 
 
-@method("error_feedback", moves_weights=True)
+@method("error_feedback", levels=None, moves_weights=True)
 def error_feedback(bench: Workbench, *, damping: float = 0.01) -> None:
     """Layer by layer, the weights and bias whose output on the quantized inputs is nearest the float output.
 
@@ -18,13 +18,13 @@ def error_feedback(bench: Workbench, *, damping: float = 0.01) -> None:
     or by a method after this one; `gptq` does the same by itself.
 
     Args:
-        damping: of the input's mean variance, added to every variance.
+        damping: share of the inputs' mean variance that is added to every variance, at least; how much more
+            is chosen on samples held back.
     """
     for stage in walk(bench, by_layer(bench), "error_feedback"):
         for node in stage.layers:
-            moments = layer_moments(bench, stage, node)
+            moments, change = fit_layer(bench, stage, node, damping)
             weight = bench.weight(node)
-            change = correction(moments, moments.damped(damping).float())
             shift = moments.lack - (change.double() @ moments.mean[:, :, None]).squeeze(2)
             bench.set_weight(node, (grouped(node, weight) + change).reshape(weight.shape))
             bench.set_bias(node, bench.bias(node) + shift.reshape(-1))

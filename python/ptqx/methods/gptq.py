@@ -7,8 +7,9 @@ from torch import Tensor
 
 from ..graph.workbench import Workbench
 from .grid import Grid, in_order, layer_grid
+from .least_squares import fit_layer
 from .method import method
-from .moments import Moments, grouped, layer_moments
+from .moments import grouped, layer_moments
 from .walk import by_layer, walk
 
 BLOCK = 128  # columns whose corrections are applied together
@@ -32,7 +33,8 @@ def gptq(
     Frantar et al., "GPTQ", ICLR 2023; Nair and Suggala, "CDQuant", 2024, for the sweeps.
 
     Args:
-        damping: of the input's mean variance, added to every variance.
+        damping: share of the inputs' mean variance that is added to every variance; more where there are few
+            samples for so many weights.
         act_order: round the columns with the largest inputs first.
         sweeps: of coordinate descent afterwards.
         feedback: round the weights that fit the quantized inputs best (least squares) instead of the float
@@ -40,21 +42,18 @@ def gptq(
     """
     for stage in walk(bench, by_layer(bench), "gptq"):
         for node in stage.layers:
-            moments = layer_moments(bench, stage, node)
             weight = bench.weight(node)
-            start = grouped(node, weight)
-            gram = moments.damped(damping).float()
-            target = start + correction(moments, gram) if feedback else start
+            start = target = grouped(node, weight)
+            if feedback:
+                moments, change = fit_layer(bench, stage, node, damping)
+                target = start + change
+            else:
+                moments = layer_moments(bench, stage, node)
+            gram = moments.damped(damping)
             rounded = solve(target, gram, layer_grid(bench, node), act_order, sweeps)
             bench.set_weight(node, rounded.reshape(weight.shape))
-            change = ((start - rounded).double() @ moments.mean[:, :, None]).squeeze(2)
-            bench.set_bias(node, bench.bias(node) + (moments.lack + change).reshape(-1))
-
-
-def correction(moments: Moments, gram: Tensor) -> Tensor:
-    """The change of the weights that makes up best for what the output lacks, [G, O, K]."""
-    factor = torch.linalg.cholesky(gram)
-    return torch.cholesky_solve(moments.cross.float().transpose(1, 2), factor).transpose(1, 2)
+            shift = ((start - rounded).double() @ moments.mean[:, :, None]).squeeze(2)
+            bench.set_bias(node, bench.bias(node) + (moments.lack + shift).reshape(-1))
 
 
 def solve(target: Tensor, gram: Tensor, grid: Grid, act_order: bool, sweeps: int) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..errors import PtqxError
 from ..graph.ir import Node
 from ..graph.workbench import Workbench
 from ..quant import expand_to
@@ -56,6 +57,11 @@ def layer_grid(bench: Workbench, node: Node) -> Grid:
     """The grid of a layer's quantizer as it is now."""
     quantizer, weight = bench.quantizer(node), bench.weight(node)
     scheme = quantizer.scheme
+    if scheme.levels != "uniform" or scheme.rounding != "nearest":
+        raise PtqxError(
+            f"{node.name}: methods that choose codes need levels='uniform' and rounding='nearest', "
+            f"got {scheme.levels!r} and {scheme.rounding!r}"
+        )
 
     def rows(parameter: Tensor) -> Tensor:
         shaped = expand_to(parameter, weight, scheme)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import PtqxError
 from ..graph.workbench import Workbench
-from ..quant import METHODS, Recipe
+from ..quant import METHODS, Recipe, Scheme
 
 KINDS = ("static", "dynamic", "weight_only")
 
@@ -19,7 +19,7 @@ class Method:
     Attributes:
         kinds: kinds of recipes (`Recipe.kind`) it can work for.
         rounds: it leaves weights on the levels of their quantizers, which later methods must not move.
-        levels: those of weights (`Scheme.levels`) it can work for.
+        levels: those of weights (`Scheme.levels`), rounded to the nearest, that it can work for; None: any.
         moves_weights: it changes the float weights or the ranges found for them, so it comes before rounding.
     """
 
@@ -31,7 +31,7 @@ class Method:
         kinds: Sequence[str],
         rounds: bool,
         moves_weights: bool,
-        levels: Sequence[str] = ("uniform",),
+        levels: Sequence[str] | None,
     ) -> None:
         functools.update_wrapper(self, run)
         self._run = run
@@ -58,14 +58,22 @@ class Method:
                 f"method {self.name!r} works with {' or '.join(self.kinds)} recipes, "
                 f"this one is {recipe.kind}; {_instead(recipe.kind)}"
             )
-        if recipe.weights.levels not in self.levels:
-            expected = " or ".join(repr(levels) for levels in self.levels)
-            raise PtqxError(f"method {self.name!r} needs levels={expected}, got {recipe.weights.levels!r}")
+        self._check_levels(recipe.weights)
         if rounded and (self.moves_weights or self.rounds):
             raise PtqxError(
                 f"method {self.name!r} would move the weights that {rounded!r} has rounded; name it "
                 f"before {rounded!r}, or leave one out"
             )
+
+    def _check_levels(self, weights: Scheme) -> None:
+        if self.levels is None or (weights.levels in self.levels and weights.rounding == "nearest"):
+            return
+        expected = " or ".join(repr(levels) for levels in self.levels)
+        raise PtqxError(
+            f"method {self.name!r} needs weights with levels={expected} and rounding='nearest', got "
+            f"{weights.levels!r} and {weights.rounding!r}; for any levels: "
+            + ", ".join(name for name, method in METHODS.items() if method.levels is None)
+        )
 
 
 def _instead(kind: str) -> str:
@@ -79,7 +87,7 @@ def method(
     kinds: Sequence[str] = KINDS,
     rounds: bool = False,
     moves_weights: bool = False,
-    levels: Sequence[str] = ("uniform",),
+    levels: Sequence[str] | None = ("uniform",),
 ) -> Callable[[Callable[..., None]], Method]:
     """Decorator: enter a function under its name in recipes; see `Method`."""
 

@@ -15,12 +15,12 @@ from ..graph.workbench import Workbench
 from .walk import Stage
 
 COLUMN_VALUES = 2**25  # values of unfolded inputs at a time
+COLUMNS_PER_WEIGHT = 64  # more positions than that for each weight of an output are thinned out
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Means over all samples and positions, of G groups of channels, K weights of an output, O outputs a
-    group.
+    """Means over samples and positions, of G groups of channels, K weights of an output, O outputs a group.
 
     x is the layer's input in the quantized network, r = z - (W x + b) what its output lacks with the weight W
     and bias b of the moment, z the float network's.
@@ -30,18 +30,64 @@ class Moments:
         mean: float64 [G, K], of x.
         cross: float64 [G, O, K], covariance of r and x.
         lack: float64 [G, O], mean of r.
+        noise: float64 [G], the share of the mean variance by which gram should be damped because it comes
+            from so few values.
     """
 
     gram: Tensor
     mean: Tensor
     cross: Tensor
     lack: Tensor
+    noise: Tensor
 
     def damped(self, damping: float) -> Tensor:
-        """gram with `damping` times its mean diagonal added to the diagonal; never singular."""
+        """gram, float32, with its mean diagonal times `damping`, or times the noise if that is more, added to
+        the diagonal; never singular."""
         diagonal = self.gram.diagonal(dim1=1, dim2=2)
-        added = (damping * diagonal.mean(1)).clamp(min=1e-12)
-        return self.gram + torch.diag_embed(added[:, None].expand_as(diagonal))
+        added = (self.noise.clamp(min=damping) * diagonal.mean(1)).clamp(min=1e-12)
+        return (self.gram + torch.diag_embed(added[:, None].expand_as(diagonal))).float()
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What `Moments` are made of, with x counted from `origin` [G, K]: sums of x x^T, x, r x^T, r, |x|^4."""
+
+    origin: Tensor
+    count: int
+    xx: Tensor
+    x: Tensor
+    rx: Tensor
+    r: Tensor
+    quartic: Tensor
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(
+            self.origin,
+            self.count + other.count,
+            *(a + b for a, b in zip(self._sums(), other._sums(), strict=True)),
+        )
+
+    def moments(self) -> Moments:
+        xx, x, rx, r, quartic = (total / self.count for total in self._sums())
+        gram = xx - x[:, :, None] * x[:, None, :]
+        cross = rx - r[:, :, None] * x[:, None, :]
+        return Moments(gram, x + self.origin, cross, r, _noise(gram, quartic, self.count))
+
+    def _sums(self) -> tuple[Tensor, ...]:
+        return self.xx, self.x, self.rx, self.r, self.quartic
+
+
+def _noise(gram: Tensor, quartic: Tensor, count: int) -> Tensor:
+    """rho / (1 - rho), rho the best weight of the identity beside a covariance estimated from `count` values.
+
+    Ledoit and Wolf, "A well-conditioned estimator for large-dimensional covariance matrices", 2004.
+    """
+    size = gram.shape[1]
+    square = gram.square().sum((1, 2))
+    spread = square / size - gram.diagonal(dim1=1, dim2=2).mean(1).square()
+    error = ((quartic - square) / (count * size)).clamp(min=0.0)
+    rho = (error / spread.clamp(min=1e-30)).clamp(max=0.99)
+    return rho / (1 - rho) if size > 1 else torch.zeros_like(rho)
 
 
 def grouped(node: Node, rows: Tensor) -> Tensor:
@@ -63,36 +109,55 @@ def float_output(bench: Workbench, node: Node, x: Tensor) -> Tensor:
     return convolve(x, reference.tensor(params["weight"]), node.attrs, bias)
 
 
-@torch.no_grad()
 def layer_moments(bench: Workbench, stage: Stage, node: Node) -> Moments:
+    """Over all samples."""
+    return layer_sums(bench, stage, node, slice(0, len(bench.inputs))).moments()
+
+
+@torch.no_grad()
+def layer_sums(bench: Workbench, stage: Stage, node: Node, rows: slice, origin: Tensor | None = None) -> Sums:
+    """Over the samples `rows`; the origin is near the mean, so that float32 products keep their digits."""
     weight, bias = bench.weight(node), bench.bias(node)
-    x, reference = stage.quantized[node.inputs[0]], stage.floats[node.inputs[0]]
-    groups = node.attrs.get("groups", 1)
-    positions = node.shape[1] * node.shape[2] if len(node.shape) == 3 else 1
-    step = max(1, min(len(x), COLUMN_VALUES // (weight[0].numel() * groups * positions)))
-    sums: list[Tensor] | None = None
-    count = 0
+    x, reference = stage.quantized[node.inputs[0]][rows], stage.floats[node.inputs[0]][rows]
+    step, count, sums = _batch_size(node, weight, len(x)), 0, None
+    stride = _stride(node, weight, len(bench.inputs))
     for start in range(0, len(x), step):
         batch = layer_input(bench, node, x[start : start + step])
-        columns = unfolded(node, weight, batch)
+        columns = unfolded(node, weight, batch)[:, :, ::stride]
+        origin = columns.mean(2) if origin is None else origin.float()
+        columns = columns - origin[:, :, None]
         z = float_output(bench, node, reference[start : start + step])
-        lack = output_columns(node, z - convolve(batch, weight, node.attrs, bias))
+        lack = output_columns(node, z - convolve(batch, weight, node.attrs, bias))[:, :, ::stride]
         terms = [
             columns @ columns.transpose(1, 2),
             columns.sum(2, dtype=torch.float64),
             lack @ columns.transpose(1, 2),
             lack.sum(2, dtype=torch.float64),
+            columns.square().sum(1, dtype=torch.float64).square().sum(1),
         ]
         if sums is None:
             sums = [torch.zeros_like(term, dtype=torch.float64) for term in terms]
         for total, term in zip(sums, terms, strict=True):
             total += term
         count += columns.shape[2]
-    assert sums is not None
-    gram, mean, cross, lacking = (total.div_(count) for total in sums)
-    gram -= mean[:, :, None] * mean[:, None, :]
-    cross -= lacking[:, :, None] * mean[:, None, :]
-    return Moments(gram, mean, cross, lacking)
+    assert sums is not None and origin is not None
+    return Sums(origin.double(), count, *sums)
+
+
+def _batch_size(node: Node, weight: Tensor, samples: int) -> int:
+    """How many samples' unfolded inputs are held at a time."""
+    values = weight[0].numel() * node.attrs.get("groups", 1) * _positions(node)
+    return max(1, min(samples, COLUMN_VALUES // values))
+
+
+def _stride(node: Node, weight: Tensor, samples: int) -> int:
+    """Of the positions that are looked at; odd, so that it meets every column of an image."""
+    enough = COLUMNS_PER_WEIGHT * weight[0].numel()
+    return max(1, samples * _positions(node) // enough) | 1
+
+
+def _positions(node: Node) -> int:
+    return node.shape[1] * node.shape[2] if len(node.shape) == 3 else 1
 
 
 def unfolded(node: Node, weight: Tensor, x: Tensor) -> Tensor:

@@ -125,10 +125,21 @@ def maker(name: str) -> Make:
     Traceback (most recent call last):
     ptqx.errors.PtqxError: unknown format 'int9'; did you mean int8, int4?
     """
+    if "+" in name:  # what is wrong with its methods is worth a message of its own
+        _check_methods(name)
     for kind in KINDS:
         if kind.accepts(name):
             return kind.make
     raise unknown_name("format", name, names())
+
+
+def _check_methods(name: str) -> None:
+    if name.endswith(QAT_SUFFIX):
+        raise PtqxError(
+            f"format {name!r}: training chooses the weights itself and takes no methods; use "
+            f"{name.split('+')[0] + QAT_SUFFIX!r}"
+        )
+    graph.check_methods(recipe(name))
 
 
 def is_recipe(name: str) -> bool:
