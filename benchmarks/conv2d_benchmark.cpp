@@ -6,21 +6,6 @@
 namespace ptqx::benchmarks {
 namespace {
 
-engine::Conv2dShape shape_of(const Layer& layer) {
-  const int64_t pad = layer.pad();
-  return {.in_channels = layer.in_channels,
-          .out_channels = layer.out_channels,
-          .kernel_h = layer.kernel,
-          .kernel_w = layer.kernel,
-          .stride_h = layer.stride,
-          .stride_w = layer.stride,
-          .pad_top = pad,
-          .pad_left = pad,
-          .pad_bottom = pad,
-          .pad_right = pad,
-          .groups = layer.groups};
-}
-
 /// Weights are codes of `bits` bits.
 void run_layer(benchmark::State& state, const Layer& layer, int64_t batch, int bits) {
   const int64_t weights = layer.out_channels * layer.group_channels() * layer.kernel * layer.kernel;
@@ -28,7 +13,7 @@ void run_layer(benchmark::State& state, const Layer& layer, int64_t batch, int b
   for (const uint8_t byte : random_bytes(weights)) {
     weight.push_back(static_cast<int8_t>(static_cast<int8_t>(byte) >> (8 - bits)));
   }
-  const engine::PackedConv2d packed(shape_of(layer), weight.data());
+  const engine::PackedConv2d packed(layer.shape(), weight.data());
   const std::vector<uint8_t> input = random_bytes(batch * layer.size * layer.size * layer.in_channels +
                                                   static_cast<int64_t>(packed.input_slack()));
   const int64_t pixels = batch * layer.output_size() * layer.output_size();

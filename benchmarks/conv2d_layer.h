@@ -34,9 +34,10 @@ inline void set_rates(benchmark::State& state, const Layer& layer, int64_t batch
     return benchmark::Counter(static_cast<double>(batch) * macs,
                               benchmark::Counter::kIsIterationInvariantRate);
   };
-  const auto useful = static_cast<double>(layer.useful_macs());
+  const auto useful = static_cast<double>(engine::useful_macs(layer.shape(), layer.size, layer.size));
   state.counters["useful"] = rate(useful);
-  state.counters["nominal"] = rate(static_cast<double>(layer.nominal_macs()));
+  state.counters["nominal"] =
+      rate(static_cast<double>(engine::nominal_macs(layer.shape(), layer.size, layer.size)));
   state.counters["useful_share"] = rate(useful / ceiling());
 }
 

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "engine/conv2d.h"
+
 namespace ptqx::benchmarks {
 
 /// A square kernel on a square image, padded by half of the kernel. A linear layer is a 1x1 kernel on one
@@ -18,20 +20,18 @@ struct Layer {
   int64_t output_size() const { return (size + 2 * pad() - kernel) / stride + 1; }
   int64_t group_channels() const { return in_channels / groups; }
 
-  /// Multiply-accumulates of one image, taps on padding included, as published figures count them.
-  int64_t nominal_macs() const {
-    return out_channels * group_channels() * output_size() * output_size() * kernel * kernel;
-  }
-  /// Without them.
-  int64_t useful_macs() const {
-    int64_t taps = 0;  // pairs of output and tap that meet on the input, along one axis
-    for (int64_t output = 0; output < output_size(); ++output) {
-      for (int64_t tap = 0; tap < kernel; ++tap) {
-        const int64_t position = output * stride - pad() + tap;
-        if (position >= 0 && position < size) ++taps;
-      }
-    }
-    return out_channels * group_channels() * taps * taps;
+  engine::Conv2dShape shape() const {
+    return {.in_channels = in_channels,
+            .out_channels = out_channels,
+            .kernel_h = kernel,
+            .kernel_w = kernel,
+            .stride_h = stride,
+            .stride_w = stride,
+            .pad_top = pad(),
+            .pad_left = pad(),
+            .pad_bottom = pad(),
+            .pad_right = pad(),
+            .groups = groups};
   }
 };
 

@@ -5,14 +5,19 @@
 #include <torch/csrc/utils/pybind.h>
 
 #include <map>
-#include <span>
+#include <string>
 #include <tuple>
+#include <vector>
 
 #include "ops/runtime.h"
 
 namespace py = pybind11;
 
 namespace {
+
+using namespace py::literals;
+using ptqx::engine::TunableStep;
+using ptqx::engine::TunedStep;
 
 std::map<std::string, std::string> build_info() {
   return {{"version", PTQX_VERSION},
@@ -45,30 +50,69 @@ std::vector<KernelTuple> kernels() {
   return rows;
 }
 
-/// The bytes of a .ptqx file in a tensor.
-class Program {
- public:
-  explicit Program(const at::Tensor& tensor) {
-    if (tensor.scalar_type() != at::kByte || tensor.dim() != 1 || !tensor.device().is_cpu()) {
-      throw std::invalid_argument("program must be a uint8 tensor of one dimension on the CPU");
-    }
-    bytes_ = tensor.contiguous();
-  }
-  operator std::span<const uint8_t>() const {
-    return {bytes_.const_data_ptr<uint8_t>(), static_cast<size_t>(bytes_.numel())};
-  }
-
- private:
-  at::Tensor bytes_;
-};
-
-std::string engine_describe(const at::Tensor& program) {
-  return ptqx::ops::engine_describe(Program(program));
+std::map<std::string, size_t> engine_memory(const at::Tensor& program, int64_t batch, int threads) {
+  const ptqx::ops::EngineMemory memory = ptqx::ops::engine_memory(program, batch, threads);
+  return {{"program", memory.program}, {"packed", memory.packed}, {"arena", memory.arena}};
 }
 
-std::map<std::string, size_t> engine_memory(const at::Tensor& program, int64_t batch, int threads) {
-  const ptqx::ops::EngineMemory memory = ptqx::ops::engine_memory(Program(program), batch, threads);
-  return {{"packed", memory.packed}, {"arena", memory.arena}};
+template <class T>
+py::list to_dicts(const std::vector<T>& values);
+
+py::dict to_dict(const TunedStep& tuned) {
+  return py::dict("name"_a = tuned.name, "samples"_a = tuned.samples, "threads"_a = tuned.threads,
+                  "strategy"_a = tuned.strategy);
+}
+
+py::dict to_dict(const ptqx::engine::StepInfo& step) {
+  return py::dict("name"_a = step.name, "op"_a = step.op, "kernel"_a = step.kernel, "bytes"_a = step.bytes,
+                  "macs"_a = step.macs, "useful_macs"_a = step.useful_macs, "tuned"_a = to_dicts(step.tuned));
+}
+
+py::dict to_dict(const ptqx::engine::StepProfile& step) {
+  py::dict dict = to_dict(static_cast<const ptqx::engine::StepInfo&>(step));
+  dict["seconds"] = step.seconds;
+  return dict;
+}
+
+py::dict to_dict(const TunableStep& step) {
+  return py::dict("name"_a = step.name, "layer"_a = step.layer, "samples"_a = step.samples,
+                  "threads"_a = step.threads, "strategies"_a = step.strategies);
+}
+
+template <class T>
+py::list to_dicts(const std::vector<T>& values) {
+  py::list dicts;
+  for (const T& value : values) dicts.append(to_dict(value));
+  return dicts;
+}
+
+/// What `call` gives, computed without the interpreter's lock.
+template <class Call>
+auto unlocked(const Call& call) {
+  const py::gil_scoped_release release;
+  return call();
+}
+
+py::list engine_steps(const at::Tensor& program) { return to_dicts(ptqx::ops::engine_steps(program)); }
+
+py::list engine_profile(const at::Tensor& program, int64_t batch, int rounds) {
+  return to_dicts(unlocked([&] { return ptqx::ops::engine_profile(program, batch, rounds); }));
+}
+
+py::list engine_tunable_steps(const at::Tensor& program, int64_t batch, int threads) {
+  return to_dicts(ptqx::ops::engine_tunable_steps(program, batch, threads));
+}
+
+py::list engine_tune(const at::Tensor& program, const std::vector<py::dict>& dicts, double seconds) {
+  std::vector<TunableStep> steps;
+  for (const py::dict& step : dicts) {
+    steps.push_back({.name = step["name"].cast<std::string>(),
+                     .layer = step["layer"].cast<std::string>(),
+                     .samples = step["samples"].cast<int64_t>(),
+                     .threads = step["threads"].cast<int>(),
+                     .strategies = step["strategies"].cast<std::vector<std::string>>()});
+  }
+  return to_dicts(unlocked([&] { return ptqx::ops::engine_tune(program, steps, seconds); }));
 }
 
 std::map<std::string, double> measure_machine(int threads, double seconds, int64_t buffer_bytes) {
@@ -78,18 +122,6 @@ std::map<std::string, double> measure_machine(int threads, double seconds, int64
           {"f32_macs", rates.f32_macs},
           {"read_bytes", rates.read_bytes},
           {"copy_bytes", rates.copy_bytes}};
-}
-
-using StepTuple = std::tuple<std::string, std::string, std::string, int64_t, int64_t, double>;
-
-std::vector<StepTuple> engine_profile(const at::Tensor& program, int64_t batch, int rounds) {
-  const Program bytes(program);
-  const py::gil_scoped_release release;
-  std::vector<StepTuple> steps;
-  for (const ptqx::engine::StepProfile& step : ptqx::ops::engine_profile(bytes, batch, rounds)) {
-    steps.emplace_back(step.name, step.op, step.kernel, step.macs, step.useful_macs, step.seconds);
-  }
-  return steps;
 }
 
 }  // namespace
@@ -105,15 +137,29 @@ PYBIND11_MODULE(_C, m) {
   m.def("cpu_features", &cpu_features, "Whether the CPU has each feature.");
   m.def("build_info", &build_info, "Versions and compiler of this build.");
   m.def(
-      "engine_describe", &engine_describe, py::arg("program"),
+      "engine_describe", &ptqx::ops::engine_describe, py::arg("program"),
       "One line a step of the .ptqx file whose bytes the uint8 tensor holds; ValueError if it is unusable.");
+  m.def("engine_steps", &engine_steps, py::arg("program"),
+        "Each step: name, op, kernel, bytes written and macs a sample, useful_macs (those without padding), "
+        "tuned (name, samples, threads, strategy of each choice).");
   m.def("engine_memory", &engine_memory, py::arg("program"), py::arg("batch"), py::arg("threads"),
-        "Bytes that a run holds beside the file, its input and output: packed weights and plan; arena.");
+        "Bytes that a run holds beside its input and output: pages of the program that are in main memory; "
+        "packed weights and plan; arena.");
   m.def("measure_machine", &measure_machine, py::arg("threads"), py::arg("seconds"),
         py::arg("buffer_bytes") = 0,
         "The most that this machine does in a second, all threads together: multiply-accumulates on u8 and "
         "s8 and in float32, bytes read from and copied in memory. `seconds` is for each of the four.");
-  m.def("engine_profile", &engine_profile, py::arg("program"), py::arg("batch"), py::arg("rounds"),
-        "(name, operation, kernel, MACs a sample, those of them without padding, seconds a batch) of each "
-        "step of a .ptqx file, run on one thread on random samples; seconds are the median of the rounds.");
+  m.def(
+      "engine_profile", &engine_profile, py::arg("program"), py::arg("batch"), py::arg("rounds"),
+      "As engine_steps, with the seconds of a batch, run on one thread on random samples: the median of the "
+      "rounds.");
+  m.def(
+      "engine_tunable_steps", &engine_tunable_steps, py::arg("program"), py::arg("batch"), py::arg("threads"),
+      "The steps that can be computed in several ways in a run of that size: name, layer, samples, threads, "
+      "strategies, the usual one first.");
+  m.def("engine_tune", &engine_tune, py::arg("program"), py::arg("steps"), py::arg("seconds"),
+        "Measures the strategies of these steps on torch's threads; the choice for each: name, samples, "
+        "threads, strategy.");
+  m.def("tuning_machine", &ptqx::ops::tuning_machine,
+        "What choices hold for: processor, instruction set, version.");
 }

@@ -1,5 +1,6 @@
 // How fast a .ptqx file runs here: images a second, latency, memory.
-//     throughput MODEL.ptqx [--batch 1] [--threads 1] [--seconds 3]
+//     throughput MODEL.ptqx [--batch 1] [--threads 1] [--seconds 3] [--tune SECONDS]
+// --tune first measures for so long which ways to compute the layers are the fastest here.
 
 #include <sys/resource.h>
 
@@ -41,11 +42,13 @@ std::vector<double> timed_runs(const ptqx::engine::Engine& engine, int64_t batch
 }
 
 void measure(const Arguments& arguments) {
-  const auto engine = ptqx::engine::Engine::open(arguments.rest()[0]);
+  auto engine = ptqx::engine::Engine::open(arguments.rest()[0]);
   const int64_t batch = arguments.whole("--batch", 1, 1, 65536);
   const int threads = static_cast<int>(arguments.whole("--threads", 1, 1, 1024));
   const double seconds = arguments.number("--seconds", 3, 0.001, 3600);
+  const double tuning = arguments.number("--tune", 0, 0, 3600);
   const ptqx::engine::ThreadExecutor executor(threads);
+  if (tuning > 0) engine.use(engine.tune(engine.tunable_steps(batch, threads), executor, tuning));
   const std::vector<double> runs = timed_runs(engine, batch, executor, seconds);
 
   double total = 0;
@@ -68,9 +71,10 @@ void measure(const Arguments& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) try {
-  const Arguments arguments(argc, argv, {"--batch", "--threads", "--seconds"});
+  const Arguments arguments(argc, argv, {"--batch", "--threads", "--seconds", "--tune"});
   if (arguments.rest().size() != 1) {
-    std::fprintf(stderr, "usage: throughput MODEL.ptqx [--batch 1] [--threads 1] [--seconds 3]\n");
+    std::fprintf(stderr,
+                 "usage: throughput MODEL.ptqx [--batch 1] [--threads 1] [--seconds 3] [--tune SECONDS]\n");
     return 2;
   }
   measure(arguments);

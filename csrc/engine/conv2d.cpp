@@ -32,6 +32,13 @@ void check(const PackedConv2d::Impl& layer, const Conv2dCall& call) {
   }
 }
 
+/// Pairs of output and tap that meet on the input, along one axis.
+int64_t meetings(const std::vector<AxisSegment>& segments) {
+  int64_t count = 0;
+  for (const AxisSegment& segment : segments) count += segment.size() * segment.taps();
+  return count;
+}
+
 /// The dot product of n signs is n - 2 * popcount, and the kernel gives the latter: n is what tap_sums hold,
 /// and a zero point of -1 adds them for every tap that is not on padding.
 Conv2dCall counted_signs(Conv2dCall call) {
@@ -40,6 +47,17 @@ Conv2dCall counted_signs(Conv2dCall call) {
 }
 
 }  // namespace
+
+int64_t nominal_macs(const Conv2dShape& s, int64_t h, int64_t w) {
+  return s.output_h(h) * s.output_w(w) * s.kernel_h * s.kernel_w * s.out_channels *
+         (s.in_channels / s.groups);
+}
+
+int64_t useful_macs(const Conv2dShape& s, int64_t h, int64_t w) {
+  const auto rows = axis_segments(s.output_h(h), h, s.kernel_h, s.stride_h, s.pad_top, s.dilation_h);
+  const auto columns = axis_segments(s.output_w(w), w, s.kernel_w, s.stride_w, s.pad_left, s.dilation_w);
+  return meetings(rows) * meetings(columns) * s.out_channels * (s.in_channels / s.groups);
+}
 
 std::vector<AxisSegment> axis_segments(int64_t outputs, int64_t inputs, int64_t kernel, int64_t stride,
                                        int64_t pad, int64_t dilation) {
@@ -118,16 +136,42 @@ void ConvGeometry::fill_starts() {
   }
 }
 
-Conv2dPlan::Conv2dPlan(const PackedConv2d& weight, const Conv2dCall& call, int threads) {
-  ConvGeometry geometry(weight.impl(), call);
-  if (weight.impl().depthwise) {
-    driver_ = depthwise_driver(std::move(geometry), threads);
-  } else if (suits_taps(geometry)) {
-    driver_ = taps_driver(std::move(geometry));
-  } else {
-    driver_ = dense_driver(std::move(geometry), threads);
-  }
+namespace {
+
+constexpr const char* kByTaps = "taps";
+
+std::string name_of(const DenseSplit& split) {
+  return "regions " + std::to_string(split.chunk_pixels) + "x" + std::to_string(split.block_panels);
 }
+
+std::unique_ptr<const Conv2dPlan::Driver> make_driver(ConvGeometry geometry, int threads,
+                                                      const std::string& strategy) {
+  if (geometry.layer.depthwise) return depthwise_driver(std::move(geometry), threads);
+  if (!strategy.empty()) {
+    for (const DenseSplit& split : dense_splits(geometry, threads)) {
+      if (name_of(split) == strategy) return dense_driver(std::move(geometry), split);
+    }
+  }
+  const bool by_taps = strategy == kByTaps ? can_run_by_taps(geometry) : suits_taps(geometry);
+  if (by_taps) return taps_driver(std::move(geometry));
+  const DenseSplit split = usual_split(geometry, threads);
+  return dense_driver(std::move(geometry), split);
+}
+
+}  // namespace
+
+std::vector<std::string> conv2d_strategies(const PackedConv2d& weight, const Conv2dCall& call, int threads) {
+  const ConvGeometry geometry(weight.impl(), call);
+  if (geometry.layer.depthwise) return {"rows"};
+  std::vector<std::string> names;
+  for (const DenseSplit& split : dense_splits(geometry, threads)) names.push_back(name_of(split));
+  if (can_run_by_taps(geometry)) names.insert(suits_taps(geometry) ? names.begin() : names.end(), kByTaps);
+  return names;
+}
+
+Conv2dPlan::Conv2dPlan(const PackedConv2d& weight, const Conv2dCall& call, int threads,
+                       const std::string& strategy)
+    : driver_(make_driver(ConvGeometry(weight.impl(), call), threads, strategy)) {}
 Conv2dPlan::~Conv2dPlan() = default;
 Conv2dPlan::Conv2dPlan(Conv2dPlan&&) noexcept = default;
 Conv2dPlan& Conv2dPlan::operator=(Conv2dPlan&&) noexcept = default;

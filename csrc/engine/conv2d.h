@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "engine/executor.h"
@@ -27,6 +28,11 @@ struct Conv2dShape {
     return (w + pad_left + pad_right - dilation_w * (kernel_w - 1) - 1) / stride_w + 1;
   }
 };
+
+/// Multiply-accumulates of one image of h x w, taps on padding included, as published figures count them.
+int64_t nominal_macs(const Conv2dShape& shape, int64_t h, int64_t w);
+/// Without them.
+int64_t useful_macs(const Conv2dShape& shape, int64_t h, int64_t w);
 
 /// Weights of one layer in the layout of the kernel that the current ISA ceiling chooses. Immutable
 /// once built: any number of threads and engines may share it.
@@ -81,14 +87,19 @@ struct Conv2dData {
   void* output;  // [n][oh][ow][out_channels] of uint8_t, int32_t or float, by tail.output
 };
 
+/// The ways to compute a call, by name. All give the same integers. The first is what the cost model takes.
+std::vector<std::string> conv2d_strategies(const PackedConv2d& weight, const Conv2dCall& call, int threads);
+
 /// A layer made ready for inputs of one shape: which pixels meet which panels, where accumulators start,
 /// and how the work is split. Made once and run many times, by any number of threads at the same time. The
 /// weight and what the tail points to must live as long.
 class Conv2dPlan {
  public:
-  /// `threads` is how many workers the work is split for. Throws std::invalid_argument if the padded input
-  /// is smaller than the kernel.
-  Conv2dPlan(const PackedConv2d& weight, const Conv2dCall& call, int threads);
+  /// `threads` is how many workers the work is split for, `strategy` one of conv2d_strategies; whatever is
+  /// none of them means the first. Throws std::invalid_argument if the padded input is smaller than the
+  /// kernel.
+  Conv2dPlan(const PackedConv2d& weight, const Conv2dCall& call, int threads,
+             const std::string& strategy = {});
   ~Conv2dPlan();
   Conv2dPlan(Conv2dPlan&&) noexcept;
   Conv2dPlan& operator=(Conv2dPlan&&) noexcept;

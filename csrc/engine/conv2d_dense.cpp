@@ -13,11 +13,25 @@ using kernels::GemmArgs;
 using kernels::GemmRun;
 using kernels::kGemmMaxNr;
 
-constexpr int64_t kChunkPixels = 96;        // a multiple of the heights of all tiles
+constexpr int64_t kChunkPixels = 96;  // a multiple of the heights of all tiles
+constexpr int64_t kLeastChunkPixels = kChunkPixels / 4;
 constexpr int64_t kBlockBytes = 256 << 10;  // of panels that stay in the second-level cache
 constexpr int64_t kItemsPerThread = 4;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+int64_t panels_of(const PackedConv2d::Impl& layer) { return layer.shape.groups * layer.panels; }
+
+/// Chunks of all regions.
+int64_t chunk_count(const ConvGeometry& geometry, int64_t chunk_pixels) {
+  int64_t count = 0;
+  for (const AxisSegment& row : geometry.rows) {
+    for (const AxisSegment& column : geometry.columns) {
+      count += ceil_div(geometry.call.n * row.size() * column.size(), chunk_pixels);
+    }
+  }
+  return count;
+}
 
 /// Output pixels, of all samples, that share their valid taps.
 struct Region {
@@ -64,16 +78,20 @@ void correct(const Correction& c, int64_t m, int64_t nr, int32_t* acc) {
 
 class DenseConv final : public Conv2dPlan::Driver {
  public:
-  DenseConv(ConvGeometry geometry, int threads)
+  DenseConv(ConvGeometry geometry, const DenseSplit& split)
       : geometry_(std::move(geometry)),
         layer_(geometry_.layer),
         call_(geometry_.call),
-        blocks_(0),
-        panels_(layer_.shape.groups * layer_.panels) {
+        blocks_(ceil_div(panels_of(layer_), split.block_panels)),
+        panels_(panels_of(layer_)) {
     for (size_t r = 0; r < geometry_.rows.size(); ++r) {
       for (size_t c = 0; c < geometry_.columns.size(); ++c) add_region(r, c);
     }
-    split(threads);
+    for (Region& region : regions_) {
+      region.first_chunk = chunks_;
+      region.chunks = ceil_div(region.pixels, split.chunk_pixels);
+      chunks_ += region.chunks;
+    }
   }
 
   int64_t items() const override { return blocks_ * chunks_; }
@@ -123,29 +141,6 @@ class DenseConv final : public Conv2dPlan::Driver {
       }
     }
     return result;
-  }
-
-  void split(int threads) {
-    const int64_t wanted = threads > 1 ? threads * kItemsPerThread : 1;
-    int64_t chunk_pixels = kChunkPixels;
-    int64_t block_panels = std::clamp<int64_t>(kBlockBytes / layer_.panel_bytes, 1, panels_);
-    for (;;) {
-      chunks_ = 0;
-      for (Region& region : regions_) {
-        region.first_chunk = chunks_;
-        region.chunks = ceil_div(region.pixels, chunk_pixels);
-        chunks_ += region.chunks;
-      }
-      blocks_ = ceil_div(panels_, block_panels);
-      if (items() >= wanted) return;
-      if (block_panels > 1) {
-        block_panels = ceil_div(block_panels, 2);
-      } else if (chunk_pixels > kChunkPixels / 4) {
-        chunk_pixels /= 2;
-      } else {
-        return;
-      }
-    }
   }
 
   void locate(int64_t index, Chunk& chunk) const {
@@ -302,8 +297,38 @@ class DenseConv final : public Conv2dPlan::Driver {
 
 }  // namespace
 
-std::unique_ptr<const Conv2dPlan::Driver> dense_driver(ConvGeometry geometry, int threads) {
-  return std::make_unique<const DenseConv>(std::move(geometry), threads);
+// As large as caches allow, and small enough that all workers get their share.
+DenseSplit usual_split(const ConvGeometry& geometry, int threads) {
+  const int64_t wanted = threads > 1 ? threads * kItemsPerThread : 1;
+  const int64_t panels = panels_of(geometry.layer);
+  DenseSplit split{kChunkPixels, std::clamp<int64_t>(kBlockBytes / geometry.layer.panel_bytes, 1, panels)};
+  while (chunk_count(geometry, split.chunk_pixels) * ceil_div(panels, split.block_panels) < wanted) {
+    if (split.block_panels > 1) {
+      split.block_panels = ceil_div(split.block_panels, 2);
+    } else if (split.chunk_pixels > kLeastChunkPixels) {
+      split.chunk_pixels /= 2;
+    } else {
+      break;
+    }
+  }
+  return split;
+}
+
+std::vector<DenseSplit> dense_splits(const ConvGeometry& geometry, int threads) {
+  const int64_t panels = panels_of(geometry.layer);
+  const DenseSplit usual = usual_split(geometry, threads);
+  std::vector<DenseSplit> splits = {usual};
+  for (int64_t pixels = kLeastChunkPixels; pixels <= kChunkPixels; pixels *= 2) {
+    for (const int64_t block : {int64_t{1}, ceil_div(usual.block_panels, 2), usual.block_panels, panels}) {
+      const DenseSplit split{pixels, block};
+      if (std::find(splits.begin(), splits.end(), split) == splits.end()) splits.push_back(split);
+    }
+  }
+  return splits;
+}
+
+std::unique_ptr<const Conv2dPlan::Driver> dense_driver(ConvGeometry geometry, const DenseSplit& split) {
+  return std::make_unique<const DenseConv>(std::move(geometry), split);
 }
 
 }  // namespace ptqx::engine

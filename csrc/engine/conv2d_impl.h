@@ -148,11 +148,21 @@ inline int32_t subtract_product(int32_t acc, int32_t factor, int32_t value) {
                               static_cast<uint32_t>(factor) * static_cast<uint32_t>(value));
 }
 
-/// Whether the driver by taps can make the call and is the faster one.
+/// Whether the driver by taps can make the call, and whether it should be the faster one.
+bool can_run_by_taps(const ConvGeometry& geometry);
 bool suits_taps(const ConvGeometry& geometry);
 
+/// How the driver by regions shares out its work: items are so many pixels of a region times so many panels.
+struct DenseSplit {
+  int64_t chunk_pixels, block_panels;
+  bool operator==(const DenseSplit&) const = default;
+};
+/// The one that should be the fastest, and with it at the head all that are worth trying.
+DenseSplit usual_split(const ConvGeometry& geometry, int threads);
+std::vector<DenseSplit> dense_splits(const ConvGeometry& geometry, int threads);
+
 std::unique_ptr<const Conv2dPlan::Driver> taps_driver(ConvGeometry geometry);
-std::unique_ptr<const Conv2dPlan::Driver> dense_driver(ConvGeometry geometry, int threads);
+std::unique_ptr<const Conv2dPlan::Driver> dense_driver(ConvGeometry geometry, const DenseSplit& split);
 std::unique_ptr<const Conv2dPlan::Driver> depthwise_driver(ConvGeometry geometry, int threads);
 
 }  // namespace ptqx::engine

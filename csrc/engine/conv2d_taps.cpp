@@ -125,11 +125,15 @@ class TapConv final : public Conv2dPlan::Driver {
 
 }  // namespace
 
-bool suits_taps(const ConvGeometry& geometry) {
-  const PackedConv2d::Impl& layer = geometry.layer;
+bool can_run_by_taps(const ConvGeometry& geometry) {
   const int64_t pixels = geometry.call.n * geometry.oh * geometry.ow;
-  return geometry.corrected_at_start() && layer.shape.groups == 1 && layer.panel_bytes >= kLeastBytes &&
-         geometry.rows.size() * geometry.columns.size() > 1 && pixels > 0 && pixels <= kMostPixels;
+  return geometry.corrected_at_start() && geometry.layer.shape.groups == 1 && pixels > 0 &&
+         pixels <= kMostPixels;
+}
+
+bool suits_taps(const ConvGeometry& geometry) {
+  return can_run_by_taps(geometry) && geometry.layer.panel_bytes >= kLeastBytes &&
+         geometry.rows.size() * geometry.columns.size() > 1;
 }
 
 std::unique_ptr<const Conv2dPlan::Driver> taps_driver(ConvGeometry geometry) {

@@ -4,17 +4,20 @@
 #include <atomic>
 #include <chrono>
 #include <cstdio>
+#include <iterator>
 #include <limits>
-#include <mutex>
 #include <new>
+#include <set>
 #include <thread>
 #include <utility>
 
+#include "engine/bound_plans.h"
 #include "engine/container.h"
 #include "engine/plan.h"
 #include "engine/program.h"
 #include "engine/team.h"
 #include "engine/text.h"
+#include "engine/tune.h"
 
 namespace ptqx::engine {
 namespace {
@@ -22,7 +25,6 @@ namespace {
 /// A worker takes so many samples at a time that their activations fill about this much, half of a
 /// second-level cache, while packed weights are still read once for many samples.
 constexpr size_t kChunkBytes = size_t{2} << 20;
-constexpr size_t kBoundPlans = 8;  // kept for the batch sizes seen last
 
 std::vector<int64_t> shape_of(const Value& value) {
   return value.spatial ? std::vector<int64_t>{value.c, value.h, value.w} : std::vector<int64_t>{value.c};
@@ -59,29 +61,6 @@ void check_call(const float* input, int64_t batch, const float* output) {
   if (batch > 0 && (input == nullptr || output == nullptr)) throw Error("input and output must not be null");
 }
 
-/// Plans bound to the sizes seen last, latest first.
-class BoundPlans {
- public:
-  std::shared_ptr<const BoundPlan> find(const Plan& plan, int64_t samples, int threads) {
-    const std::lock_guard lock(mutex_);
-    const auto same = [&](const auto& bound) {
-      return bound->samples == samples && bound->threads == threads;
-    };
-    const auto found = std::find_if(plans_.begin(), plans_.end(), same);
-    if (found != plans_.end()) {
-      std::rotate(plans_.begin(), found, found + 1);
-    } else {
-      plans_.insert(plans_.begin(), std::make_shared<const BoundPlan>(plan, samples, threads));
-      if (plans_.size() > kBoundPlans) plans_.pop_back();
-    }
-    return plans_.front();
-  }
-
- private:
-  std::mutex mutex_;
-  std::vector<std::shared_ptr<const BoundPlan>> plans_;
-};
-
 }  // namespace
 
 struct Engine::Impl {
@@ -98,6 +77,37 @@ struct Engine::Impl {
   int64_t chunks(int64_t batch, int threads) const {
     const int64_t rounds = (batch + threads * max_chunk - 1) / (threads * max_chunk);
     return rounds * threads;
+  }
+
+  /// The first sample of one of `count` chunks.
+  static int64_t chunk_begin(int64_t samples, int64_t chunk, int64_t count) {
+    return samples * chunk / count;
+  }
+
+  /// Numbers of samples and of workers that a run is shared out to.
+  std::set<std::pair<int64_t, int>> shares(int64_t batch, int threads) const {
+    std::set<std::pair<int64_t, int>> result;
+    const int64_t shared_out = batch - batch % threads;
+    const int64_t count = chunks(shared_out, threads);
+    for (int64_t chunk = 0; chunk < count; ++chunk) {
+      result.emplace(chunk_begin(shared_out, chunk + 1, count) - chunk_begin(shared_out, chunk, count), 1);
+    }
+    if (shared_out < batch) result.emplace(batch - shared_out, threads);
+    return result;
+  }
+
+  StepInfo info(const Step& step) const {
+    StepInfo info{.name = step.name,
+                  .op = step.op,
+                  .kernel = step.kernel,
+                  .bytes = step.writes.empty() ? 0 : plan.buffer_bytes[static_cast<size_t>(step.writes[0])],
+                  .macs = step.macs,
+                  .useful_macs = step.useful_macs,
+                  .tuned = {}};
+    if (!step.strategies) return info;
+    std::copy_if(plan.tuned.begin(), plan.tuned.end(), std::back_inserter(info.tuned),
+                 [&](const TunedStep& tuned) { return tuned.name == step.name; });
+    return info;
   }
 
   Run bind(const BoundPlan& bound, Block& block, const float* input, float* output,
@@ -143,8 +153,8 @@ struct Engine::Impl {
     const int64_t count = chunks(shared_out, threads);
     executor.parallel_for(count, [&](int64_t begin, int64_t end) {
       for (int64_t chunk = begin; chunk < end; ++chunk) {
-        const int64_t first = shared_out * chunk / count;
-        run_alone(input + first * plan.input.size(), shared_out * (chunk + 1) / count - first,
+        const int64_t first = chunk_begin(shared_out, chunk, count);
+        run_alone(input + first * plan.input.size(), chunk_begin(shared_out, chunk + 1, count) - first,
                   output + first * plan.output.size(), nonfinite);
       }
     });
@@ -170,10 +180,9 @@ struct Engine::Impl {
     }
     std::vector<StepProfile> profiles;
     for (size_t i = 0; i < plan.steps.size(); ++i) {
-      const Step& step = plan.steps[i];
       const auto median = seconds[i].begin() + static_cast<std::ptrdiff_t>(seconds[i].size() / 2);
       std::nth_element(seconds[i].begin(), median, seconds[i].end());
-      profiles.push_back({step.name, step.op, step.kernel, step.macs, step.useful_macs, *median});
+      profiles.push_back({info(plan.steps[i]), *median});
     }
     return profiles;
   }
@@ -226,21 +235,49 @@ std::vector<StepProfile> Engine::profile(const float* input, int64_t batch, floa
   return impl_->profile(input, batch, output, rounds);
 }
 
+std::vector<StepInfo> Engine::steps() const {
+  std::vector<StepInfo> infos;
+  for (const Step& step : impl_->plan.steps) infos.push_back(impl_->info(step));
+  return infos;
+}
+
 std::string Engine::describe() const {
-  const Plan& plan = impl_->plan;
   std::string text;
   double macs = 0;
   char line[256];
-  for (const Step& step : plan.steps) {
-    const size_t bytes = step.writes.empty() ? 0 : plan.buffer_bytes[static_cast<size_t>(step.writes[0])];
+  for (const StepInfo& step : steps()) {
     std::snprintf(line, sizeof line, "%-32s %-20s %10zu bytes %14lld MACs  %s\n", step.name.c_str(),
-                  step.op.c_str(), bytes, static_cast<long long>(step.macs), step.kernel.c_str());
+                  step.op.c_str(), step.bytes, static_cast<long long>(step.macs), step.kernel.c_str());
     text += line;
     macs += static_cast<double>(step.macs);
   }
   std::snprintf(line, sizeof line, "%zu steps, %.2f M MACs a sample, chunks of at most %lld samples, ",
-                plan.steps.size(), macs / 1e6, static_cast<long long>(impl_->max_chunk));
+                impl_->plan.steps.size(), macs / 1e6, static_cast<long long>(impl_->max_chunk));
   return text + line + join(impl_->input_shape, "x") + " to " + join(impl_->output_shape, "x") + "\n";
+}
+
+std::vector<TunableStep> Engine::tunable_steps(int64_t batch, int threads) const {
+  if (batch < 1 || threads < 1) throw Error("batch and threads must be at least 1");
+  std::vector<TunableStep> tunable;
+  for (const auto& [samples, workers] : impl_->shares(batch, threads)) {
+    for (const Step& step : impl_->plan.steps) {
+      if (!step.strategies) continue;
+      std::vector<std::string> names = step.strategies->names(samples, workers);
+      if (names.size() < 2) continue;
+      tunable.push_back({step.name, step.strategies->layer, samples, workers, std::move(names)});
+    }
+  }
+  return tunable;
+}
+
+std::vector<TunedStep> Engine::tune(const std::vector<TunableStep>& steps, const Executor& executor,
+                                    double seconds) const {
+  return engine::tune(impl_->plan, steps, executor, seconds);
+}
+
+void Engine::use(std::vector<TunedStep> tuned) {
+  impl_->plan.tuned = std::move(tuned);
+  impl_->bound_plans.clear();
 }
 
 size_t Engine::packed_bytes() const {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "engine/executor.h"
+#include "engine/tuning.h"
 
 namespace ptqx::engine {
 
@@ -20,12 +21,18 @@ class Error : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// What a step does and what it costs.
-struct StepProfile {
+/// What a step does.
+struct StepInfo {
   std::string name, op, kernel;
-  int64_t macs;         // multiplications a sample, those with padding included
-  int64_t useful_macs;  // without them
-  double seconds;       // median of the rounds
+  size_t bytes;                  // written a sample
+  int64_t macs;                  // multiplications a sample, those with padding included
+  int64_t useful_macs;           // without them
+  std::vector<TunedStep> tuned;  // strategies chosen for it
+};
+
+/// What it costs.
+struct StepProfile : StepInfo {
+  double seconds;  // median of the rounds
 };
 
 /// A network ready to run. Immutable: any number of threads may call run() on one engine at a time.
@@ -54,10 +61,22 @@ class Engine {
   /// Any batch size, 0 included. Throws Error if an input value is not finite.
   void run(const float* input, int64_t batch, float* output, const Executor& executor) const;
 
+  std::vector<StepInfo> steps() const;
   /// One line a step: name, operation, bytes written and multiplications a sample, kernel chosen.
   std::string describe() const;
   /// Runs `batch` samples step by step on the calling thread, `rounds` times. Arguments as of run().
   std::vector<StepProfile> profile(const float* input, int64_t batch, float* output, int rounds) const;
+
+  /// The steps that have several strategies, for each number of samples and of workers that a run of `batch`
+  /// samples by `threads` workers is shared out to.
+  std::vector<TunableStep> tunable_steps(int64_t batch, int threads) const;
+  /// Measures the strategies of those steps, about `seconds` long, and returns one for each: the usual one
+  /// unless another was clearly faster. Throws Error if a step is not of this network and executor.
+  std::vector<TunedStep> tune(const std::vector<TunableStep>& steps, const Executor& executor,
+                              double seconds = 1.0) const;
+  /// From now on runs with these strategies; what does not fit a step is of no account. Not to be called
+  /// while other threads use the engine.
+  void use(std::vector<TunedStep> tuned);
 
   size_t packed_bytes() const;  // packed weights, tables, plan
   /// Activations of one run by `threads` workers.

@@ -26,10 +26,20 @@ Placement Plan::placement(int64_t samples) const {
   return place(lifetimes);
 }
 
+Work Plan::work(const Step& step, int64_t samples, int threads) const {
+  if (!step.strategies) return step.work(samples, threads);
+  const auto fits = [&](const TunedStep& choice) {
+    return choice.name == step.name && choice.samples == samples && choice.threads == threads;
+  };
+  const auto found = std::find_if(tuned.begin(), tuned.end(), fits);
+  return found == tuned.end() ? step.work(samples, threads)
+                              : step.strategies->work(samples, threads, found->strategy);
+}
+
 BoundPlan::BoundPlan(const Plan& plan, int64_t bound_samples, int bound_threads)
     : samples(bound_samples), threads(bound_threads), placement(plan.placement(bound_samples)) {
   works.reserve(plan.steps.size());
-  for (const Step& step : plan.steps) works.push_back(step.work(samples, threads));
+  for (const Step& step : plan.steps) works.push_back(plan.work(step, samples, threads));
 }
 
 void require_finite(const std::string& node, int64_t nonfinite) {
@@ -48,6 +58,7 @@ PlanBuilder::PlanBuilder(const Program& program)
   plan_.input = program.nodes.front().output;
   plan_.output = program.nodes[static_cast<size_t>(program.output)].output;
   plan_.buffer_bytes = {plan_.input.bytes(), plan_.output.bytes()};
+  plan_.tuned = program.tuned;
   buffer(0) = kInputBuffer;
 }
 

@@ -10,6 +10,7 @@
 #include "engine/arena.h"
 #include "engine/program.h"
 #include "engine/step.h"
+#include "engine/tuning.h"
 
 namespace ptqx::engine {
 
@@ -18,9 +19,11 @@ struct Plan {
   std::vector<Step> steps;
   std::vector<size_t> buffer_bytes;  // a sample
   size_t slack = 64;                 // bytes that kernels may read after the end of a buffer
+  std::vector<TunedStep> tuned;      // what does not fit a step is of no account
 
   /// Where the buffers of a run over `samples` samples lie; 0 and 1, the caller's, take no room.
   Placement placement(int64_t samples) const;
+  Work work(const Step& step, int64_t samples, int threads) const;
 };
 
 /// A plan made ready for a number of samples and of workers.

@@ -1,6 +1,7 @@
 #include "engine/program.h"
 
 #include <algorithm>
+#include <limits>
 #include <unordered_map>
 
 #include "engine/engine.h"
@@ -65,7 +66,7 @@ void check_size(const Value& value, const std::string& what) {
 }
 
 const std::string& string_at(const json& object, const char* key, const std::string& what) {
-  const auto found = object.find(key);
+  const auto found = object.find(key);  // end() also of what is no object
   if (found == object.end() || !found->is_string())
     throw Error(what + " must have the string \"" + key + "\"");
   return found->get_ref<const std::string&>();
@@ -92,6 +93,7 @@ class ProgramReader {
     const std::string& output = string_at(document, "output", "the graph");
     program_.output = find_node(output, "the graph's output");
     if (!node(program_.output).output.is_float) throw Error("the graph's output must be float32");
+    if (document.contains("tuning")) read_tuning(document["tuning"]);
     return std::move(program_);
   }
 
@@ -129,6 +131,26 @@ class ProgramReader {
     }
     check_size(node.output, "the graph's input");
     add(std::move(node));
+  }
+
+  /// {"machine": "...", "steps": [{"name": "features.0", "samples": 1, "threads": 1, "strategy": "..."}]}
+  void read_tuning(const json& tuning) {
+    const json steps = tuning.is_object() ? tuning.value("steps", json()) : json();
+    const std::string& machine = string_at(tuning, "machine", "the tuning");
+    if (!steps.is_array()) throw Error("the tuning must have \"steps\" in an array");
+    for (const json& step : steps) {
+      const auto count = [&](const char* key) {
+        const json value = step.is_object() ? step.value(key, json()) : json();
+        if (!value.is_number_unsigned() || value > std::numeric_limits<int32_t>::max()) {
+          throw Error("a step of the tuning must have the whole number \"" + std::string(key) + "\"");
+        }
+        return value.get<int32_t>();
+      };
+      TunedStep tuned{.name = "", .samples = count("samples"), .threads = count("threads"), .strategy = ""};
+      tuned.name = string_at(step, "name", "a step of the tuning");
+      tuned.strategy = string_at(step, "strategy", "a step of the tuning");
+      if (machine == tuning_machine()) program_.tuned.push_back(std::move(tuned));
+    }
   }
 
   void read_node(const json& entry) {

@@ -11,6 +11,7 @@
 
 #include "engine/container.h"
 #include "engine/conv2d.h"
+#include "engine/tuning.h"
 #include "kernels/types.h"
 
 namespace ptqx::engine {
@@ -120,6 +121,7 @@ struct Node {
 struct Program {
   std::vector<Node> nodes;
   int output = 0;
+  std::vector<TunedStep> tuned = {};  // empty unless the file was tuned on such a machine
 };
 
 /// Parses and proves the graph of `container`. Throws Error.

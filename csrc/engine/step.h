@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,13 +35,23 @@ struct Work {
   std::function<void(const Run&, int64_t begin, int64_t end)> run;
 };
 
+/// Several ways to compute a step (tuning.h).
+struct Strategies {
+  std::string layer;
+  /// Their names, the one that runs unasked first.
+  std::function<std::vector<std::string>(int64_t samples, int threads)> names;
+  /// As Step::work; a name that is none of them means the first.
+  std::function<Work(int64_t samples, int threads, const std::string& strategy)> work;
+};
+
 struct Step {
   std::string name, op;
   std::vector<int> reads, writes;  // buffers
   /// The work on `samples` samples, split for `threads` workers. Made once and run many times.
   std::function<Work(int64_t samples, int threads)> work;
+  std::optional<Strategies> strategies = {};
 
-  // For describe() and the memory totals.
+  // For steps() and the memory totals.
   std::string kernel = {};
   int64_t macs = 0;         // multiplications a sample, those with padding included
   int64_t useful_macs = 0;  // without them

@@ -76,22 +76,18 @@ std::shared_ptr<Layer> make_layer(const PlanBuilder& plan, const Node& node, Con
   return layer;
 }
 
-int64_t macs(const Conv2dShape& shape, const Value& y) {
-  return y.size() * (shape.in_channels / shape.groups) * shape.kernel_h * shape.kernel_w;
-}
-
-/// Pairs of output and tap that meet on the input, along one axis.
-int64_t meetings(const std::vector<AxisSegment>& segments) {
-  int64_t count = 0;
-  for (const AxisSegment& segment : segments) count += segment.size() * segment.taps();
-  return count;
-}
-
-/// Multiplications a sample that do not fall on padding.
-int64_t useful_macs(const Conv2dShape& s, const Value& x, const Value& y) {
-  const int64_t rows = meetings(axis_segments(y.h, x.h, s.kernel_h, s.stride_h, s.pad_top, s.dilation_h));
-  const int64_t columns = meetings(axis_segments(y.w, x.w, s.kernel_w, s.stride_w, s.pad_left, s.dilation_w));
-  return rows * columns * y.c * (s.in_channels / s.groups);
+/// All that the speed of a layer depends on but samples, workers and machine.
+std::string layer_key(const Conv2d& conv, const Layer& layer, const Value& x) {
+  const Conv2dShape& s = conv.shape;
+  const kernels::Tail& tail = layer.call.tail;
+  return join({x.c, x.h, x.w}, "x") + " to " + std::to_string(s.out_channels) + ", kernel " +
+         join({s.kernel_h, s.kernel_w}, "x") + ", stride " + join({s.stride_h, s.stride_w}, "x") +
+         ", padding " + join({s.pad_top, s.pad_left, s.pad_bottom, s.pad_right}, " ") + ", dilation " +
+         join({s.dilation_h, s.dilation_w}, "x") + ", groups " + std::to_string(s.groups) +
+         (conv.group_size > 0 ? ", scales of " + std::to_string(conv.group_size) + " channels" : "") +
+         (conv.weight_zero_point.empty() ? "" : ", weight zero points") + (conv.dynamic ? ", dynamic" : "") +
+         (tail.residual_multiplier != 0.0F ? ", residual" : "") +
+         (tail.output == kernels::Output::kF32 ? ", float32" : "") + ", " + layer.weight.kernel_name();
 }
 
 /// Where the codes of a dynamic layer's input and their qparams go.
@@ -147,8 +143,8 @@ void add_steps(PlanBuilder& plan, const Node& node, Conv2d& conv) try {
   if (dynamic) step.reads.insert(step.reads.end(), {dynamic_input.scale, dynamic_input.zero_point});
   step.writes = {y};
   step.kernel = layer->weight.kernel_name();
-  step.macs = macs(conv.shape, node.output);
-  step.useful_macs = useful_macs(conv.shape, plan.input(node), node.output);
+  step.macs = nominal_macs(conv.shape, plan.input(node).h, plan.input(node).w);
+  step.useful_macs = useful_macs(conv.shape, plan.input(node).h, plan.input(node).w);
   step.bytes = layer->bytes();
 
   const auto data_of = [=](const Run& run) {
@@ -159,14 +155,24 @@ void add_steps(PlanBuilder& plan, const Node& node, Conv2d& conv) try {
         .sample_scale = dynamic ? run.at<const float>(dynamic_input.scale) : nullptr,
         .output = run.at<uint8_t>(y)};
   };
-  step.work = [=](int64_t samples, int threads) {
+  const auto call_on = [=](int64_t samples) {
     Conv2dCall call = layer->call;
     call.n = samples;
-    const auto conv_plan = std::make_shared<const Conv2dPlan>(layer->weight, call, threads);
+    return call;
+  };
+  const auto work = [=](int64_t samples, int threads, const std::string& strategy) {
+    const auto conv_plan =
+        std::make_shared<const Conv2dPlan>(layer->weight, call_on(samples), threads, strategy);
     return Work{conv_plan->items(), [=](const Run& run, int64_t begin, int64_t end) {
                   conv_plan->run(data_of(run), begin, end);
                 }};
   };
+  step.work = [=](int64_t samples, int threads) { return work(samples, threads, {}); };
+  step.strategies = {
+      .layer = layer_key(conv, *layer, plan.input(node)),
+      .names = [=](int64_t samples,
+                   int threads) { return conv2d_strategies(layer->weight, call_on(samples), threads); },
+      .work = work};
   plan.add(std::move(step));
 } catch (const std::invalid_argument& error) {
   throw Error("node " + quote(node.name) + " (" + node.op + "): " + error.what());

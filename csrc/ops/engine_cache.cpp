@@ -4,6 +4,7 @@
 
 #include "engine/sha256.h"
 #include "kernels/dispatch.h"
+#include "ops/pages.h"
 #include "ops/tensor_cache.h"
 
 namespace ptqx::ops {
@@ -48,6 +49,7 @@ class EngineCache {
     });
     const Built built = same ? *same : Built{digest, build(program)};
     if (!same || identity.counts_writes()) built_.insert(identity, isa, built, 1);
+    release_pages(bytes_of(program));  // the engine has its own copy of the weights
     return built.engine;
   }
 

@@ -15,6 +15,9 @@
 #include "kernels/pool.h"
 #include "kernels/quantize.h"
 #include "kernels/reduce.h"
+#include "ops/engine_cache.h"
+#include "ops/executor.h"
+#include "ops/pages.h"
 
 namespace ptqx::ops {
 namespace {
@@ -28,6 +31,27 @@ void add_rows(std::vector<KernelRow>& all, const char* family, std::span<const k
   for (const kernels::Row<Fn>& row : rows) {
     all.push_back({family, row.name, kernels::isa_name(row.isa), &row == &best});
   }
+}
+
+/// What `use` makes of the program's engine. Whatever goes wrong is std::invalid_argument.
+template <class Use>
+auto with_engine(const at::Tensor& program, const Use& use) {
+  if (program.scalar_type() != at::kByte || program.dim() != 1 || !program.device().is_cpu()) {
+    throw std::invalid_argument("program must be a uint8 tensor of one dimension on the CPU");
+  }
+  try {
+    return use(*cached_engine(program.contiguous()));
+  } catch (const engine::Error& error) {
+    throw std::invalid_argument(error.what());
+  } catch (const c10::Error& error) {
+    throw std::invalid_argument(error.what_without_backtrace());
+  }
+}
+
+void require_at_least(const char* name, int64_t least, int64_t value) {
+  if (value >= least) return;
+  throw std::invalid_argument(std::string(name) + ": expected at least " + std::to_string(least) + ", got " +
+                              std::to_string(value));
 }
 
 }  // namespace
@@ -94,41 +118,49 @@ std::vector<KernelRow> kernel_rows() {
   return all;
 }
 
-std::string engine_describe(std::span<const uint8_t> program) {
-  try {
-    return engine::Engine::from_bytes(program).describe();
-  } catch (const engine::Error& error) {
-    throw std::invalid_argument(error.what());
-  }
+std::string engine_describe(const at::Tensor& program) {
+  return with_engine(program, [](const engine::Engine& engine) { return engine.describe(); });
 }
 
-EngineMemory engine_memory(std::span<const uint8_t> program, int64_t batch, int threads) {
-  if (batch < 0) throw std::invalid_argument("batch: expected at least 0, got " + std::to_string(batch));
-  if (threads < 1)
-    throw std::invalid_argument("threads: expected at least 1, got " + std::to_string(threads));
-  try {
-    const engine::Engine engine = engine::Engine::from_bytes(program);
-    return {engine.packed_bytes(), engine.arena_bytes(batch, threads)};
-  } catch (const engine::Error& error) {
-    throw std::invalid_argument(error.what());
-  }
+std::vector<engine::StepInfo> engine_steps(const at::Tensor& program) {
+  return with_engine(program, [](const engine::Engine& engine) { return engine.steps(); });
 }
 
-std::vector<engine::StepProfile> engine_profile(std::span<const uint8_t> program, int64_t batch, int rounds) {
-  if (batch < 1) throw std::invalid_argument("batch: expected at least 1, got " + std::to_string(batch));
-  if (rounds < 1) throw std::invalid_argument("rounds: expected at least 1, got " + std::to_string(rounds));
-  try {
-    const engine::Engine engine = engine::Engine::from_bytes(program);
+EngineMemory engine_memory(const at::Tensor& program, int64_t batch, int threads) {
+  require_at_least("batch", 0, batch);
+  require_at_least("threads", 1, threads);
+  return with_engine(program, [&](const engine::Engine& engine) {
+    const at::Tensor bytes = program.contiguous();
+    return EngineMemory{resident_bytes({bytes.const_data_ptr<uint8_t>(), static_cast<size_t>(bytes.numel())}),
+                        engine.packed_bytes(), engine.arena_bytes(batch, threads)};
+  });
+}
+
+std::vector<engine::StepProfile> engine_profile(const at::Tensor& program, int64_t batch, int rounds) {
+  require_at_least("batch", 1, batch);
+  require_at_least("rounds", 1, rounds);
+  return with_engine(program, [&](const engine::Engine& engine) {
     std::mt19937 random(1);
     std::normal_distribution<float> normal;
     std::vector<float> input(static_cast<size_t>(batch * engine.input_size()));
     for (float& value : input) value = normal(random);
     std::vector<float> output(static_cast<size_t>(batch * engine.output_size()));
     return engine.profile(input.data(), batch, output.data(), rounds);
-  } catch (const engine::Error& error) {
-    throw std::invalid_argument(error.what());
-  }
+  });
 }
+
+std::vector<engine::TunableStep> engine_tunable_steps(const at::Tensor& program, int64_t batch, int threads) {
+  return with_engine(program,
+                     [&](const engine::Engine& engine) { return engine.tunable_steps(batch, threads); });
+}
+
+std::vector<engine::TunedStep> engine_tune(const at::Tensor& program,
+                                           const std::vector<engine::TunableStep>& steps, double seconds) {
+  return with_engine(
+      program, [&](const engine::Engine& engine) { return engine.tune(steps, TorchExecutor(), seconds); });
+}
+
+std::string tuning_machine() { return engine::tuning_machine(); }
 
 engine::MachineRates measure_machine(int threads, double seconds, int64_t buffer_bytes) {
   return engine::measure_machine(threads, seconds, buffer_bytes);

@@ -2,8 +2,9 @@
 
 // What the library can tell about itself: for the Python module, which has no copy of the kernels.
 
+#include <ATen/core/Tensor.h>
+
 #include <cstdint>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -27,19 +28,29 @@ struct KernelRow {
 };
 PTQX_EXPORT std::vector<KernelRow> kernel_rows();
 
-/// Engine::describe of a .ptqx file's bytes. Throws std::invalid_argument.
-PTQX_EXPORT std::string engine_describe(std::span<const uint8_t> program);
+// Of the engine that engine_run makes of the same `program`. All throw std::invalid_argument.
 
-/// Bytes that a run of a .ptqx file holds beside the file, its input and its output.
+PTQX_EXPORT std::string engine_describe(const at::Tensor& program);
+PTQX_EXPORT std::vector<engine::StepInfo> engine_steps(const at::Tensor& program);
+
+/// Bytes that a run holds beside its input and its output.
 struct EngineMemory {
-  size_t packed, arena;  // weights and plan; activations
+  size_t program, packed, arena;  // pages of the program in main memory; weights and plan; activations
 };
-/// Throws std::invalid_argument, also if batch < 0 or threads < 1.
-PTQX_EXPORT EngineMemory engine_memory(std::span<const uint8_t> program, int64_t batch, int threads);
+PTQX_EXPORT EngineMemory engine_memory(const at::Tensor& program, int64_t batch, int threads);
 
-/// Engine::profile of a .ptqx file's bytes on `batch` random samples. Throws std::invalid_argument.
-PTQX_EXPORT std::vector<engine::StepProfile> engine_profile(std::span<const uint8_t> program, int64_t batch,
+/// Engine::profile on `batch` random samples.
+PTQX_EXPORT std::vector<engine::StepProfile> engine_profile(const at::Tensor& program, int64_t batch,
                                                             int rounds);
+
+PTQX_EXPORT std::vector<engine::TunableStep> engine_tunable_steps(const at::Tensor& program, int64_t batch,
+                                                                  int threads);
+/// Engine::tune on torch's threads.
+PTQX_EXPORT std::vector<engine::TunedStep> engine_tune(const at::Tensor& program,
+                                                       const std::vector<engine::TunableStep>& steps,
+                                                       double seconds);
+/// As engine::tuning_machine.
+PTQX_EXPORT std::string tuning_machine();
 
 /// As engine::measure_machine.
 PTQX_EXPORT engine::MachineRates measure_machine(int threads, double seconds, int64_t buffer_bytes);

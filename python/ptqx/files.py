@@ -6,6 +6,7 @@ A file is written beside its destination and renamed: a reader sees the old file
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import pickle
 import tempfile
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from .errors import PtqxError
 
+LEAST_PAGEABLE = 2**20  # bytes
 PICKLE_SUFFIXES = (".pt", ".pth", ".th")
 
 
@@ -75,6 +77,27 @@ def write_tensors(
     plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     with atomic_write(path) as partial:
         save_file(plain, partial, metadata=dict(metadata or {}))
+
+
+def pageable(content: bytes) -> Tensor:
+    """The bytes as a uint8 tensor that lies in a file without a name, in the temporary folder: the system may
+    take its pages back and reads them again when somebody looks. Short ones, and all where there is no such
+    file to be had, lie in memory.
+
+    >>> pageable(b"ptqx").tolist()
+    [112, 116, 113, 120]
+    """
+    if len(content) >= LEAST_PAGEABLE:
+        try:
+            with tempfile.TemporaryFile() as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())  # pages that are not yet on the disk can't be taken back
+                pages = mmap.mmap(file.fileno(), len(content), access=mmap.ACCESS_COPY)
+            return torch.frombuffer(pages, dtype=torch.uint8)
+        except OSError:
+            pass
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8)
 
 
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from ptqx.errors import PtqxError
-from ptqx.files import atomic_write, read_tensors, write_tensors, write_text
+from ptqx.files import LEAST_PAGEABLE, atomic_write, pageable, read_tensors, write_tensors, write_text
 
 TENSORS = {"weight": torch.arange(12.0).view(3, 4), "count": torch.tensor(7)}
 
@@ -201,3 +201,22 @@ def test_missing_file_and_unknown_suffix_are_named(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"")
     with pytest.raises(PtqxError, match=r"expected \.safetensors.*'\.onnx'"):
         read_tensors(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("size", [1, LEAST_PAGEABLE - 1, LEAST_PAGEABLE, LEAST_PAGEABLE + 4097])
+def test_pageable_bytes_are_those_given(size: int) -> None:
+    content = bytes(i * 7 % 251 for i in range(size))
+    tensor = pageable(content)
+    assert tensor.dtype == torch.uint8
+    assert tensor.numpy().tobytes() == content
+    other = pageable(content)
+    tensor += 1
+    assert other.numpy().tobytes() == content, "each has its own"
+
+
+def test_pageable_bytes_lie_in_memory_where_no_file_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = bytes(LEAST_PAGEABLE)
+    with file_size_limit(1000):
+        assert pageable(content).numpy().tobytes() == content
+    monkeypatch.setattr("tempfile.tempdir", "/no such folder")
+    assert pageable(content).numpy().tobytes() == content

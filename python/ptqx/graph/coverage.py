@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ..errors import PtqxError
+from ..tables import aligned
 from .document import IntegerNode
 from .integer import IntegerModel
 
@@ -56,16 +57,8 @@ class Coverage:
             )
             for r in self.rows
         ]
-        widths = [max(len(row[i]) for row in [header, *cells]) for i in range(len(header))]
-        lines = [
-            "  ".join(
-                c.rjust(w) if i in (3, 4) else c.ljust(w)
-                for i, (c, w) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in [header, *cells]
-        ]
-        lines.append(f"{100 * self.mac_share:.2f} % of {sum(r.macs for r in self.rows):,} MACs are integer")
-        return "\n".join(line.rstrip() for line in lines)
+        total = f"{100 * self.mac_share:.2f} % of {sum(r.macs for r in self.rows):,} MACs are integer"
+        return f"{aligned(header, cells, ('bits', 'MACs'))}\n{total}"
 
 
 @torch.no_grad()

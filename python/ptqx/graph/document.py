@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from ..errors import PtqxError
 from .image import ImageOptions, image_options_from_dict
+from .tuning import Tuning, tuning_from_dict
 
 FORMAT = "ptqx"
 VERSION = 1
@@ -45,7 +46,7 @@ class IntegerNode:
 @dataclass(frozen=True)
 class IntegerGraph:
     """Steps in execution order. `input_shape` is of one sample, NCHW; `info` are free strings; `image` is for
-    programs that read image files."""
+    programs that read image files; `tuning` is the engine's, for machines it was measured on."""
 
     input: str
     input_shape: tuple[int, ...]
@@ -53,6 +54,7 @@ class IntegerGraph:
     nodes: dict[str, IntegerNode]
     info: dict[str, str] = field(default_factory=dict)
     image: ImageOptions | None = None
+    tuning: Tuning | None = None
 
     def __iter__(self) -> Iterator[IntegerNode]:
         return iter(self.nodes.values())
@@ -78,6 +80,8 @@ class IntegerGraph:
         }
         if self.image is not None:
             document["image"] = self.image.to_dict()
+        if self.tuning is not None:
+            document["tuning"] = self.tuning.to_dict()
         return json.dumps(document, allow_nan=False)
 
 
@@ -122,7 +126,8 @@ def graph_from_json(text: str) -> IntegerGraph:
         isinstance(info, dict) and all(isinstance(v, str) for v in info.values()), "info must map to strings"
     )
     image = image_options_from_dict(document["image"]) if "image" in document else None
-    return IntegerGraph(entry["name"], tuple(shape), output, nodes, info, image)
+    tuning = tuning_from_dict(document["tuning"]) if "tuning" in document else None
+    return IntegerGraph(entry["name"], tuple(shape), output, nodes, info, image, tuning)
 
 
 def _node_to_json(node: IntegerNode) -> dict[str, Any]:

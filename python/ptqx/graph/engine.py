@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import PtqxError
+from ..files import pageable
 from .capture import example_tensor
 from .integer import IntegerModel
 from .io import from_bytes, to_bytes
+from .tuning import tune as tune_program
 
 
 class Engine(nn.Module):
@@ -21,7 +24,8 @@ class Engine(nn.Module):
     model's.
 
     Attributes:
-        program: uint8, the content of the .ptqx file; the only state.
+        program: uint8, the content of the .ptqx file; the only state. It is read when the first run packs the
+            weights, and takes no memory from then on (`ptqx.files.pageable`).
         output_shape: of one sample.
     """
 
@@ -42,6 +46,13 @@ class Engine(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.program.numel()} bytes, output {self.output_shape}"
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Of copies and of what was pickled: their programs take no memory either."""
+        super().__setstate__(state)
+        if type(self.program) is Tensor and self.program.device.type == "cpu":
+            with torch.inference_mode(False):
+                self.program = pageable(self.program.numpy().tobytes())
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Engine:
         probe = fn(torch.zeros(1))
@@ -65,12 +76,16 @@ def layers_without_floats(qmodel: IntegerModel) -> list[str]:
 
 
 @torch.no_grad()
-def compile(qmodel: IntegerModel, example_inputs: Any) -> Engine:
+def compile(qmodel: IntegerModel, example_inputs: Any, *, tune: bool = False) -> Engine:
     """Compile an integer model to one operator call; check on the example that both are equal.
 
     Args:
         qmodel: of `ptqx.convert` or `ptqx.load`.
         example_inputs: a tensor of the shape it takes, or a tuple with one.
+        tune: measure for some seconds which ways to compute the layers are the fastest on this machine, for
+            the example's batch size and torch's threads. No number changes. What was measured is kept in
+            `~/.cache/ptqx` ($XDG_CACHE_HOME), so that the next time nothing is measured again, and stays with
+            the engine when it is saved, copied or exported.
 
     Raises:
         PtqxError: parts that the engine can't run, by name; an example that does not fit.
@@ -87,9 +102,19 @@ def compile(qmodel: IntegerModel, example_inputs: Any) -> Engine:
             f"the engine requantizes in float32; these do without floats: {', '.join(without_floats)}"
         )
     expected = qmodel(example)
+    engine = _checked_engine(qmodel, example, expected)
+    if not tune:
+        return engine
+    tuning = tune_program(engine.program, len(example)).merged_over(qmodel.graph.tuning)
+    if tuning == qmodel.graph.tuning:
+        return engine
+    tuned = IntegerModel(replace(qmodel.graph, tuning=tuning), qmodel.tensors())
+    return _checked_engine(tuned, example, expected)
+
+
+def _checked_engine(qmodel: IntegerModel, example: Tensor, expected: Tensor) -> Engine:
     with torch.inference_mode(False):  # so that the buffer counts its writes: what is built of it is kept
-        program = torch.frombuffer(bytearray(to_bytes(qmodel)), dtype=torch.uint8)
-    engine = Engine(program, tuple(expected.shape[1:]))
+        engine = Engine(pageable(to_bytes(qmodel)), tuple(expected.shape[1:]))
     try:
         got = engine(example)
     except RuntimeError as error:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from ..files import pageable
+from ..tables import aligned
 from .coverage import CoverageRow, coverage
 from .engine import Engine, float_layers, layers_without_floats
 from .integer import IntegerModel
 from .io import to_bytes
+from .tuning import TunedStep
 
-LINE = re.compile(r"(?P<name>.*?) +(?P<op>\S+) +(?P<bytes>\d+) bytes +(?P<macs>\d+) MACs *(?P<kernel>.*)")
 PARTLY_FLOAT = "operator by operator: the network is partly float, which the engine does not run"
 WITHOUT_FLOATS = "operator by operator: the network requantizes without floats, which the engine does not"
 TILE = re.compile(r"_(\d+x\d+(?:x\d+)?)(?:c\d+)?_")
@@ -33,6 +35,7 @@ class ExplainRow:
         tile: output pixels x output channels that the kernel computes at a time; "" if it has none.
         macs: multiplications a sample.
         bytes: written a sample; None where the engine has no step.
+        tuned: the strategies that tuning chose; "" without.
         reason: why it runs so.
     """
 
@@ -44,6 +47,7 @@ class ExplainRow:
     tile: str
     macs: int
     bytes: int | None
+    tuned: str
     reason: str
 
 
@@ -58,27 +62,9 @@ class Explanation:
         return [asdict(row) for row in self.rows]
 
     def __str__(self) -> str:
-        header = ("name", "kind", "runs", "bits", "kernel", "tile", "MACs", "bytes", "why")
+        header = ("name", "kind", "runs", "bits", "kernel", "tile", "MACs", "bytes", "tuned", "why")
         cells = [[_cell(value) for value in asdict(row).values()] for row in self.rows]
-        widths = [max(len(row[i]) for row in [header, *cells]) for i in range(len(header))]
-        numbers = (3, 6, 7)
-        lines = [
-            "  ".join(
-                c.rjust(w) if i in numbers else c.ljust(w)
-                for i, (c, w) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in [header, *cells]
-        ]
-        return "\n".join(lines)
-
-
-class Step(NamedTuple):
-    """A step of the engine's plan."""
-
-    op: str
-    bytes: int
-    macs: int
-    kernel: str
+        return aligned(header, cells, ("bits", "MACs", "bytes"))
 
 
 @torch.no_grad()
@@ -101,49 +87,50 @@ def explain(model: nn.Module) -> Explanation:
         return Explanation(tuple(_eager_row(row, PARTLY_FLOAT) for row in covered))
     if layers_without_floats(integer):
         return Explanation(tuple(_eager_row(row, WITHOUT_FLOATS) for row in covered))
-    steps = _steps(integer)
+    program = model.program if isinstance(model, Engine) else pageable(to_bytes(integer))
+    steps = _steps(program)
     known = {row.name for row in covered}
     added = [(name, step) for name, step in steps.items() if name not in known]
-    before = [_added_row(name, step) for name, step in added if name == integer.graph.input]
-    after = [_added_row(name, step) for name, step in added if name != integer.graph.input]
+    before = [_added_row(step) for name, step in added if name == integer.graph.input]
+    after = [_added_row(step) for name, step in added if name != integer.graph.input]
     return Explanation((*before, *(_engine_row(row, steps.get(row.name)) for row in covered), *after))
 
 
-def _steps(model: IntegerModel) -> dict[str, Step]:
+def _steps(program: Tensor) -> dict[str, dict[str, Any]]:
+    """The engine's steps by name; of a layer that takes several, the last, with the first's kernel and all
+    multiplications."""
     from .. import _C
 
-    lines = _C.engine_describe(torch.frombuffer(bytearray(to_bytes(model)), dtype=torch.uint8)).splitlines()
-    steps: dict[str, Step] = {}
-    for line in lines[:-1]:  # the last is a summary
-        match = LINE.fullmatch(line)
-        assert match is not None, line
-        name, op, kernel = (match[key].strip() for key in ("name", "op", "kernel"))
-        earlier = steps.get(name, Step(op, 0, 0, ""))
-        macs, kernel = earlier.macs + int(match["macs"]), earlier.kernel or kernel
-        steps[name] = Step(op, int(match["bytes"]), macs, kernel)
+    steps: dict[str, dict[str, Any]] = {}
+    for step in _C.engine_steps(program):
+        earlier = steps.get(step["name"], {"macs": 0, "kernel": ""})
+        step["macs"] += earlier["macs"]
+        step["kernel"] = earlier["kernel"] or step["kernel"]
+        steps[step["name"]] = step
     return steps
 
 
-def _engine_row(row: CoverageRow, step: Step | None) -> ExplainRow:
+def _engine_row(row: CoverageRow, step: dict[str, Any] | None) -> ExplainRow:
     if step is None:
         reason = row.reason or "no work: the next step reads its input as it lies"
-        return ExplainRow(row.name, row.kind, "view", row.bits, "", "", row.macs, None, reason)
-    reason = row.reason or _why(step.kernel)
-    tile = TILE.search(step.kernel)
+        return ExplainRow(row.name, row.kind, "view", row.bits, "", "", row.macs, None, "", reason)
+    reason = row.reason or _why(step["kernel"])
+    tile = TILE.search(step["kernel"])
     return ExplainRow(
-        *(row.name, row.kind, "engine", row.bits, step.kernel, tile[1] if tile else ""),
-        *(row.macs, step.bytes, reason),
+        *(row.name, row.kind, "engine", row.bits, step["kernel"], tile[1] if tile else ""),
+        *(row.macs, step["bytes"], "; ".join(str(TunedStep(**choice)) for choice in step["tuned"]), reason),
     )
 
 
-def _added_row(name: str, step: Step) -> ExplainRow:
+def _added_row(step: dict[str, Any]) -> ExplainRow:
     reason = "added by the engine: what the neighbouring steps need"
-    return ExplainRow(name, step.op, "engine", None, step.kernel, "", step.macs, step.bytes, reason)
+    name, op, kernel, macs, written = (step[key] for key in ("name", "op", "kernel", "macs", "bytes"))
+    return ExplainRow(name, op, "engine", None, kernel, "", macs, written, "", reason)
 
 
 def _eager_row(row: CoverageRow, why: str) -> ExplainRow:
     reason = row.reason or why
-    return ExplainRow(row.name, row.kind, row.execution, row.bits, "", "", row.macs, None, reason)
+    return ExplainRow(row.name, row.kind, row.execution, row.bits, "", "", row.macs, None, "", reason)
 
 
 def _why(kernel: str) -> str:

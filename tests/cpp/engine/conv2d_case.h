@@ -148,25 +148,30 @@ class Conv2dOperands {
                         c.group_size);
   }
 
-  std::vector<uint8_t> run(const PackedConv2d& packed, const Executor& executor) const {
+  Conv2dCall call() const {
+    return {.n = c.n,
+            .h = c.h,
+            .w = c.w,
+            .input_zero_point = c.zero_point_per_sample ? 0 : c.input_zero_point,
+            .zero_point_per_sample = c.zero_point_per_sample,
+            .scale_per_sample = c.sample_scale,
+            .tail = tail()};
+  }
+
+  std::vector<uint8_t> run(const PackedConv2d& packed, const Executor& executor,
+                           const std::string& strategy) const {
     const auto offset = static_cast<size_t>(c.misalignment);
     const size_t element = c.output == kernels::Output::kU8 ? 1 : 4;
     std::vector<uint8_t> input(offset + input_.size() + packed.input_slack(), 0xA5);
     std::copy(input_.begin(), input_.end(), input.begin() + static_cast<std::ptrdiff_t>(offset));
     std::vector<uint8_t> output(offset * element + output_bytes(), 0x5A);
-    const Conv2dCall call{.n = c.n,
-                          .h = c.h,
-                          .w = c.w,
-                          .input_zero_point = c.zero_point_per_sample ? 0 : c.input_zero_point,
-                          .zero_point_per_sample = c.zero_point_per_sample,
-                          .scale_per_sample = c.sample_scale,
-                          .tail = tail()};
+    const Conv2dPlan plan(packed, call(), executor.threads(), strategy);
     const Conv2dData data{.input = input.data() + offset,
-                          .residual = call.tail.residual,
+                          .residual = tail().residual,
                           .input_zero_points = input_zero_points.data(),
                           .sample_scale = sample_scale.data(),
                           .output = output.data() + offset * element};
-    conv2d(packed, call, data, executor);
+    executor.parallel_for(plan.items(), [&](int64_t begin, int64_t end) { plan.run(data, begin, end); });
     output.erase(output.begin(), output.begin() + static_cast<std::ptrdiff_t>(offset * element));
     return output;
   }
@@ -210,6 +215,27 @@ void expect_equal_elements(const std::vector<uint8_t>& expected, const std::vect
   }
 }
 
+/// Every strategy, and the one that runs unasked.
+inline std::vector<std::string> strategies_of(const PackedConv2d& packed, const Conv2dOperands& operands,
+                                              int threads) {
+  std::vector<std::string> strategies = conv2d_strategies(packed, operands.call(), threads);
+  strategies.emplace_back();
+  return strategies;
+}
+
+inline void expect_equal_outputs(const Conv2dCase& conv_case, const std::vector<uint8_t>& expected,
+                                 const std::vector<uint8_t>& actual) {
+  const int64_t channels = conv_case.shape.out_channels;
+  switch (conv_case.output) {
+    case kernels::Output::kU8:
+      return expect_equal_elements<uint8_t>(expected, actual, channels);
+    case kernels::Output::kS32:
+      return expect_equal_elements<int32_t>(expected, actual, channels);
+    case kernels::Output::kF32:
+      return expect_equal_elements<float>(expected, actual, channels);
+  }
+}
+
 inline void expect_every_row_exact(const Conv2dCase& conv_case) {
   const IsaGuard guard;
   const Conv2dOperands operands(conv_case);
@@ -218,21 +244,13 @@ inline void expect_every_row_exact(const Conv2dCase& conv_case) {
     kernels::set_isa_ceiling(isa);
     const PackedConv2d packed = operands.pack();
     for (const int threads : conv_case.threads) {
-      SCOPED_TRACE(conv_case.name + ", " + packed.kernel_name() + ", threads " + std::to_string(threads));
-      const std::vector<uint8_t> actual = operands.run(packed, ThreadExecutor(threads));
-      const int64_t channels = conv_case.shape.out_channels;
-      switch (conv_case.output) {
-        case kernels::Output::kU8:
-          expect_equal_elements<uint8_t>(expected, actual, channels);
-          break;
-        case kernels::Output::kS32:
-          expect_equal_elements<int32_t>(expected, actual, channels);
-          break;
-        case kernels::Output::kF32:
-          expect_equal_elements<float>(expected, actual, channels);
-          break;
+      const ThreadExecutor executor(threads);
+      for (const std::string& strategy : strategies_of(packed, operands, threads)) {
+        SCOPED_TRACE(conv_case.name + ", " + packed.kernel_name() + ", threads " + std::to_string(threads) +
+                     ", strategy " + strategy);
+        expect_equal_outputs(conv_case, expected, operands.run(packed, executor, strategy));
+        if (testing::Test::HasFailure()) return;
       }
-      if (testing::Test::HasFailure()) return;
     }
   }
 }

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <set>
 #include <stdexcept>
 
 #include "engine/conv2d_case.h"
@@ -587,6 +588,52 @@ TEST(PackedConv2dTest, ScalePerGroupRejectsIntegerBias) {
   call.tail.bias = &bias;
   call.tail.multiplier = multiplier;
   EXPECT_THROW(Conv2dPlan(packed, call, 1), std::invalid_argument);
+}
+
+/// The definition, tap by tap.
+int64_t counted_macs(const Conv2dShape& s, int64_t h, int64_t w, bool padding) {
+  const auto on = [&](int64_t position, int64_t size) {
+    return padding || (position >= 0 && position < size);
+  };
+  int64_t count = 0;
+  for (int64_t y = 0; y < s.output_h(h); ++y) {
+    for (int64_t x = 0; x < s.output_w(w); ++x) {
+      for (int64_t r = 0; r < s.kernel_h; ++r) {
+        for (int64_t t = 0; t < s.kernel_w; ++t) {
+          count += on(y * s.stride_h - s.pad_top + r * s.dilation_h, h) &&
+                   on(x * s.stride_w - s.pad_left + t * s.dilation_w, w);
+        }
+      }
+    }
+  }
+  return count * s.out_channels * (s.in_channels / s.groups);
+}
+
+TEST(Conv2dShapeTest, MacsAreThoseOfTheDefinition) {
+  Conv2dShape lopsided = square(6, 4, 3, 1, 2, 2, 2);
+  lopsided.kernel_w = 5;
+  lopsided.pad_right = 4;
+  for (const Conv2dShape& shape : {square(3, 8, 3, 1), square(3, 8, 1, 0), square(8, 8, 7, 3, 2), lopsided}) {
+    EXPECT_EQ(nominal_macs(shape, 9, 8), counted_macs(shape, 9, 8, true));
+    EXPECT_EQ(useful_macs(shape, 9, 8), counted_macs(shape, 9, 8, false));
+  }
+}
+
+TEST(Conv2dPlanTest, StrategiesAreSeveralAndTheFirstRunsUnasked) {
+  const std::vector<int8_t> weight(size_t{256} * 256 * 9, 1);
+  const PackedConv2d packed(square(256, 256, 3, 1), weight.data());
+  Conv2dCall call{.n = 1, .h = 4, .w = 4, .tail = {}};
+  call.tail.output = Output::kS32;
+  const std::vector<std::string> names = conv2d_strategies(packed, call, 1);
+  EXPECT_GT(names.size(), 2U);
+  const auto items = [&](const std::string& strategy) {
+    return Conv2dPlan(packed, call, 1, strategy).items();
+  };
+  EXPECT_EQ(items({}), items(names.front()));
+  EXPECT_EQ(items("no such strategy"), items(names.front()));
+  std::set<int64_t> different;
+  for (const std::string& name : names) different.insert(items(name));
+  EXPECT_GT(different.size(), 1U);
 }
 
 TEST(PackedConv2dTest, KernelFollowsTheCeiling) {

@@ -213,6 +213,86 @@ TEST(Engine, run_from_eight_callers_at_a_time_equals_reference) {
   EXPECT_EQ(wrong, std::vector<int>(8, 0));
 }
 
+TEST(Engine, every_strategy_of_every_step_gives_the_same_numbers) {
+  const Graph graph = classifier();
+  Engine engine = Engine::from_bytes(graph.bytes());
+  const ThreadExecutor executor(2);
+  const std::vector<float> input = some_input(3 * engine.input_size(), 5);
+  const std::vector<float> expected = expected_output(graph, engine, input);
+  const std::vector<TunableStep> steps = engine.tunable_steps(3, 2);  // a sample for each, one together
+  ASSERT_EQ(steps.size(), 6U);
+  for (size_t choice = 0; choice < 16; ++choice) {
+    std::vector<TunedStep> tuned;
+    for (const TunableStep& step : steps) {
+      EXPECT_EQ(step.samples, 1);
+      tuned.push_back(
+          {step.name, step.samples, step.threads, step.strategies[choice % step.strategies.size()]});
+    }
+    engine.use(tuned);
+    expect_equal(run(engine, input, executor), expected, "choice " + std::to_string(choice));
+  }
+}
+
+TEST(Engine, tune_chooses_one_strategy_for_each_step) {
+  const Graph graph = classifier();
+  Engine engine = Engine::from_bytes(graph.bytes());
+  const ThreadExecutor executor(2);
+  const std::vector<TunableStep> steps = engine.tunable_steps(3, 2);
+  const std::vector<TunedStep> tuned = engine.tune(steps, executor, 0.01);
+  ASSERT_EQ(tuned.size(), steps.size());
+  for (const TunableStep& step : steps) {
+    const auto same = [&](const TunedStep& choice) {
+      return choice.name == step.name && choice.samples == step.samples && choice.threads == step.threads;
+    };
+    const auto found = std::find_if(tuned.begin(), tuned.end(), same);
+    ASSERT_NE(found, tuned.end());
+    EXPECT_EQ(std::count(step.strategies.begin(), step.strategies.end(), found->strategy), 1);
+  }
+  const std::vector<float> input = some_input(3 * engine.input_size(), 5);
+  engine.use(tuned);
+  expect_equal(run(engine, input, executor), expected_output(graph, engine, input), "tuned");
+}
+
+TEST(Engine, tune_bad_arguments_throw) {
+  const Engine engine = Engine::from_bytes(classifier().bytes());
+  std::vector<TunableStep> steps = engine.tunable_steps(4, 4);
+  EXPECT_THROW(engine.tunable_steps(0, 1), Error);
+  EXPECT_THROW(engine.tunable_steps(1, 0), Error);
+  const auto expect_error = [&](const TunableStep& step) {
+    EXPECT_THROW(engine.tune({step}, SerialExecutor(), 0.01), Error);
+  };
+  TunableStep step = steps.at(0);
+  step.threads = 3;
+  expect_error(step);
+  step = steps.at(0);
+  step.samples = 0;
+  expect_error(step);
+  step = steps.at(0);
+  step.name = "absent";
+  expect_error(step);
+  step = steps.at(0);
+  step.strategies.clear();
+  expect_error(step);
+}
+
+TEST(Engine, choices_in_the_file_hold_on_the_machine_they_were_made_on) {
+  Graph graph = classifier();
+  const TunableStep step = Engine::from_bytes(graph.bytes()).tunable_steps(1, 1).at(0);
+  const auto used = [&](const std::string& machine) {
+    graph.document["tuning"] = {
+        {"machine", machine},
+        {"steps",
+         {{{"name", step.name}, {"samples", 1}, {"threads", 1}, {"strategy", step.strategies.back()}}}}};
+    size_t count = 0;
+    for (const StepInfo& info : Engine::from_bytes(graph.bytes()).steps()) count += info.tuned.size();
+    return count;
+  };
+  EXPECT_EQ(used(tuning_machine()), 1U);
+  EXPECT_EQ(used("another"), 0U);
+  const IsaCeiling ceiling(kernels::Isa::kScalar);
+  EXPECT_NE(tuning_machine().find("scalar"), std::string::npos) << tuning_machine();
+}
+
 TEST(Engine, flatten_before_linear_is_no_step) {
   const std::string steps = Engine::from_bytes(classifier().bytes()).describe();
   EXPECT_EQ(steps.find("transpose"), std::string::npos) << steps;

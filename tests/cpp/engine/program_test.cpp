@@ -227,6 +227,23 @@ const Violation kViolations[] = {
     {"cat_of_other_heights", [](Graph& g) { node(g, 8)["inputs"] = {"n6", "n3"}; }, ""},
     {"cat_dim_2", [](Graph& g) { attrs(g, 8)["dim"] = 2; }, "dim"},
     {"slice_beyond_channels", [](Graph& g) { attrs(g, 9)["end"] = 17; }, "end"},
+    {"tuning_no_object", [](Graph& g) { g.document["tuning"] = 3; }, "machine"},
+    {"tuning_no_steps", [](Graph& g) { g.document["tuning"] = {{"machine", "m"}}; }, "steps"},
+    {"tuning_step_no_object", [](Graph& g) { g.document["tuning"] = {{"machine", "m"}, {"steps", {1}}}; },
+     "samples"},
+    {"tuning_negative_threads",
+     [](Graph& g) {
+       g.document["tuning"] = {
+           {"machine", "m"},
+           {"steps", {{{"name", "a"}, {"samples", 1}, {"threads", -1}, {"strategy", "taps"}}}}};
+     },
+     "threads"},
+    {"tuning_no_strategy",
+     [](Graph& g) {
+       g.document["tuning"] = {{"machine", "m"},
+                               {"steps", {{{"name", "a"}, {"samples", 1}, {"threads", 1}}}}};
+     },
+     "strategy"},
     {"slice_empty", [](Graph& g) { attrs(g, 9)["end"] = 2; }, "end"},
 };
 

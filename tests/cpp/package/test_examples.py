@@ -190,8 +190,11 @@ def test_damaged_model_is_refused(examples: Path, model: Path, tmp_path: Path) -
         assert done.returncode == 2 and "checksum" in done.stderr and "model.ptqx" in done.stderr
 
 
-def test_throughput_prints_rates_latencies_and_memory(examples: Path, model: Path) -> None:
-    done = run(examples / "throughput", model, "--batch", 3, "--threads", 2, "--seconds", 0.2)
+@pytest.mark.parametrize("tuning", [[], ["--tune", 0.1]], ids=["untuned", "tuned"])
+def test_throughput_prints_rates_latencies_and_memory(
+    examples: Path, model: Path, tuning: list[object]
+) -> None:
+    done = run(examples / "throughput", model, "--batch", 3, "--threads", 2, "--seconds", 0.2, *tuning)
     assert done.returncode == 0, done.stderr
     words = done.stdout.split()
     assert words[:5] == ["batch", "3,", "threads", "2,", words[4]] and int(words[4]) >= 1

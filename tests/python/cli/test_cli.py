@@ -255,6 +255,11 @@ def test_export_and_explain_take_the_file_that_quantize_wrote(weights: Path, tmp
     assert result.exit_code == 0 and "classifier" in result.output
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert [row["name"] for row in rows if row["kind"] == "linear"] == ["classifier"]
+    words = ["explain", str(model), "--measure", "--batch-size", "2", "--json", str(tmp_path / "rows.json")]
+    result = runner.invoke(cli.app, words)
+    assert result.exit_code == 0 and "fp32/int8" in result.output
+    for row in json.loads((tmp_path / "rows.json").read_text()):
+        assert (row["measured"] is not None) == bool(row["macs"])
 
 
 @pytest.mark.parametrize("style", ["qdq", "integer"])

@@ -1,10 +1,15 @@
 """The engine where programs put it: worker processes, several threads, changing thread counts."""
 
+import copy
+import pickle
+import subprocess
+import tempfile
 import threading
 
 import ptqx
 import pytest
 import torch
+from ptqx import _C
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -87,3 +92,44 @@ def test_error_leaves_the_engine_usable(engine: nn.Module) -> None:
     with pytest.raises(ValueError, match="2 of 3072 values are not finite"):
         engine(bad)
     assert torch.equal(engine(x), expected)
+
+
+@pytest.fixture(scope="module")
+def large_engine() -> nn.Module:
+    """Its file is larger than what is worth a request to the system."""
+    kind = subprocess.run(["stat", "-f", "-c", "%T", tempfile.gettempdir()], capture_output=True, text=True)
+    if kind.stdout.strip() in ("", "tmpfs"):
+        pytest.skip("the temporary folder is no disk")
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16 * 36, 2000)).eval()
+    x = torch.randn(2, 3, 8, 8)
+    return ptqx.compile(ptqx.quantize(model, [x], "int8"), x)
+
+
+def file_in_memory(engine: nn.Module) -> int:
+    return _C.engine_memory(engine.program, 1, 1)["program"]
+
+
+def test_weights_are_in_memory_once(large_engine: nn.Module) -> None:
+    x = torch.randn(2, 3, 8, 8)
+    expected = large_engine(x)
+    assert large_engine.program.numel() > 2**20
+    assert file_in_memory(large_engine) < 2**16
+    content = large_engine.state_dict()["program"].numpy().tobytes()  # reads all of it
+    assert file_in_memory(large_engine) == len(content)
+    copies = [copy.deepcopy(large_engine), pickle.loads(pickle.dumps(large_engine))]
+    for engine in copies:
+        assert torch.equal(engine(x), expected)
+        assert file_in_memory(engine) < 2**16
+        assert engine.program.numpy().tobytes() == content
+
+
+def test_a_written_program_is_another_network(large_engine: nn.Module) -> None:
+    engine = copy.deepcopy(large_engine)
+    engine.load_state_dict(large_engine.state_dict())
+    x = torch.randn(2, 3, 8, 8)
+    assert torch.equal(engine(x), large_engine(x))
+    engine.program[-1] += 1
+    with pytest.raises(ValueError, match="damaged or was altered"):
+        engine(x)
+    assert not torch.equal(engine.program, large_engine.program)

@@ -90,6 +90,15 @@ def test_all_compute_the_same_network(report: BenchReport) -> None:
     assert 10 < sqnr["ptqx-int4"] < sqnr["ptqx"]
 
 
+def test_the_tuned_engine_computes_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("ptqx.graph.tuning.SECONDS", 0.01)
+    names = ["ptqx", "ptqx-tuned"]
+    rows = bench(["cnn"], [2], [1], names, rounds=2, progress=False).rows
+    assert [row["engine"] for row in rows] == names
+    assert rows[0]["sqnr_db"] == rows[1]["sqnr_db"]
+
+
 def test_threads_are_put_back(report: BenchReport) -> None:
     assert torch.get_num_threads() == 1
 

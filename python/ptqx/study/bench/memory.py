@@ -15,9 +15,10 @@ from .registry import Memory
 
 
 def engine_memory(program: Tensor, batch: int, threads: int) -> Memory:
-    """Of a run of the engine: the .ptqx file it was made from, packed weights and plan, activations."""
+    """Of a run of the engine: what is in memory of the .ptqx file it was made from, the system's file cache
+    included; packed weights and plan; activations."""
     memory = _C.engine_memory(program, batch, threads)
-    return Memory(program.numel(), memory["packed"], memory["arena"])
+    return Memory(memory["program"], memory["packed"], memory["arena"])
 
 
 def float_memory(model: nn.Module, run: Callable[[], Any]) -> Memory:

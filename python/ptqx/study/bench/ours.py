@@ -42,6 +42,18 @@ def int8(network: Network) -> Load:
     return _engine(network, "int8")
 
 
+@register_engine("ptqx-tuned", "int8")
+def tuned(network: Network) -> Load:
+    """Recipe int8, run by the engine, tuned for the batch size and the number of threads."""
+    model = quantized(network, "int8")
+
+    def load(batch: Tensor, threads: int) -> Session:
+        module = graph.compile(model, batch, tune=True)
+        return Session(lambda: module(batch))
+
+    return load
+
+
 @register_engine("ptqx-int4", "int4")
 def int4(network: Network) -> Load:
     """Recipe int4, 4-bit weights and 8-bit activations, run by the engine."""

@@ -20,20 +20,20 @@ def step_rates(network: Network, batch: int, ceiling: float) -> list[dict[str, A
     allows: `nominal_share`, `useful_share`; these four are None for other steps.
     """
     steps = _C.engine_profile(compiled(network, "int8").program, batch, ROUNDS)
-    total = sum(seconds for *_, seconds in steps)
+    total = sum(step["seconds"] for step in steps)
     return [
         {
             "model": network.name,
             "batch": batch,
-            "step": name,
-            "operation": operation,
-            "kernel": kernel,
-            "seconds": seconds,
-            "time_share": seconds / total,
-            "nominal_macs": batch * nominal if nominal else None,
-            "useful_macs": batch * useful if nominal else None,
-            "nominal_share": batch * nominal / seconds / ceiling if nominal else None,
-            "useful_share": batch * useful / seconds / ceiling if nominal else None,
+            "step": step["name"],
+            "operation": step["op"],
+            "kernel": step["kernel"],
+            "seconds": step["seconds"],
+            "time_share": step["seconds"] / total,
+            "nominal_macs": batch * step["macs"] if step["macs"] else None,
+            "useful_macs": batch * step["useful_macs"] if step["macs"] else None,
+            "nominal_share": batch * step["macs"] / step["seconds"] / ceiling if step["macs"] else None,
+            "useful_share": batch * step["useful_macs"] / step["seconds"] / ceiling if step["macs"] else None,
         }
-        for name, operation, kernel, nominal, useful, seconds in steps
+        for step in steps
     ]
