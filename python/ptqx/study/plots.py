@@ -21,6 +21,7 @@ P = ParamSpec("P")
 # Okabe and Ito's palette, readable for the colour-blind.
 COLORS = {"float": "#5b6770", "ptq": "#0072b2", "qat": "#d55e00"}
 LINE_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+LINE_STYLES: tuple[Any, ...] = ("-", (0, (4, 2)), (0, (1, 1.5)))
 INK, FAINT = "#24292f", "#d0d7de"
 MAX_HISTOGRAMS = 20
 STYLE: Any = {
@@ -102,7 +103,7 @@ def accuracy_against(rows: Sequence[Row], cost: str = "size_bytes") -> Figure:
     """Top-1 over "size_bytes" or "latency_ms", one labelled point per format that has it; the line joins the
     Pareto front, those that no other format beats in both."""
     rows = [row for row in rows if row[cost] is not None]  # type: ignore[literal-required]
-    figure = blank(6.4, 3.8)
+    figure = blank(7.4, 4.4)
     axes = figure.subplots()
     unit, label = _unit(cost, [float(row[cost]) for row in rows], rows[0]["batch"])  # type: ignore[literal-required]
     costs = [float(row[cost]) / unit for row in rows]  # type: ignore[literal-required]
@@ -129,7 +130,7 @@ def accuracy_against(rows: Sequence[Row], cost: str = "size_bytes") -> Figure:
     axes.set_xlabel(label)
     axes.set_ylabel("top-1, %")
     points = zip(costs, rows, strict=True)
-    _label_points(axes, [(x, r["top1"], r["format"], COLORS[r["kind"]]) for x, r in points])
+    _label_points(figure, axes, [(x, r["top1"], r["format"], COLORS[r["kind"]]) for x, r in points])
     kinds = dict.fromkeys(row["kind"] for row in rows)
     handles: list[Any] = [axes.scatter([], [], color=COLORS[kind], label=KIND_NAMES[kind]) for kind in kinds]
     if any(row["execution"] == "simulated" for row in rows):
@@ -198,7 +199,7 @@ def latency(rows: Sequence[Row], speed: Sequence[dict[str, Any]]) -> Figure:
 def sqnr_per_layer(sqnr: Sequence[dict[str, Any]]) -> Figure:
     """SQNR of the weights (left) and of the layer outputs (right), one line per format."""
     layers = list(dict.fromkeys(entry["layer"] for entry in sqnr))
-    figure = blank(10.0, 3.5)
+    figure = blank(10.0, 3.8)
     panels = figure.subplots(1, 2, sharey=True)
     for panel, key, title in zip(
         panels, ("weight_db", "output_db"), ("weights", "layer outputs"), strict=True
@@ -211,14 +212,16 @@ def sqnr_per_layer(sqnr: Sequence[dict[str, Any]]) -> Figure:
             ]
             if points:
                 xs, ys = zip(*points, strict=True)
-                color = LINE_COLORS[number % len(LINE_COLORS)]
-                panel.plot(xs, ys, marker="o", markersize=4, linewidth=1.5, color=color, label=name)
+                turn, place = divmod(number, len(LINE_COLORS))
+                style = {"color": LINE_COLORS[place], "linestyle": LINE_STYLES[turn % len(LINE_STYLES)]}
+                panel.plot(xs, ys, marker="o", markersize=4, linewidth=1.5, label=name, **style)
         panel.set_title(title, fontsize=10, loc="left")
         step = max(1, math.ceil(len(layers) / 24))
         panel.set_xticks(range(0, len(layers), step), layers[::step], rotation=60, ha="right", fontsize=7.5)
         panel.set_ylim(bottom=0)
     panels[0].set_ylabel("SQNR, dB")
-    panels[0].legend(frameon=False, fontsize=8.5)
+    handles, names = panels[1].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside right upper", frameon=False, fontsize=8.5)
     return figure
 
 
@@ -297,15 +300,21 @@ def _label_bars(axes: Axes, labels: Iterable[str], ends: Sequence[float]) -> Non
         )
 
 
-def _label_points(axes: Axes, points: Sequence[tuple[float, float, str, str]]) -> None:
-    """Names beside their points; where points of similar x come close, names are stacked."""
-    low, high = axes.get_ylim()
-    gap = 0.055 * (high - low)
-    placed: list[tuple[float, float]] = []
+def _label_points(figure: Figure, axes: Axes, points: Sequence[tuple[float, float, str, str]]) -> None:
+    """Names beside their points on a logarithmic x axis; one that would cover another moves down, and one
+    that would leave the axes stands on the other side."""
+    box = figure.get_size_inches()
+    width, height = 0.075 / (0.88 * box[0]), 0.16 / (0.72 * box[1])  # of a letter, in axes' lengths
+    axes.autoscale_view()
+    placed: list[tuple[float, float, float]] = []
     for x, y, name, color in sorted(points, key=lambda p: -p[1]):
-        height = y
-        while any(abs(math.log2(x / other)) < 0.45 and abs(height - level) < gap for other, level in placed):
-            height -= gap / 2
-        placed.append((x, height))
-        label = axes.annotate(name, (x, y), xytext=(x * 1.06, height), va="center", color=color, fontsize=9)
-        label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1.0, "alpha": 0.85})
+        px, py = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))
+        reach = width * len(name)
+        left = px + 0.015 if px + 0.015 + reach < 1 else px - 0.015 - reach
+        while any(left < b and a < left + reach and abs(py - q) < height for a, b, q in placed):
+            py -= height / 4
+        placed.append((left, left + reach, py))
+        label = axes.text(
+            left, py, name, transform=axes.transAxes, va="center", color=color, fontsize=8.5, zorder=4
+        )
+        label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.8})

@@ -89,7 +89,7 @@ class QuantizationAware:
         return replace(self.qat_config(seed), progressive=(), freeze_oscillating=0.0)
 
     def control_title(self) -> str:
-        return f"fp32 trained on, as {self.title}"
+        return f"control of {self.title}"
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,8 @@ class Study:
     Attributes:
         name: of the results' folder and the report.
         model, model_options, dataset: as the command line's.
-        weights: a checkpoint of the float model, relative to the YAML file; or
+        weights: of the float model: a checkpoint, relative to the YAML file, or the name of a data set for
+            which trained weights come with ptqx; or
         train: TrainConfig fields, to train it.
         tier: "cpu" (a few hours on two cores) or "reference".
         threads: of torch and the engine; None leaves torch's number.
@@ -152,6 +153,11 @@ class Study:
             if value < 1:
                 raise PtqxError(f"config.{where} must be at least 1, got {value}")
         titles = self.titles
+        for title in titles:
+            if not title or "/" in title:
+                raise PtqxError(
+                    f"config: {title!r} can't be the name of a row, because its files are called so"
+                )
         if twice := next((title for i, title in enumerate(titles) if title in titles[:i]), None):
             raise PtqxError(f"config: two rows are called {twice!r}; give one of them a name")
 
@@ -179,7 +185,7 @@ def read_study(path: str | os.PathLike[str], weights: str | os.PathLike[str] | N
     values = read_yaml(path)
     if weights is not None:
         values = {**values, "weights": str(weights), "train": None}
-    elif isinstance(values.get("weights"), str):
+    elif isinstance(values.get("weights"), str) and Path(values["weights"]).suffix:
         values["weights"] = str(Path(path).parent / values["weights"])
     if values.get("parts") is None:
         values.pop("parts", None)

@@ -68,7 +68,7 @@ def render(results: Results, drawn: dict[str, str] | None = None) -> str:
 
 def draw(results: Results) -> dict[str, str]:
     """Every figure that the study has data for, as SVG."""
-    rows: Any = results.rows
+    rows: Any = [row for row in results.rows if row["kind"] != "float" or not row.get("history")]
     wanted: list[tuple[str, Any, Any, str]] = [
         (
             "overview",

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from ....errors import PtqxError
 from ....graph import calibrate, compile, load, prepare
 from ....quant import Recipe
+from ... import formats
 from ...compare import speed_entries
-from ...formats import FLOAT16_TYPES, compiled, in_16_bits
 from ..config import Study
 from ..part import Unit, Values, part
 from ..subject import Subject
@@ -58,12 +58,12 @@ def _float_module(subject: Subject, name: str, notes: dict[str, str]) -> nn.Modu
     model = subject.model
     if name == TORCHAO_INT4:
         return quantized_by_torchao(model)
-    if name in FLOAT16_TYPES:
-        model, simulated = in_16_bits(model, name)
+    if name in formats.FLOAT16_TYPES:
+        model, simulated = formats.in_16_bits(model, name)
         if simulated:
             notes[name] = simulated
             return None
-    module, notes[name] = compiled(model, subject.example)
+    module, notes[name] = formats.compiled(model, subject.example)
     return module
 
 
