@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ...graph import IntegerNode
-from ...graph.operators.layers import unpacked_weight
+from ...graph.operators.stored_weights import unpacked_weight
 from ..builder import Builder
 
 
