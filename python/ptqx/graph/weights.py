@@ -193,7 +193,7 @@ def weight_tensors(model: SimulatedModel) -> dict[str, Tensor]:
         if node.kind != "static" or node.name not in model.schemes:
             continue
         layer = integer_layer(model, node, model.qparams_of(node.inputs[0]))
-        tensors[f"{node.name}.weight"] = layer.codes.values.to(torch.int16)
+        tensors[f"{node.name}.weight"] = layer.codes.values.to(torch.int16).contiguous()
         tensors[f"{node.name}.weight_scale"] = layer.codes.scale.clone()
         if layer.bias is not None:
             tensors[f"{node.name}.bias"] = layer.bias.long()

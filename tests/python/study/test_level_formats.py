@@ -1,0 +1,53 @@
+"""Formats whose weights are no uniform levels: what their rows say."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from ptqx.models import cnn
+from ptqx.quant import LEVELS, recipe
+from ptqx.study.formats import QAT_SUFFIX, Task, expanded, maker, names
+from ptqx.train import TrainConfig
+from safetensors.torch import load_file
+
+EXECUTION = {
+    "apot": "integer",
+    "binary": "integer",
+    "shift": "simulated",
+    "fixed8": "integer",
+    "fixed16": "simulated",
+}
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
+    torch.manual_seed(0)
+    model = cnn(width=8).eval().to(memory_format=torch.channels_last)
+    x = torch.randn(8, 1, 8, 8).contiguous(memory_format=torch.channels_last)
+    return Task(model, [x], x, tmp_path_factory.mktemp("formats"), None, None, TrainConfig())
+
+
+@pytest.mark.parametrize("name", EXECUTION)
+def test_row_says_how_it_runs_and_is_close_to_float(name: str, task: Task) -> None:
+    candidate = maker(name)(name, task)
+    assert candidate.execution == EXECUTION[name]
+    assert (candidate.timed is None) == (candidate.execution == "simulated")
+    assert (candidate.coverage == 100.0) == (candidate.execution == "integer")
+    assert candidate.file.stat().st_size > 0
+    with torch.no_grad():
+        close = (candidate.module(task.example) - task.model(task.example)).abs().max()
+    assert float(close) < (1.0 if name == "binary" else 0.1)
+
+
+def test_sixteen_bit_codes_are_stored_as_they_are(task: Task) -> None:
+    tensors = load_file(maker("fixed16")("fixed16", task).file)
+    weights = [t for key, t in tensors.items() if key.endswith(".weight")]
+    assert weights and all(t.dtype == torch.int16 for t in weights)
+    assert max(int(t.int().abs().max()) for t in weights) > 127
+
+
+def test_all_means_every_listed_format_without_training() -> None:
+    everything = expanded(["all", "w3a5"])
+    assert everything[-1] == "w3a5" and len(set(everything)) == len(everything)
+    assert set(everything[:-1]) == {name for name in names() if not name.endswith(QAT_SUFFIX)}
+    assert {recipe(n).weights.levels for n in everything if n not in ("fp32", "fp16", "bf16")} == set(LEVELS)
