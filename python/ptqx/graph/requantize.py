@@ -30,7 +30,7 @@ class Requantizer(NamedTuple):
 
     multipliers: Tensor
     shift: Tensor
-    zero_point: int
+    zero_point: Tensor | int
     low: int
     high: int
 

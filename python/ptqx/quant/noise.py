@@ -16,7 +16,7 @@ MIX_2 = 0x94D049BB133111EB - 2**64
 def uniform_noise(
     shape: Sequence[int],
     seed: int,
-    stream: str = "",
+    stream: int = 0,
     step: Tensor | int = 0,
     device: torch.device | str = "cpu",
 ) -> Tensor:
@@ -27,7 +27,7 @@ def uniform_noise(
     memory order of what it is added to make no difference.
 
     Args:
-        stream: tells tensors apart that share a seed.
+        stream: tells tensors apart that share a seed: `stream_of` their name, 32 bits.
         step: tells repetitions apart, such as the steps of a training.
 
     >>> uniform_noise((3,), seed=0)
@@ -35,7 +35,7 @@ def uniform_noise(
     >>> bool((uniform_noise((3,), seed=0) == uniform_noise((2, 3), seed=0)[0]).all())
     True
     """
-    key = torch.as_tensor(seed * 2**32 + zlib.crc32(stream.encode()) if stream else seed, device=device)
+    key = torch.as_tensor(seed + stream * 2**31, dtype=torch.int64, device=device)
     if not isinstance(step, int) or step:
         key = _mixed(key + torch.as_tensor(step, dtype=torch.int64, device=device) * GOLDEN)
     count = 1
@@ -44,6 +44,15 @@ def uniform_noise(
     index = torch.arange(1, count + 1, dtype=torch.int64, device=device)
     bits = _shifted(_mixed(key + index * GOLDEN), 40)
     return (bits.float() * 2.0**-24).reshape(tuple(shape))
+
+
+def stream_of(name: str) -> int:
+    """A number of 32 bits for a tensor's name.
+
+    >>> stream_of("features.0: weight") != stream_of("features.3: weight")
+    True
+    """
+    return zlib.crc32(name.encode())
 
 
 def _mixed(z: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from .affine import check_finite, codes_f32, expand_to
 from .calibrated import Fixed, MovingAverage
 from .learned import LSQ
 from .levels import stochastic_codes
-from .noise import uniform_noise
+from .noise import stream_of, uniform_noise
 from .quantizer import Quantizer
 from .registry import register_quantizer
 from .scheme import Scheme
@@ -67,6 +67,7 @@ class StochasticRounding(PlainRounding):
     def _make_qparams(self, ones: Tensor) -> None:
         super()._make_qparams(ones)
         self.register_buffer("step", torch.zeros(1, dtype=torch.int64))
+        self._stream = stream_of(self.tensor_name)
 
     def _training_step(self) -> Tensor | int:
         if not self.training:
@@ -76,7 +77,7 @@ class StochasticRounding(PlainRounding):
 
     def _rounded_at(self, x: Tensor, scale: Tensor, zero_point: Tensor, step: Tensor | int) -> Tensor:
         scale, zero_point = (expand_to(parameter, x, self.scheme) for parameter in (scale, zero_point))
-        noise = uniform_noise(x.shape, self.scheme.seed, self.tensor_name, step, x.device)
+        noise = uniform_noise(x.shape, self.scheme.seed, self._stream, step, x.device)
         return stochastic_codes(x, scale, zero_point, self.scheme, noise)
 
 

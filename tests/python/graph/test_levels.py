@@ -78,6 +78,16 @@ def test_trained_networks_convert_to_the_same_integers(name: str) -> None:
     assert torch.equal(compile(model, X)(X), prep(X))
 
 
+@pytest.mark.parametrize("name", INTEGER)
+def test_training_and_integer_graphs_compile_whole(name: str) -> None:
+    prep = calibrate(prepare(network(), name, X, qat=True), [X]).train()
+    torch.compile(prep, fullgraph=True, backend="eager")(X).sum().backward()
+    assert all(p.grad is not None for p in prep.parameters())
+    model = convert(prep)
+    with torch.no_grad():
+        assert torch.equal(torch.compile(model, fullgraph=True, backend="eager")(X), model(X))
+
+
 @pytest.mark.parametrize("levels", ["pow2", "apot", "kmeans", "ternary", "binary"])
 def test_groups_of_channels_share_scales(levels: str) -> None:
     bits = {"ternary": 2, "binary": 1}.get(levels, 4)

@@ -99,6 +99,9 @@ def test_simulated_and_integer_are_equal_and_close_to_float(
     assert torch.equal(load(tmp_path / "m.ptqx")(other), integer(other))
     with pytest.raises(PtqxError, match=r"the engine requantizes in float32; .*conv1"):
         compile(integer, X)
+    with torch.no_grad():
+        compiled = torch.compile(integer, fullgraph=True, backend="eager")
+        assert torch.equal(compiled(other), integer(other))
     explained = explain(integer).rows
     assert {row.runs for row in explained} == {"integer"}
     assert all("requantizes without floats" in row.reason for row in explained)

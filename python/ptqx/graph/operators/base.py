@@ -155,7 +155,7 @@ def stored_requantizer(scope: IntegerScope, node: IntegerNode) -> Requantizer:
     """What `lower_fixed_point` stored."""
     multiplier, shift = scope.tensor(node, "multiplier"), scope.tensor(node, "shift")
     assert multiplier is not None and shift is not None
-    zero_point = int(scope.output(node.name).zero_point)
+    zero_point = scope.qparams(node.name)[1].long()
     return Requantizer(multiplier.long(), shift.long(), zero_point, node.attrs["low"], node.attrs["high"])
 
 
