@@ -31,8 +31,8 @@ class FreezeOscillating(Hook):
     An oscillation is a change of code in the direction opposite to the last change. Its frequency per step is
     a moving average f of momentum 0.01; where f exceeds the threshold, which falls from 4 * `threshold` to
     `threshold` over `epochs` by a cosine, the code becomes the rounded moving average of codes and rests.
-    Layers of 8 bits are left alone. Between changes both averages follow a closed form, so a step costs one
-    quantization of the weights and the changed few.
+    Layers of 8 bits, of other levels than uniform and of stochastic rounding are left alone. Between changes
+    both averages follow a closed form, so a step costs one quantization of the weights and the changed few.
     """
 
     def __init__(self, threshold: float, epochs: float) -> None:
@@ -169,7 +169,9 @@ class _Layer:
 def _tracked_layers(model: SimulatedModel) -> Iterator[tuple[str, _Track]]:
     for node in model.graph:
         weights = model.schemes.get(node.name, (None, None))[0]
-        if weights is not None and weights.bits <= WIDEST and "weight" in node.params:
+        if weights is None or weights.bits > WIDEST or "weight" not in node.params:
+            continue
+        if weights.levels == "uniform" and weights.rounding == "nearest":
             yield node.name, _Track.of(_Layer(model, node.name).codes())
 
 
