@@ -16,7 +16,7 @@ def test_open_choices_follow_bits_and_given_ones_stay() -> None:
     rates = [config.lr for config in by_bits]
     assert rates == sorted(rates) and rates[0] == rates[1]
     assert [config.progressive for config in by_bits] == [(), (), (), (4,), (4, 3)]
-    assert [bool(config.freeze_oscillating) for config in by_bits] == [False, False, True, True, True]
+    assert [bool(config.freeze_oscillating) for config in by_bits] == [False, False, False, True, True]
     given = QATConfig(epochs=12, lr=0.3, progressive=(), freeze_oscillating=0.0, weight_decay=0.0)
     resolved = given.resolved("w2a2")
     assert (resolved.lr, resolved.progressive, resolved.weight_decay) == (0.3, (), 0.0)
