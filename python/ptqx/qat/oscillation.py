@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -31,8 +31,8 @@ class FreezeOscillating(Hook):
     An oscillation is a change of code in the direction opposite to the last change. Its frequency per step is
     a moving average f of momentum 0.01; where f exceeds the threshold, which falls from 4 * `threshold` to
     `threshold` over `epochs` by a cosine, the code becomes the rounded moving average of codes and rests.
-    Layers of 8 bits are left alone. Between changes both averages follow a closed form, so a step costs one
-    quantization of the weights and the changed few.
+    Layers of 8 bits, of other levels than uniform and of stochastic rounding are left alone. Between changes
+    both averages follow a closed form, so a step costs one quantization of the weights and the changed few.
     """
 
     def __init__(self, threshold: float, epochs: float) -> None:
@@ -73,7 +73,7 @@ class FreezeOscillating(Hook):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.step = state["step"]
         self.layers = {
-            name: _Track(**{field: tensor.clone() for field, tensor in tensors.items()})
+            name: _Track(**{key: tensor.clone() for key, tensor in tensors.items()})
             for name, tensors in state["layers"].items()
         }
 
@@ -93,6 +93,7 @@ class _Track:
     frequency: Tensor  # float32: of oscillations
     average: Tensor  # float32: of codes
     frozen: Tensor  # bool
+    resting: Tensor | None = field(default=None, init=False)  # where frozen; None until it is asked for
 
     @staticmethod
     def of(codes: Tensor) -> _Track:
@@ -101,7 +102,8 @@ class _Track:
         return _Track(codes, none, none.int(), torch.zeros_like(real), real, none.bool())
 
     def follow(self, codes: Tensor, step: int, threshold: float) -> None:
-        (index,) = ((codes != self.codes) & ~self.frozen).nonzero(as_tuple=True)
+        index = _differing(codes, self.codes)
+        index = index[~self.frozen[index]]
         before, after = self.codes[index].float(), codes[index].float()
         kept = (1 - MOMENTUM) ** (step - self.changed[index]).float()
         # The code before held from the last change until this step.
@@ -117,16 +119,19 @@ class _Track:
         self.frequency[index] = frequency
         self.average[index] = average
         self.frozen[index] = stops
+        if self.resting is not None:
+            self.resting = torch.cat([self.resting, index[stops]])
 
     @torch.no_grad()
     def restore(self, layer: _Layer) -> None:
         """Set frozen weights to what their codes stand for."""
-        (index,) = self.frozen.nonzero(as_tuple=True)
-        if len(index):
-            layer.set_codes(index, self.codes[index])
+        if self.resting is None:
+            (self.resting,) = self.frozen.nonzero(as_tuple=True)
+        if len(self.resting):
+            layer.set_codes(self.resting, self.codes[self.resting])
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.init}
 
 
 class _Layer:
@@ -166,10 +171,21 @@ class _Layer:
         return factor.reshape(-1, *[1] * (self.weight.dim() - 1))
 
 
+def _differing(a: Tensor, b: Tensor) -> Tensor:
+    """Where two flat int8 tensors differ, by comparing eight values at once: few do."""
+    if a.numel() % 8:
+        return (a != b).nonzero().flatten()
+    words = (a.view(torch.int64) != b.view(torch.int64)).nonzero()
+    index = (8 * words + torch.arange(8, device=a.device)).flatten()
+    return index[a[index] != b[index]]
+
+
 def _tracked_layers(model: SimulatedModel) -> Iterator[tuple[str, _Track]]:
     for node in model.graph:
         weights = model.schemes.get(node.name, (None, None))[0]
-        if weights is not None and weights.bits <= WIDEST and "weight" in node.params:
+        if weights is None or weights.bits > WIDEST or "weight" not in node.params:
+            continue
+        if weights.levels == "uniform" and weights.rounding == "nearest":
             yield node.name, _Track.of(_Layer(model, node.name).codes())
 
 

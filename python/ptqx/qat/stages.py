@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import PtqxError
-from ..quant import Recipe, Scheme
+from ..quant import LEVELS, Recipe, Scheme
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ def smallest_bits(recipe: Recipe) -> int:
 
 def at_least(recipe: Recipe, bits: int) -> Recipe:
     """The recipe with every width below `bits` raised to it, those of overrides included.
+
+    Levels that do not exist at that width, such as ternary ones, become uniform.
 
     >>> from ..quant import recipe
     >>> wider = at_least(recipe("w2a8", overrides={"features.4": {"bits": 3}}), 4)
@@ -85,10 +87,12 @@ def plan_stages(recipe: Recipe, progressive: tuple[int, ...], epochs: int) -> li
 
 def _raised(value: Any, bits: int) -> Any:
     """A width, a scheme or the fields of one (an override's), at least `bits` wide."""
-    if isinstance(value, Scheme):
-        return replace(value, bits=bits, midrise=None) if value.bits < bits else value
     if isinstance(value, int):
         return max(value, bits)
-    if value is None or value.get("bits", bits) >= bits:
+    given = value.to_dict() if isinstance(value, Scheme) else dict(value or {})
+    if given.get("bits", bits) >= bits:
         return value
-    return {**value, "bits": bits, "midrise": None}
+    raised = {**given, "bits": bits, "midrise": None}
+    if bits not in LEVELS[given.get("levels", "uniform")].allowed_bits:
+        raised |= {"levels": "uniform", "levels_args": {}}
+    return Scheme(**raised) if isinstance(value, Scheme) else raised

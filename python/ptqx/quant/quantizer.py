@@ -164,7 +164,7 @@ class Quantizer(nn.Module):
         self._check_calibrated()
         scheme = self.scheme
         scale, zero_point = self.qparams(x)
-        x = x.detach() - level_offset(scale, self.midrise, x, scheme)
+        x = self._from_code_0(x, scale)
         try:
             return ops.quantize(x, scale, zero_point, scheme.qmin, scheme.qmax, 0, scheme.group_size)
         except ValueError as error:
@@ -174,8 +174,13 @@ class Quantizer(nn.Module):
         """The same codes as float32, in plain torch (NaN stays NaN)."""
         self._check_calibrated()
         scale, zero_point = self.qparams(x)
-        x = x.detach() - level_offset(scale, self.midrise, x, self.scheme)
+        x = self._from_code_0(x, scale)
         return self.rounded(x, scale, zero_point)
+
+    def _from_code_0(self, x: Tensor, scale: Tensor) -> Tensor:
+        """x less the real value of code 0, detached."""
+        x = x.detach()
+        return x if self.midrise is None else x - level_offset(scale, self.midrise, x, self.scheme)
 
     def rounded(self, x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
         """clamp(round(x / scale) + zero_point, qmin, qmax) as float32, by the scheme's rounding; scale and

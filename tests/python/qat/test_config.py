@@ -16,7 +16,7 @@ def test_open_choices_follow_bits_and_given_ones_stay() -> None:
     rates = [config.lr for config in by_bits]
     assert rates == sorted(rates) and rates[0] == rates[1]
     assert [config.progressive for config in by_bits] == [(), (), (), (4,), (4, 3)]
-    assert [bool(config.freeze_oscillating) for config in by_bits] == [False, False, True, True, True]
+    assert [bool(config.freeze_oscillating) for config in by_bits] == [False, False, False, True, True]
     given = QATConfig(epochs=12, lr=0.3, progressive=(), freeze_oscillating=0.0, weight_decay=0.0)
     resolved = given.resolved("w2a2")
     assert (resolved.lr, resolved.progressive, resolved.weight_decay) == (0.3, (), 0.0)
@@ -37,6 +37,8 @@ def test_stages_raise_every_width_that_is_lower() -> None:
     assert (raised.weights.bits, raised.activations.bits, raised.edge_bits) == (4, 4, 4)
     assert raised.overrides["0"]["weights"]["bits"] == 4 and raised.overrides["2"]["bits"] == 6
     assert at_least(recipe("int8-weight-only"), 4) == recipe("int8-weight-only")
+    ternary = at_least(recipe("ternary"), 4).weights
+    assert (ternary.bits, ternary.levels) == (4, "uniform")
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, 10))
     prep = prepare(model, raised, zeros(1, 1, 8, 8), qat=True)
     assert prep.schemes["0"][0].bits == 4 and prep.schemes["2"][0].bits == 6

@@ -17,7 +17,7 @@ from ptqx import graph
 from ptqx.data import ImageDataset
 from ptqx.errors import PtqxError
 from ptqx.qat import QATConfig, train_control, train_quantized
-from ptqx.quant import LSQPlus, recipe
+from ptqx.quant import LSQPlus, presets, recipe
 from ptqx.train import Interrupted, TrainConfig, decay_groups, evaluate, fit
 from torch import Tensor, nn
 
@@ -62,6 +62,18 @@ def test_two_bits_recover(trained: nn.Module, digits: Digits, calibration: Batch
     assert final > start["test_top1"] + 15
     assert final in [row["test_top1"] for row in prep.history[3:]]  # integer execution, in the log too
     assert end["train_loss"] < prep.history[3]["train_loss"]
+
+
+@pytest.mark.parametrize("name", presets())
+def test_every_preset_trains_in_stages_and_converts(
+    trained: nn.Module, few: Digits, calibration: Batches, name: str
+) -> None:
+    narrow = name in ("w3a3", "w2a4", "w2a2", "ternary", "ttq", "binary")
+    config = replace(SHORT, lr=0.005, progressive=(4,) if narrow else (), freeze_oscillating=0.01)
+    prep = trained_on(trained, few, calibration, config, name)
+    assert [row["epoch"] for row in prep.history] == [0, 1, 2]
+    assert graph.convert(prep).report.samples > 0
+    assert prep.history[-1]["val_top1"] > 20
 
 
 def test_model_is_not_changed_and_the_run_repeats(
