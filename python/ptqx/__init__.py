@@ -21,7 +21,7 @@ from . import ops
 from .errors import PtqxError
 
 if TYPE_CHECKING:
-    from . import data, files, graph, models, onnx, quant, study, train
+    from . import data, files, graph, methods, models, onnx, quant, study, train
     from .graph.calibrate import calibrate
     from .graph.capture import capture
     from .graph.convert import convert
@@ -50,7 +50,7 @@ _HOMES = {
     "study": ("compare", "sensitivity"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES = ("data", "files", "graph", "models", "onnx", "quant", "study", "train")
+_MODULES = ("data", "files", "graph", "methods", "models", "onnx", "quant", "study", "train")
 
 __all__ = [
     "Engine",
@@ -74,6 +74,7 @@ __all__ = [
     "files",
     "graph",
     "load",
+    "methods",
     "models",
     "onnx",
     "ops",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PtqxError
-from ..quant import check_finite
+from ..quant import check_finite, named_options
 from .calibrate import KEPT_SAMPLES, batch_input
 from .document import IntegerGraph, IntegerNode, Output
 from .formulas import Codes
@@ -22,6 +22,7 @@ from .operators import OPERATORS
 from .prepare import check_finite_model
 from .simulated import SimulatedModel
 from .weights import folded, integer_layer, layer_codes
+from .workbench import FOLDED
 
 logger = logging.getLogger("ptqx")
 
@@ -84,12 +85,19 @@ def convert(prep: SimulatedModel, verify: Iterable[Any] | None = None) -> Intege
             f"codes of more than 8 bits ({wide[0]}) have no integer graph; the simulated model in eval() "
             "computes them exactly"
         )
+    _warn_of_methods(prep)
     prep = _in_eval(prep)
     prep.require_calibrated()
     model = _lowered(prep)
     model.report = _compared(prep, model, _verification_batch(prep, verify))
     logger.info("%s", model.report)
     return model
+
+
+def _warn_of_methods(prep: SimulatedModel) -> None:
+    if prep.recipe.methods and not prep.qat and not hasattr(prep, FOLDED):
+        names = ", ".join(name for name, _ in map(named_options, prep.recipe.methods))
+        logger.warning("the recipe's methods have not run: %s; ptqx.graph.apply_methods runs them", names)
 
 
 def _in_eval(prep: SimulatedModel) -> SimulatedModel:

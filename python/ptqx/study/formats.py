@@ -174,7 +174,8 @@ def float16(name: str, task: Task) -> Candidate:
 def post_training(name: str, task: Task) -> Candidate:
     """Any recipe, after training."""
     prepared = graph.calibrate(graph.prepare(task.model, name, task.example), task.calibration)
-    return integer_candidate(name, "ptq", graph.apply_methods(prepared, task.calibration), task)
+    prepared = graph.apply_methods(prepared, task.calibration, task.progress)
+    return integer_candidate(name, "ptq", prepared, task)
 
 
 @register_format(

@@ -235,6 +235,18 @@ def test_quantize_writes_a_model_that_loads_and_its_coverage(weights: Path, tmp_
     assert graph.load(out)(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
 
 
+def test_quantize_takes_methods(weights: Path, tmp_path: Path) -> None:
+    out, result_file = str(tmp_path / "m.ptqx"), tmp_path / "q.json"
+    command = ["quantize", *DIGITS, "--weights", str(weights), "--recipe", "int4", "--out", out]
+    named = ["--methods", "gptq:sweeps=1,bias_correction", "--calibration", "64", "--json", str(result_file)]
+    result = runner.invoke(cli.app, [*command, *named])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result_file.read_text())["format"] == "int4+gptq:sweeps=1+bias_correction"
+    result = runner.invoke(cli.app, [*command, "--methods", "gptk"])
+    assert result.exit_code == 2
+    assert "unknown method 'gptk'; did you mean gptq?" in result.output
+
+
 def test_export_and_explain_take_the_file_that_quantize_wrote(weights: Path, tmp_path: Path) -> None:
     model = tmp_path / "cnn.ptqx"
     assert (

@@ -234,3 +234,17 @@ def test_missing_compiler_leaves_the_eager_model_and_says_so(
     model, detail = compiled(small_cnn, torch.zeros(1, 1, 8, 8))
     assert model is small_cnn
     assert detail == "eager: torch.compile failed (no C++ compiler)"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("int4+gptk", "unknown method 'gptk'; did you mean gptq"),
+        ("int4+gptq:dampin=1", "did you mean damping"),
+        ("int4-weight-only+activation_equalization", "works with static or dynamic recipes"),
+        ("int4+gptq-qat", "training chooses the weights itself and takes no methods; use 'int4-qat'"),
+    ],
+)
+def test_formats_with_methods_say_what_is_wrong_before_anything_runs(name: str, message: str) -> None:
+    with pytest.raises(PtqxError, match=message):
+        maker(name)
