@@ -4,6 +4,7 @@
 
 #include "engine/sha256.h"
 #include "kernels/dispatch.h"
+#include "ops/packed_weight.h"
 #include "ops/pages.h"
 #include "ops/tensor_cache.h"
 
@@ -63,6 +64,7 @@ class EngineCache {
 
 std::shared_ptr<const engine::Engine> cached_engine(const at::Tensor& program) {
   static EngineCache cache;
+  forget_dead_packed_weights();  // of the integer model that the engine was compiled from, when it is gone
   return cache.find(program);
 }
 

@@ -72,21 +72,27 @@ struct Key {
 
 using Cache = TensorCache<Key, std::shared_ptr<const PackedWeight>>;
 
+Cache& cache() {
+  static Cache packed(kPackedBytes);
+  return packed;
+}
+
 }  // namespace
+
+void forget_dead_packed_weights() { cache().forget_dead(); }
 
 std::shared_ptr<const PackedWeight> packed_weight(const engine::Conv2dShape& shape, const at::Tensor& weight,
                                                   const std::optional<at::Tensor>& zero_point,
                                                   int64_t group_size) {
-  static Cache cache(kPackedBytes);
   Key key{std::bit_cast<decltype(Key::shape)>(shape),
           signed_zero_points(weight, zero_point, shape.out_channels), group_size, kernels::isa_ceiling()};
   const TensorIdentity identity(weight);
-  if (const auto known = cache.find(identity, key)) return *known;
+  if (const auto known = cache().find(identity, key)) return *known;
   const std::vector<int8_t> values = signed_values(weight);
   const auto packed = std::make_shared<const PackedWeight>(
       PackedWeight{.conv = pack(shape, values, key.zero_points, group_size),
                    .magnitudes = magnitudes_of(values, key.zero_points, shape.out_channels)});
-  if (identity.counts_writes()) cache.insert(identity, key, packed, packed->conv.bytes());
+  if (identity.counts_writes()) cache().insert(identity, key, packed, packed->conv.bytes());
   return packed;
 }
 

@@ -24,6 +24,9 @@ std::shared_ptr<const PackedWeight> packed_weight(const engine::Conv2dShape& sha
                                                   const std::optional<at::Tensor>& zero_point,
                                                   int64_t group_size);
 
+/// Frees the packed forms of weights that live no more.
+void forget_dead_packed_weights();
+
 inline constexpr size_t kPackedBytes = size_t{1} << 30;
 
 }  // namespace ptqx::ops

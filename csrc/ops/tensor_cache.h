@@ -41,7 +41,7 @@ class TensorCache {
   /// The value made of that tensor with an equal key.
   std::optional<Value> find(const TensorIdentity& identity, const Key& key) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    forget_dead();
+    erase_dead();
     for (auto entry = entries_.begin(); entry != entries_.end(); ++entry) {
       if (entry->identity == identity && entry->key == key) {
         entries_.splice(entries_.begin(), entries_, entry);
@@ -59,6 +59,12 @@ class TensorCache {
       if (matches(entry.key, entry.value)) return entry.value;
     }
     return std::nullopt;
+  }
+
+  /// Frees what was made of tensors that live no more; find() does so, too.
+  void forget_dead() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    erase_dead();
   }
 
   void insert(const TensorIdentity& identity, const Key& key, const Value& value, size_t size) {
@@ -79,7 +85,7 @@ class TensorCache {
     size_t size;
   };
 
-  void forget_dead() {
+  void erase_dead() {
     entries_.remove_if([this](const Entry& entry) {
       if (!entry.identity.expired()) return false;
       size_ -= entry.size;

@@ -1,10 +1,13 @@
 """The engine where programs put it: worker processes, several threads, changing thread counts."""
 
 import copy
+import ctypes
+import gc
 import pickle
 import subprocess
 import tempfile
 import threading
+from pathlib import Path
 
 import ptqx
 import pytest
@@ -122,6 +125,27 @@ def test_weights_are_in_memory_once(large_engine: nn.Module) -> None:
         assert torch.equal(engine(x), expected)
         assert file_in_memory(engine) < 2**16
         assert engine.program.numpy().tobytes() == content
+
+
+def memory_of_this_process() -> int:
+    """Bytes that are in no file."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return 1024 * int(status["RssAnon"].split()[0])
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
+def test_weights_of_the_integer_model_go_with_it() -> None:
+    features = 4096  # 16 MiB of weights
+    x = torch.randn(2, features)
+    qmodel = ptqx.quantize(nn.Sequential(nn.Linear(features, features)), [x], "int8")
+    engine = ptqx.compile(qmodel, x)
+    before = memory_of_this_process()
+    del qmodel
+    engine(x)
+    freed = before - memory_of_this_process()
+    assert freed > 1.8 * features**2, "its codes, and their packed form that its operators remembered"
 
 
 def test_a_written_program_is_another_network(large_engine: nn.Module) -> None:
