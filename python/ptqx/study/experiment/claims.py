@@ -115,10 +115,10 @@ def training_and_rounding_after_it(results: Results) -> Iterator[Verdict]:
         )
         value, interval = (worse, (low, high)) if eight else (-worse, (-high, -low))
         row = next(r for r in results.rows if r["format"] == name)
-        note = ""
+        note = _meeting(row, next(r["top1"] for r in results.rows if r["format"] == after))
         if "drop_control" in row:
             a, b = row["drop_control_ci95"]
-            note = f"drop against float trained on alike: {row['drop_control']:+.2f} [{a:+.2f}, {b:+.2f}]"
+            note += f"; drop against float trained on alike {row['drop_control']:+.2f} [{a:+.2f}, {b:+.2f}]"
         statistic = (
             "top-1 after training less that of QAT" if eight else "top-1 of QAT less that after training"
         )
@@ -199,6 +199,16 @@ def biases_of_8_bits_hurt(results: Results) -> Iterator[Verdict]:
             "drop against biases of 32 bits", loss, interval, POINTS, above=0.0,
             note=f"{values['biases']} biases, {3 * values['biases']:,} bytes saved",
         )  # fmt: skip
+
+
+def _meeting(row: Values, top1: float) -> str:
+    """After which epoch each run first reaches `top1`."""
+    firsts = []
+    for history in row.get("history", []):
+        reached = (line["epoch"] for line in history if line["epoch"] and line["test_top1"] >= top1)
+        first = next(reached, None)
+        firsts.append("none" if first is None else f"{first:.0f}")
+    return f"meets it after epoch {', '.join(firsts)}" if firsts else ""
 
 
 def _scalings(results: Results) -> dict[tuple[str, str, int], Values]:

@@ -85,8 +85,7 @@ def training(rows: Sequence[Values], lines: dict[str, dict[str, float]]) -> Figu
         panel.set_visible(False)
     for panel, row in zip(panels, rows, strict=False):
         for history in row["history"]:
-            key = next(k for k in history[0] if k.endswith("_top1") and k != "train_top1")
-            xs, ys = [line["epoch"] for line in history], [line[key] for line in history]
+            xs, ys = [line["epoch"] for line in history], [line["test_top1"] for line in history]
             panel.plot(xs, ys, color=COLORS["qat"], marker="D", markersize=3.5, linewidth=1.3)
         for name, value in lines[row["format"]].items():
             color = COLORS["float"] if name == "fp32" else COLORS["ptq"]

@@ -74,12 +74,12 @@ def early_activations_are_wider(results: Results) -> Iterator[Verdict]:
     depth = np.arange(len(layers))
     generator = np.random.default_rng(results.info["seed"])
     picks = generator.integers(len(layers), size=(2000, len(layers)))
-    correlations = [_rank_correlation(depth[p], spread[p]) for p in picks if len(set(p)) > 2]
+    correlations = _rank_correlations(depth[picks], spread[picks])
     low, high = (float(v) for v in np.percentile(correlations, [2.5, 97.5]))
     yield Verdict(
         "Early activations are more widely distributed than late ones",
         "rank correlation of depth and \u03c3 of what layers read",
-        _rank_correlation(depth, spread), low, high, "", judged(low, high, below=0.0),
+        float(_rank_correlations(depth[None], spread[None])[0]), low, high, "", judged(low, high, below=0.0),
         "images left out; the interval resamples layers",
     )  # fmt: skip
 
@@ -135,16 +135,20 @@ def _resampled_means(values: Sequence[float], generator: np.random.Generator) ->
     return drawn
 
 
-def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Spearman's, ties sharing their mean rank; 0 where one of them is constant."""
-    x, y = (_ranks(values) for values in (a, b))
-    if not x.std() or not y.std():
-        return 0.0
-    return float(np.corrcoef(x, y)[0, 1])
+def _rank_correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Spearman's of each row, ties sharing their mean rank; 0 where one of the two is constant.
+
+    >>> _rank_correlations(np.array([[1, 2, 3], [1, 2, 2]]), np.array([[9, 8, 1], [0, 0, 0]])).tolist()
+    [-1.0, 0.0]
+    """
+    x, y = (ranks - ranks.mean(1, keepdims=True) for ranks in (_ranks(a), _ranks(b)))
+    norm = np.sqrt((x**2).sum(1) * (y**2).sum(1))
+    correlations: np.ndarray = (x * y).sum(1) / np.where(norm > 0, norm, 1.0)
+    return correlations
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    ranks: np.ndarray = ((2 * ends - counts - 1) / 2)[inverse]
+    """Of each row: how many are smaller, and half of those that are equal."""
+    smaller = (values[:, None, :] < values[:, :, None]).sum(2)
+    ranks: np.ndarray = smaller + ((values[:, None, :] == values[:, :, None]).sum(2) - 1) / 2
     return ranks

@@ -39,7 +39,8 @@ def bit_widths(study: Study, options: BitWidthOptions) -> Iterator[Unit]:
         for width in options.bits:
             name = FAMILIES[family].format(width)
             depends = {"edge_bits": options.edge_bits, "images": study.calibration.images}
-            yield Unit("bit_widths", name, _run(family, width, name, options.edge_bits), depends)
+            run = _run(family, width, name, options.edge_bits)
+            yield Unit("bit_widths", f"{family}: {name}", run, depends)
 
 
 def _run(family: str, width: int, name: str, edge_bits: int | None) -> Callable[[Subject], Values]:
