@@ -178,7 +178,7 @@ class SimulatedLayer(Operator):
         )
         out = None if node.output.dtype == "float32" else scope.output(node.name)
         tail = node.attrs["activation"], [float32(a) for a in node.attrs["activation_args"]]
-        codes, bias = _stored_codes(scope, node), scope.tensor(node, "bias")
+        codes, bias = stored_codes(scope, node), scope.tensor(node, "bias")
         layer = IntegerLayer(codes, bias, False)
         if bias is not None and not bias.is_floating_point():
             layer = IntegerLayer(codes, bias.double(), True)
@@ -314,7 +314,7 @@ class FloatLayer(_Layer):
         if attrs["weight_bits"] == 32:
             weight = scope.tensor(node, "weight")
         else:
-            weight = _stored_codes(scope, node).real()
+            weight = stored_codes(scope, node).real()
         assert weight is not None
         slopes = scope.tensor(node, "slopes")
         slopes = None if slopes is None else per_channel(slopes, weight)
@@ -413,7 +413,8 @@ def _stored(scope: IntegerScope, node: IntegerNode) -> tuple[Tensor | None, ...]
     )
 
 
-def _stored_codes(scope: IntegerScope, node: IntegerNode) -> LayerCodes:
+def stored_codes(scope: IntegerScope, node: IntegerNode) -> LayerCodes:
+    """A layer's stored weights, codebooks looked up, with their scales."""
     zero_point, scale = scope.tensor(node, "weight_zero_point"), scope.tensor(node, "weight_scale")
     assert scale is not None
     values, levels = unpacked_weight(scope, node).float(), scope.tensor(node, "weight_levels")

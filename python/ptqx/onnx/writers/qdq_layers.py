@@ -1,6 +1,7 @@
 """Style "qdq": layers, sums and pools on dequantized values, then QuantizeLinear.
 
-Runtimes recognize DequantizeLinear, an operation and QuantizeLinear as one integer operation.
+Runtimes recognize DequantizeLinear, an operation and QuantizeLinear as one integer operation. Levels that are
+no whole numbers have this form alone; requantization without floats becomes QuantizeLinear.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from .real import layer
 from .weights import dequantized_bias, dequantized_weight
 
 
-@writer("conv2d", "linear", styles=("qdq",))
+@writer("conv2d_simulated", "linear_simulated")
+@writer("conv2d", "linear", "conv2d_fixed_point", "linear_fixed_point", styles=("qdq",))
 def static_layer(b: Builder, node: IntegerNode) -> str:
     x, *residual = node.inputs
     y = layer(b, node, b.real(x), dequantized_weight(b, node), dequantized_bias(b, node))
@@ -21,9 +23,9 @@ def static_layer(b: Builder, node: IntegerNode) -> str:
     return finished(b, node, y)
 
 
-@writer("add", "mul", styles=("qdq",))
+@writer("add", "mul", "add_fixed_point", "mul_fixed_point", styles=("qdq",))
 def binary(b: Builder, node: IntegerNode) -> str:
-    y = b.op({"add": "Add", "mul": "Mul"}[node.op], *(b.real(name) for name in node.inputs))
+    y = b.op("Add" if node.op.startswith("add") else "Mul", *(b.real(name) for name in node.inputs))
     return finished(b, node, y)
 
 
