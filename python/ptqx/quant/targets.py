@@ -27,6 +27,14 @@ class Rule:
     allowed: tuple[Any, ...]
     reason: str
 
+    def is_met(self, owner: Any) -> bool:
+        return getattr(owner, self.field) in self.allowed
+
+    @property
+    def change(self) -> tuple[str, Any]:
+        """Field and value that meet it."""
+        return ("levels", "uniform") if self.field == "on_grid" else (self.field, self.allowed[0])
+
 
 @dataclass(frozen=True)
 class Unmet:
@@ -45,7 +53,6 @@ def _rules(part: str, reason: str, **allowed: tuple[Any, ...]) -> tuple[Rule, ..
     return tuple(Rule(part, field, values, reason) for field, values in allowed.items())
 
 
-ON_GRID = ("uniform", "fixed", "pow2", "apot", "ternary", "binary")
 STATIC = _rules("activations", "ranges are fixed before it runs", granularity=("tensor",))
 EIGHT_BITS = (
     *_rules("weights", "kernels of 8 bits", bits=(8,)),
@@ -64,7 +71,7 @@ TARGETS: dict[str, tuple[Rule, ...]] = {
     "cpu": (
         *STATIC,
         *UP_TO_EIGHT_BITS,
-        *_rules("weights", "levels that are no whole numbers are simulated", levels=ON_GRID),
+        *_rules("weights", "levels that are no whole numbers are simulated", on_grid=(True,)),
         *_rules("weights", "groups take a sum of scaled parts", granularity=("channel", "tensor")),
         *SYMMETRIC,
         *_rules("recipe", "added to the sums before the one rounding", bias=("int32",), residual=("fused",)),
@@ -73,7 +80,7 @@ TARGETS: dict[str, tuple[Rule, ...]] = {
     "onnxruntime": (
         *STATIC,
         *UP_TO_EIGHT_BITS,
-        *_rules("weights", "stored as INT8 or INT4", levels=ON_GRID),
+        *_rules("weights", "stored as INT8 or INT4", on_grid=(True,)),
         *_rules("weights", "convolutions with blocks run in float", granularity=("channel", "tensor")),
         *SYMMETRIC,
         *_rules("recipe", "integer kernels take int32", bias=("int32",)),
@@ -132,7 +139,7 @@ def unmet(recipe: Recipe, target: str) -> list[Unmet]:
         for part, scheme in schemes.items():
             found += _unmet_of_scheme(rules, prefix, part, scheme)
     for rule in rules:
-        if rule.part == "recipe" and getattr(recipe, rule.field) not in rule.allowed:
+        if rule.part == "recipe" and not rule.is_met(recipe):
             found.append(Unmet(rule.field, getattr(recipe, rule.field), rule.allowed[0], rule.reason))
     return found
 
@@ -166,9 +173,7 @@ def fitted(recipe: Recipe, target: str) -> Recipe:
         if pattern and _unmet_of_any(rules, schemes):
             overrides[pattern] = {part: _changed(rules, part, scheme) for part, scheme in schemes.items()}
     changes: dict[str, Any] = {
-        rule.field: rule.allowed[0]
-        for rule in rules
-        if rule.part == "recipe" and getattr(recipe, rule.field) not in rule.allowed
+        rule.field: rule.allowed[0] for rule in rules if rule.part == "recipe" and not rule.is_met(recipe)
     }
     changes |= {part: _changed(rules, part, getattr(recipe, part)) for part in OF_SCHEMES}
     return replace(recipe, **changes, overrides=overrides)
@@ -191,10 +196,11 @@ def _unmet_of_scheme(rules: tuple[Rule, ...], prefix: str, part: str, scheme: Sc
     where = f"overrides[{prefix!r}].{part}" if prefix else part
     if scheme is None:
         return [Unmet(where, None, _changed(rules, part, None), "in float")]
+    broken = [rule for rule in rules if rule.part == part and not rule.is_met(scheme)]
     return [
-        Unmet(f"{where}.{rule.field}", getattr(scheme, rule.field), rule.allowed[0], rule.reason)
-        for rule in rules
-        if rule.part == part and getattr(scheme, rule.field) not in rule.allowed
+        Unmet(f"{where}.{field}", getattr(scheme, field), value, rule.reason)
+        for rule in broken
+        for field, value in [rule.change]
     ]
 
 
@@ -206,11 +212,7 @@ def _changed(rules: tuple[Rule, ...], part: str, scheme: Scheme | None) -> Schem
     """The scheme with the best value of every field that does not fit."""
     if scheme is None:
         scheme = Scheme() if part == "weights" else Scheme(signed=False, symmetric=False)
-    values = {
-        rule.field: rule.allowed[0]
-        for rule in rules
-        if rule.part == part and getattr(scheme, rule.field) not in rule.allowed
-    }
+    values = dict(rule.change for rule in rules if rule.part == part and not rule.is_met(scheme))
     if "granularity" in values:
         values["group_size"] = 0
     if "levels" in values:

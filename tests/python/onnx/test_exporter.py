@@ -126,7 +126,8 @@ def test_requantization_without_floats_is_equal_bit_by_bit(name: str, tmp_path: 
 
 
 def test_levels_that_are_no_whole_numbers_are_real_weights(tmp_path: Path) -> None:
-    model, x = small_cnn("kmeans")
+    unsnapped = Scheme(bits=4, levels="kmeans", granularity="channel", levels_args={"snapped": False})
+    model, x = small_cnn(recipe("int8", weights=unsnapped))
     assert any(node.op == "conv2d_simulated" for node in model.graph)
     for style in ("qdq", "integer"):
         verdict = ptqx.onnx.verify(model, exported(model, x, tmp_path, style=style), x)

@@ -44,6 +44,12 @@ def test_powers_of_two_on_the_device() -> None:
     assert all(t.numel() == 1 and float(torch.frexp(t)[0]) == 0.5 for t in scales)
 
 
+def test_levels_that_are_no_whole_numbers_have_no_integer_kernel() -> None:
+    (finding,) = unmet(recipe("shift"), "cpu")[:1]
+    assert (finding.where, finding.value) == ("weights.levels", "shift")
+    assert not unmet(recipe("kmeans"), "cpu")
+
+
 def test_overrides_are_checked_and_fitted() -> None:
     mixed = recipe(
         "int8", overrides={"features.*": {"weights": {"bits": 4}}, "classifier": {"weights": None}}
