@@ -12,11 +12,12 @@ from ..errors import PtqxError
 
 if TYPE_CHECKING:
     from .exporter import export
+    from .importer import load
     from .verifier import Verdict, verify
 
-_HOMES = {"export": "exporter", "verify": "verifier", "Verdict": "verifier"}
+_HOMES = {"export": "exporter", "load": "importer", "verify": "verifier", "Verdict": "verifier"}
 
-__all__ = ["Verdict", "export", "verify"]
+__all__ = ["Verdict", "export", "load", "verify"]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,6 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
-from onnx import helper
 from torch import Tensor
 
 from ..errors import PtqxError, unknown_name
@@ -70,7 +69,7 @@ class Verdict:
         optimizations: its graph optimizations.
         samples: how many inputs were compared.
         steps: of the network, in order; the last is the output of the file as it is, all others those of a
-            copy whose every step is an output.
+            copy whose every step is an output. Steps that `load` adds are not in the file, nor here.
         top1_agreement: share of samples with the same largest output.
         reason: why the first step that differs does; "" if all are equal.
     """
@@ -119,15 +118,14 @@ def verify(
     """Run an exported file in ONNX Runtime and compare what every step gives with the integer model.
 
     Args:
-        qmodel: that `ptqx.onnx.export` wrote.
+        qmodel: that `ptqx.onnx.export` wrote or `ptqx.onnx.load` read.
         path: the file.
         inputs: real ones: float32 [N] + input shape.
         optimizations: ONNX Runtime's graph optimizations, "all" (its default), "extended", "basic" or "off".
             With "all" it turns style "qdq" into integer kernels.
 
     Raises:
-        PtqxError: inputs that do not fit, or a file that ONNX Runtime refuses or that has not the model's
-            steps.
+        PtqxError: inputs that do not fit, or a file that ONNX Runtime refuses or that is not the model's.
 
     >>> import ptqx, tempfile, torch
     >>> x = torch.randn(4, 1, 8, 8)
@@ -147,7 +145,8 @@ def verify(
         exposed = _session(proto.SerializeToString(), optimizations, optimized)
         kernels = {output: node for node in onnx.load(optimized).graph.node for output in node.output}
     plain = _session(Path(path).read_bytes(), optimizations)
-    tallies = {node.name: _Tally(node) for node in qmodel.graph}
+    outputs = {output.name for output in exposed.get_outputs()}
+    tallies = {node.name: _Tally(node) for node in qmodel.graph if node.name in outputs}
     same_top1 = 0
     for chunk in x.split(BATCH):
         expected: dict[str, Tensor] = {}
@@ -172,6 +171,8 @@ class _Tally:
         self.node, self.values, self.different, self.largest = node, 0, 0, 0.0
 
     def add(self, expected: np.ndarray, got: np.ndarray) -> None:
+        if got.dtype == np.int8 and expected.dtype == np.uint8:
+            got = (got.astype(np.int16) + 128).astype(np.uint8)  # as `load` reads them
         if expected.shape != got.shape or expected.dtype != got.dtype:
             raise PtqxError(
                 f"{self.node.name}: the file gives {got.dtype} {list(got.shape)}, the model {expected.dtype} "
@@ -192,13 +193,13 @@ def _results(
     qmodel: IntegerModel, x: Tensor, exposed: ort.InferenceSession, plain: ort.InferenceSession
 ) -> Iterator[tuple[str, np.ndarray]]:
     inputs = {qmodel.graph.input: x.numpy()}
-    names = [name for name in qmodel.graph.nodes if name != qmodel.graph.output]
+    names = [output.name for output in exposed.get_outputs() if output.name != qmodel.graph.output]
     yield from zip(names, exposed.run(names, inputs) if names else [], strict=True)
     yield qmodel.graph.output, plain.run([qmodel.graph.output], inputs)[0]
 
 
 def _with_all_outputs(qmodel: IntegerModel, path: str | os.PathLike[str]) -> onnx.ModelProto:
-    """The file's model with every step of the network among its outputs."""
+    """The file's model with every step of the network that it has among its outputs."""
     if not Path(path).is_file():
         raise PtqxError(f"no such file: {path}")
     try:
@@ -206,15 +207,10 @@ def _with_all_outputs(qmodel: IntegerModel, path: str | os.PathLike[str]) -> onn
     except Exception as error:  # protobuf's own, whose place changes between versions
         raise PtqxError(f"{path} is no ONNX file: {error}") from error
     given = {output for node in proto.graph.node for output in node.output}
-    missing = [name for name in qmodel.graph.nodes if name not in given]
-    if missing:
-        raise PtqxError(f"{path} has no step {missing[0]!r}; give the file that was exported from this model")
-    types = {"uint8": onnx.TensorProto.UINT8, "float32": onnx.TensorProto.FLOAT}
-    for node in qmodel.graph:
-        if node.name != qmodel.graph.output:
-            proto.graph.output.append(
-                helper.make_tensor_value_info(node.name, types[node.output.dtype], None)
-            )
+    if qmodel.graph.output not in given:
+        raise PtqxError(f"{path} has no step {qmodel.graph.output!r}; give the file of this very model")
+    inner = [name for name in qmodel.graph.nodes if name in given and name != qmodel.graph.output]
+    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner)
     return proto
 
 

@@ -59,6 +59,7 @@ from .registry import (
     register_quantizer,
 )
 from .scheme import Scheme
+from .targets import TARGETS, Unmet, fitted, unmet
 
 __all__ = [
     "LEVELS",
@@ -68,6 +69,7 @@ __all__ = [
     "OBSERVERS",
     "PACT",
     "QUANTIZERS",
+    "TARGETS",
     "AdditivePowersOfTwo",
     "Binary",
     "Codebook",
@@ -107,10 +109,12 @@ __all__ = [
     "Ternary",
     "TrainedTernary",
     "Uniform",
+    "Unmet",
     "check_finite",
     "codes_f32",
     "dequantize_codes",
     "expand_to",
+    "fitted",
     "level_of",
     "level_offset",
     "make_levels",
@@ -131,4 +135,5 @@ __all__ = [
     "register_quantizer",
     "register_recipe",
     "resolve",
+    "unmet",
 ]

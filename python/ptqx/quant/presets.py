@@ -10,6 +10,7 @@ from ..errors import PtqxError, unknown_name
 from .method_entry import parse_methods
 from .recipe import Recipe
 from .scheme import Scheme
+from .targets import require
 
 
 def weight_scheme(bits: int) -> Scheme:
@@ -50,8 +51,11 @@ def presets() -> list[str]:
     return list(PRESETS)
 
 
-def recipe(name: str | Recipe, **changes: Any) -> Recipe:
+def recipe(name: str | Recipe, target: str | None = None, **changes: Any) -> Recipe:
     """The recipe called `name` (or given as one), with fields changed.
+
+    With a `target`, one that it can express: "cpu" (ptqx's engine), "onnxruntime", "openvino", "pow2-device"
+    (a scale a tensor, all powers of two) or "general" (what every runtime of 8-bit integers takes).
 
     "w4a4+gptq+adaround:steps=500" is w4a4 with these methods, in this order, instead of its own.
 
@@ -61,6 +65,10 @@ def recipe(name: str | Recipe, **changes: Any) -> Recipe:
     'requantized'
     >>> recipe("w4a4+gptq+bias_correction").methods
     ('gptq', 'bias_correction')
+    >>> recipe("int8", target="openvino")
+    Traceback (most recent call last):
+    ptqx.errors.PtqxError: target 'openvino' can't express the recipe: residual='fused' (its additions take
+    codes): use 'requantized'; or take ptqx.quant.fitted(recipe, 'openvino')
     >>> recipe("int8-dynamik")
     Traceback (most recent call last):
     ptqx.errors.PtqxError: unknown recipe 'int8-dynamik'; did you mean int8-dynamic?
@@ -70,7 +78,10 @@ def recipe(name: str | Recipe, **changes: Any) -> Recipe:
     for key in changes:
         if key not in known:
             raise unknown_name("Recipe field", key, known)
-    return replace(base, **changes) if changes else base
+    result = replace(base, **changes) if changes else base
+    if target is not None:
+        require(result, target)
+    return result
 
 
 def _named(name: str) -> Recipe:

@@ -33,6 +33,8 @@ RECIPES = {
     "one weight zero point": recipe("int8", weights=Scheme(bits=8, signed=False, symmetric=False)),
     "float bias": recipe("int8", bias="float32"),
     "no wider edges": recipe("w4a4", edge_bits=None),
+    "apot on a grid": recipe("apot"),
+    "ternary": recipe("ternary"),
 }
 IN_FLOAT = {"dynamic": recipe("int8-dynamic"), "weight only": recipe("int4-weight-only")}
 NOT_IN_ANY_INTEGER_GRAPH = {"dropout"}
@@ -112,6 +114,24 @@ def test_dynamic_layers_without_functions_of_other_libraries_are_equal(tmp_path:
     model = ptqx.quantize(network.eval(), [x], "int8-dynamic")
     verdict = ptqx.onnx.verify(model, exported(model, x, tmp_path), x)
     assert verdict.equal, str(verdict)
+
+
+@pytest.mark.parametrize("name", ["int8-multiplier", "fixed8"])
+def test_requantization_without_floats_is_equal_bit_by_bit(name: str, tmp_path: Path) -> None:
+    x = torch.randn(4, 3, 9, 8)
+    model = ptqx.quantize(networks.with_statistics(networks.Residual()).eval(), [x], name)
+    assert any(node.op == "add_fixed_point" for node in model.graph)
+    verdict = ptqx.onnx.verify(model, exported(model, x, tmp_path, style="integer"), x)
+    assert verdict.codes_equal, str(verdict)
+
+
+def test_levels_that_are_no_whole_numbers_are_real_weights(tmp_path: Path) -> None:
+    unsnapped = Scheme(bits=4, levels="kmeans", granularity="channel", levels_args={"snapped": False})
+    model, x = small_cnn(recipe("int8", weights=unsnapped))
+    assert any(node.op == "conv2d_simulated" for node in model.graph)
+    for style in ("qdq", "integer"):
+        verdict = ptqx.onnx.verify(model, exported(model, x, tmp_path, style=style), x)
+        assert all(step.largest_difference <= 1 for step in verdict.steps), str(verdict)
 
 
 def test_every_operation_of_the_integer_graph_has_a_form_in_both_styles() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from . import integer_layers, movement, pointwise, pooling, qdq_layers, real
+from . import fixed_point, integer_layers, movement, pointwise, pooling, qdq_layers, real
 from .base import STYLES, WRITERS, write
 
 __all__ = [
     "STYLES",
     "WRITERS",
+    "fixed_point",
     "integer_layers",
     "movement",
     "pointwise",

@@ -93,7 +93,25 @@ def add_tail(b: Builder, node: IntegerNode, t: str) -> str:
         return clip(b, b.op("Add", scaled, b.scalar(args[1])), 0.0, args[2])
     if kind == "hardswish":
         return b.op("Mul", t, clip(b, b.op("Add", scaled, b.scalar(0.5)), 0.0, 1.0))
-    raise PtqxError(f"{node.name}: the activation {kind!r} has no form in ONNX yet")
+    raise PtqxError(f"{node.name}: the activation {kind!r} has no form in ONNX here")
+
+
+def add_named_tail(b: Builder, node: IntegerNode, y: str, unit: float = 1.0) -> str:
+    """The node's activation of real values by ONNX's own operation; its arguments are multiples of `unit`."""
+    kind, args = node.attrs["activation"], node.attrs["activation_args"]
+    if kind == "none":
+        return y
+    if kind == "clip":
+        return clip(b, y, args[0] * unit, args[1] * unit)
+    if kind == "leaky_relu":
+        return b.op("LeakyRelu", y, alpha=args[0])
+    if kind == "prelu":
+        return b.op("PRelu", y, slopes(b, node))
+    if kind == "hardsigmoid":
+        return b.op("HardSigmoid", y, alpha=args[0], beta=0.5)
+    if kind == "hardswish":
+        return b.op("HardSwish", y)
+    raise PtqxError(f"{node.name}: the activation {kind!r} has no form in ONNX here")
 
 
 def clip(b: Builder, t: str, low: float, high: float) -> str:

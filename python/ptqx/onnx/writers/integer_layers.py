@@ -34,7 +34,7 @@ def static_layer(b: Builder, node: IntegerNode) -> str:
     if node.attrs["group_size"]:
         t = _sum_of_groups(b, node, x, x_zero, codes, unit)
     else:
-        acc = _accumulators(b, node, x, x_zero, codes, zero_point)
+        acc = accumulators(b, node, x, x_zero, codes, zero_point)
         if bias is not None and not bias.is_floating_point():
             acc = b.op("Add", acc, b.constant(per_channel(bias, codes), "bias"))
         t = _scaled(b, acc, per_channel(unit, codes))
@@ -55,13 +55,13 @@ def _sum_of_groups(b: Builder, node: IntegerNode, x: str, x_zero: str, codes: Te
     for group, part in enumerate(parts):
         bounds = (b.constant(np.asarray([v], np.int64)) for v in (start, start + part.shape[1], axis))
         piece = b.op("Slice", x, *bounds) if len(parts) > 1 else x
-        acc = _accumulators(b, node, piece, x_zero, part.contiguous(), None)
+        acc = accumulators(b, node, piece, x_zero, part.contiguous(), None)
         t = _scaled(b, acc, per_channel(unit[:, group], codes))
         total, start = b.op("Add", total, t) if total else t, start + part.shape[1]
     return total
 
 
-def _accumulators(
+def accumulators(
     b: Builder, node: IntegerNode, x: str, x_zero: str, codes: Tensor, zero_point: Tensor | None
 ) -> str:
     """int32: the sums of (x - x_zero) * (w - w_zero)."""
@@ -92,7 +92,7 @@ def dynamic_layer(b: Builder, node: IntegerNode) -> str:
     codes, scale, zero_point = weight_codes(b, node)
     x, x_scale, x_zero = _dynamic_codes(b, node.inputs[0], len(b.shapes[node.inputs[0]]))
     nothing = b.scalar(0, np.uint8)
-    acc = _accumulators(b, node, x, nothing, codes, zero_point)
+    acc = accumulators(b, node, x, nothing, codes, zero_point)
     # Zero points differ between samples, which ConvInteger does not take; padding counts neither here nor
     # there.
     ones = b.op(
@@ -100,7 +100,7 @@ def dynamic_layer(b: Builder, node: IntegerNode) -> str:
         b.constant(np.asarray([1, *b.shapes[node.inputs[0]]], np.int64)),
         value=_uint8_tensor(1),
     )
-    offset = b.op("Mul", x_zero, _accumulators(b, node, ones, nothing, codes, zero_point))
+    offset = b.op("Mul", x_zero, accumulators(b, node, ones, nothing, codes, zero_point))
     acc = b.op("Cast", b.op("Sub", acc, offset), to=TensorProto.FLOAT)
     t = b.op("Mul", acc, b.op("Mul", x_scale, b.constant(per_channel(scale, codes), "weight_scale")))
     bias = b.tensor(node, "bias")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import torch
 from onnx import TensorProto
-from torch import Tensor
 
 from ...graph import IntegerNode
-from ...graph.formulas import Codes, QParams, quantize
 from ..builder import Builder
+from ..tables import table
 from .base import add_tail, round_to_codes, to_codes, writer
 from .qdq_layers import binary as real_binary
 
@@ -37,15 +36,9 @@ def mul(b: Builder, node: IntegerNode) -> str:
 @writer("lookup")
 def lookup(b: Builder, node: IntegerNode) -> str:
     """A table of 256 codes; in style "qdq" a mere change of scale is QuantizeLinear, which gives the same."""
-    table = b.tensor(node, "table")
-    assert table is not None
+    codes = b.tensor(node, "table")
+    assert codes is not None
     x, out = node.inputs[0], b.qparams(node.name)
-    if b.style == "qdq" and torch.equal(table, _change_of_scale(b.qparams(x), out)):
+    if b.style == "qdq" and torch.equal(codes, table([], b.qparams(x), out)):
         return to_codes(b, node, b.real(x))
-    return b.op("Gather", b.constant(table, "table"), b.op("Cast", x, to=TensorProto.INT32))
-
-
-def _change_of_scale(x: QParams, out: QParams) -> Tensor:
-    """The table from codes of one scale to those of another."""
-    codes = torch.arange(256, dtype=torch.float32).clamp(x.qmin, x.qmax)
-    return quantize(Codes(codes, x).real(), out).values.to(torch.uint8)
+    return b.op("Gather", b.constant(codes, "table"), b.op("Cast", x, to=TensorProto.INT32))

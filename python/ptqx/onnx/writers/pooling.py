@@ -15,20 +15,21 @@ from .base import round_to_codes, to_codes, writer
 from .movement import window_pads
 
 
+@writer("avg_pool2d_fixed_point", styles=("qdq",))
 @writer("avg_pool2d")
 def avg_pool(b: Builder, node: IntegerNode) -> str:
     if b.style == "integer" and b.is_codes(node.name):
-        return _rounded(b, node, _window_sums(b, node), _counts(b, node))
+        return _rounded(b, node, window_sums(b, node), _counts(b, node))
     return _quantized(b, node, _real_average(b, node))
 
 
+@writer("adaptive_avg_pool2d_fixed_point", styles=("qdq",))
 @writer("adaptive_avg_pool2d")
 def adaptive_avg_pool(b: Builder, node: IntegerNode) -> str:
     rows, columns = _windows(b, node)
     if b.style == "integer" and b.is_codes(node.name):
-        centered = b.op("Cast", b.centered(node.inputs[0]), to=TensorProto.DOUBLE)
         counts = torch.outer(rows.sum(1), columns.sum(1)).float()
-        return _rounded(b, node, _between(b, rows, centered, columns), counts)
+        return _rounded(b, node, adaptive_sums(b, node), counts)
     x = b.real(node.inputs[0])
     if tuple(b.shapes[node.name][1:]) == (1, 1):
         return _quantized(b, node, b.op("GlobalAveragePool", x))
@@ -48,7 +49,7 @@ def _quantized(b: Builder, node: IntegerNode, y: str) -> str:
     return to_codes(b, node, y) if b.is_codes(node.name) else y
 
 
-def _window_sums(b: Builder, node: IntegerNode) -> str:
+def window_sums(b: Builder, node: IntegerNode) -> str:
     """int32: ConvInteger with ones over images of one channel."""
     channels, *size = b.shapes[node.inputs[0]]
     kernel = node.attrs["kernel_size"]
@@ -63,6 +64,12 @@ def _window_sums(b: Builder, node: IntegerNode) -> str:
         pads=window_pads(b, node),
     )
     return b.op("Reshape", sums, b.constant(np.asarray([-1, channels, *b.shapes[node.name][1:]])))
+
+
+def adaptive_sums(b: Builder, node: IntegerNode) -> str:
+    """float64, which holds them exactly."""
+    rows, columns = _windows(b, node)
+    return _between(b, rows, b.op("Cast", b.centered(node.inputs[0]), to=TensorProto.DOUBLE), columns)
 
 
 def _real_average(b: Builder, node: IntegerNode) -> str:

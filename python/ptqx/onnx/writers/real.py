@@ -15,7 +15,7 @@ from ...errors import PtqxError
 from ...graph import IntegerNode
 from ...graph.formulas import TAIL_KINDS
 from ..builder import Builder
-from .base import add_tail, to_codes, writer
+from .base import add_named_tail, to_codes, writer
 from .weights import dequantized_weight
 
 Function = Callable[..., str]
@@ -37,7 +37,7 @@ def activation(b: Builder, node: IntegerNode) -> str:
     name, args = node.attrs["activation"], node.attrs["activation_args"]
     x = b.real(node.inputs[0])
     if name in TAIL_KINDS:
-        return add_tail(b, node, x)
+        return add_named_tail(b, node, x)
     if name not in FUNCTIONS:
         raise PtqxError(f"{node.name}: the function {name!r} of real values has no form in ONNX here")
     return FUNCTIONS[name](b, x, *args)
@@ -86,7 +86,9 @@ FUNCTIONS: dict[str, Function] = {
 def float_layer(b: Builder, node: IntegerNode) -> str:
     bias = b.tensor(node, "bias")
     bias_name = "" if bias is None else b.constant(bias, "bias")
-    return add_tail(b, node, layer(b, node, b.real(node.inputs[0]), dequantized_weight(b, node), bias_name))
+    return add_named_tail(
+        b, node, layer(b, node, b.real(node.inputs[0]), dequantized_weight(b, node), bias_name)
+    )
 
 
 def layer(b: Builder, node: IntegerNode, x: str, weight: str, bias: str) -> str:

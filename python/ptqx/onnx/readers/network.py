@@ -1,0 +1,347 @@
+"""The integer graph in the making: real values become nodes in codes, or in float32 where nothing quantizes
+them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...errors import PtqxError
+from ...graph import IntegerNode
+from ...graph.activations import ACTIVATIONS, float32
+from ...graph.document import Output
+from ...graph.formulas import QParams
+from ..tables import Function, table
+from .layers import lowered_layer, runs_in_integers
+from .operations import MOVEMENTS, Layer, array_of, average_of, function_of, layer_of
+from .values import Constant, Dequantized, LookedUp, Pending, Quantization, QuantizedConstant, Real, Value
+
+# Operations that round to codes of their own; all others keep those of their input.
+ROUNDING = ("quantize", "conv2d", "linear", "add", "mul", "avg_pool2d", "adaptive_avg_pool2d", "lookup")
+
+
+class Tail:
+    """An activation after an operation: a function of the activations' table, or PReLU with its slopes."""
+
+    def __init__(self, function: Function | None = None, slopes: np.ndarray | None = None) -> None:
+        self.function, self.slopes = function, slopes
+
+    def attrs(self, scale: np.float32 | float) -> dict[str, Any]:
+        """Arguments in units of `scale`."""
+        if self.slopes is not None:
+            return {"activation": "prelu", "activation_args": []}
+        if self.function is None:
+            return {"activation": "none", "activation_args": []}
+        tail = ACTIVATIONS[self.function[0]].tail
+        assert tail is not None
+        kind, args = tail(float32(float(scale)), *self.function[1])
+        return {"activation": kind, "activation_args": [float(a) for a in args]}
+
+
+class Network:
+    """Nodes and tensors of an integer graph. A node is called as the ONNX tensor that it gives."""
+
+    def __init__(self, input: str, input_shape: tuple[int, ...]) -> None:
+        self.input, self.input_shape = input, input_shape
+        self.nodes: dict[str, IntegerNode] = {}
+        self.tensors: dict[str, Tensor] = {}
+        self._shapes = {input: input_shape}
+        self._real: dict[int, tuple[Value, str]] = {}  # the value is kept so that its id is not used again
+
+    # ---- codes ----
+
+    def codes(self, value: Value, meaning: Quantization, name: str) -> str:
+        """The node that gives `value` in codes of that meaning."""
+        if isinstance(value, Dequantized):
+            return self._rescaled(value.node, meaning, name)
+        if isinstance(value, Pending):
+            node = self._codes_of_layer(value, meaning, name)
+            node = node or self._codes_of_movement(value, meaning, name)
+            node = node or self._codes_of_pair(value, meaning, name)
+            node = node or self._codes_of_function(value, meaning, name)
+            if node:
+                return node
+        return self._add(name, "quantize", [self.real(value)], {}, {}, meaning, self.shape_of(value))
+
+    def narrowed(self, node: str, low: int, high: int, name: str) -> str:
+        """The codes of a node clipped to [low, high]: in its rounding, if it has one that nobody else
+        reads."""
+        old = self.nodes[node]
+        is_read = any(node in reader.inputs for reader in self.nodes.values())
+        output = Output("uint8", old.output.scale, old.output.zero_point, low, high)
+        if old.op not in ROUNDING or is_read:
+            clipped = {"table": torch.arange(256).clamp(low, high).to(torch.uint8)}
+            return self._add(name, "lookup", [node], {}, clipped, output, self._shapes[node])
+        del self.nodes[node]
+        if old.op == "lookup":
+            entry = old.tensors["table"]
+            self.tensors[entry] = self.tensors[entry].clamp(low, high)
+        self.nodes[name] = IntegerNode(name, old.op, old.inputs, old.attrs, old.tensors, output)
+        self._shapes[name] = self._shapes[node]
+        return name
+
+    def looked_up(self, value: LookedUp, meaning: Quantization) -> str:
+        if value.tensor in self.nodes:
+            return value.tensor
+        if value.table.dtype != np.uint8 or value.table.shape != (256,):
+            raise PtqxError(
+                f"the table is {value.table.dtype} {list(value.table.shape)}; expected uint8 [256]"
+            )
+        tensors = {"table": torch.from_numpy(value.table.copy())}
+        shape = self._shapes[value.x.node]
+        return self._add(value.tensor, "lookup", [value.x.node], {}, tensors, meaning, shape)
+
+    def quantization(self, node: str) -> Quantization:
+        """What the codes of a node mean."""
+        output = self.nodes[node].output
+        scale, zero_point = self.tensors[output.scale], self.tensors[output.zero_point]
+        return Quantization(np.float32(scale.item()), int(zero_point.item()))
+
+    def _rescaled(
+        self, node: str, meaning: Quantization, name: str, functions: tuple[Function, ...] = ()
+    ) -> str:
+        """A table, unless the codes mean that already."""
+        if not functions and self.quantization(node) == meaning:
+            return node
+        out = QParams(torch.tensor(meaning.scale), torch.tensor(float(meaning.zero_point)), 0, 255)
+        tensors = {"table": table(functions, self._qparams(node), out)}
+        return self._add(name, "lookup", [node], {}, tensors, meaning, self._shapes[node])
+
+    def _qparams(self, node: str) -> QParams:
+        scale, zero_point = self.quantization(node)
+        output = self.nodes[node].output
+        return QParams(torch.tensor(scale), torch.tensor(float(zero_point)), output.qmin, output.qmax)
+
+    def _codes_of_layer(self, value: Pending, meaning: Quantization, name: str) -> str | None:
+        inner, tail = peeled(value)
+        layer, residual = layer_of(inner), None
+        if layer is None and isinstance(inner, Pending) and inner.op_type == "Add":
+            layer, residual = self._layer_and_residual(inner)
+        if layer is None or not runs_in_integers(layer):
+            return None
+        return self._layer(layer, tail, name, value.shape, meaning, residual)
+
+    def _layer_and_residual(self, value: Pending) -> tuple[Layer | None, str | None]:
+        for first, second in (value.inputs, value.inputs[::-1]):
+            assert first is not None
+            if isinstance(second, Dequantized) and self._shapes[second.node] == value.shape:
+                layer = layer_of(first)
+                if layer is not None:
+                    return layer, second.node
+        return None, None
+
+    def _codes_of_movement(self, value: Pending, meaning: Quantization, name: str) -> str | None:
+        """Codes keep their meaning; where another is asked for, a table follows."""
+        x = value.inputs[0]
+        if value.op_type == "Concat":
+            return self._codes_of_cat(value, meaning, name)
+        if value.op_type not in MOVEMENTS or not isinstance(x, Dequantized | Pending):
+            return None
+        if isinstance(x, Pending):
+            if x.op_type not in (*MOVEMENTS, "Concat"):
+                return None
+            node = self._codes_of_movement(x, meaning, x.tensor)
+            if node is None:
+                return None
+        else:
+            node = x.node
+        op, attrs = MOVEMENTS[value.op_type](value, self._shapes[node])
+        same = self.quantization(node) == meaning
+        moved = self._add(
+            name if same else value.tensor, op, [node], attrs, {}, self.nodes[node].output, value.shape
+        )
+        return self._rescaled(moved, meaning, name)
+
+    def _codes_of_cat(self, value: Pending, meaning: Quantization, name: str) -> str | None:
+        parts = []
+        for index, part in enumerate(value.inputs):
+            if not isinstance(part, Dequantized):
+                return None
+            parts.append(self._rescaled(part.node, meaning, f"{name}/{index}"))
+        return self._add(name, "cat", parts, {"dim": _channels(value)}, {}, meaning, value.shape)
+
+    def _codes_of_pair(self, value: Pending, meaning: Quantization, name: str) -> str | None:
+        """Sums, products and averages."""
+        inner, tail = peeled(value)
+        if not isinstance(inner, Pending) or not all(isinstance(v, Dequantized) for v in inner.inputs[:1]):
+            return None
+        nodes = [v.node for v in inner.inputs if isinstance(v, Dequantized)]
+        if inner.op_type in ("Add", "Mul") and len(nodes) == 2 and tail.slopes is None:
+            first, second = sorted(nodes, key=lambda node: self._shapes[node] != value.shape)
+            attrs = tail.attrs(meaning.scale)
+            self._require_broadcast(inner, first, second)
+            return self._add(name, inner.op_type.lower(), [first, second], attrs, {}, meaning, value.shape)
+        average = average_of(inner, self._shapes[nodes[0]])
+        if average is None or tail.function is not None or tail.slopes is not None:
+            return None
+        return self._average(inner, *average, nodes[0], name, meaning)
+
+    def _codes_of_function(self, value: Pending, meaning: Quantization, name: str) -> str | None:
+        functions: list[Function] = []
+        inner: Value = value
+        while isinstance(inner, Pending):
+            found = function_of(inner)
+            if found is None:
+                return None
+            functions.insert(0, found[:2])
+            inner = found[2]
+        if not isinstance(inner, Dequantized):
+            return None
+        return self._rescaled(inner.node, meaning, name, tuple(functions))
+
+    # ---- real values ----
+
+    def real(self, value: Value) -> str:
+        """The node that gives `value` in float32."""
+        if isinstance(value, Real):
+            return value.node
+        if isinstance(value, Constant | QuantizedConstant):
+            raise PtqxError("a constant tensor is an operand; only numbers, weights and biases can be read")
+        if id(value) not in self._real:
+            self._real[id(value)] = value, self._in_float(value)
+        return self._real[id(value)][1]
+
+    def _in_float(self, value: Value) -> str:
+        if isinstance(value, Dequantized):
+            shape = self._shapes[value.node]
+            name = value.tensor or f"{value.node}/real"
+            return self._add(name, "dequantize", [value.node], {}, {}, None, shape)
+        if not isinstance(value, Pending):
+            raise PtqxError("codes are used as if they were real values; dequantize them first")
+        inner, tail = peeled(value)
+        layer = layer_of(inner)
+        if layer is not None:
+            return self._layer(layer, tail, value.tensor, value.shape, None, None)
+        return self._operation_in_float(value)
+
+    def _operation_in_float(self, value: Pending) -> str:
+        name, shape = value.tensor, value.shape
+        found = function_of(value)
+        if found is not None:
+            attrs = _real_function(*found[:2])
+            return self._add(name, "activation", [self.real(found[2])], attrs, {}, None, shape)
+        inputs = [v for v in value.inputs if v is not None]
+        if value.op_type in ("Add", "Mul") and not any(array_of(v) is not None for v in inputs):
+            first, second = sorted(map(self.real, inputs), key=lambda node: self._shapes[node] != shape)
+            self._require_broadcast(value, first, second)
+            return self._add(name, value.op_type.lower(), [first, second], Tail().attrs(1.0), {}, None, shape)
+        if value.op_type == "Concat":
+            attrs = {"dim": _channels(value)}
+            return self._add(name, "cat", [self.real(v) for v in inputs], attrs, {}, None, shape)
+        if value.op_type in MOVEMENTS:
+            x = self.real(inputs[0])
+            op, attrs = MOVEMENTS[value.op_type](value, self._shapes[x])
+            return self._add(name, op, [x], attrs, {}, None, shape)
+        if value.op_type in ("GlobalAveragePool", "AveragePool", "ReduceMean"):
+            x = self.real(inputs[0])
+            average = average_of(value, self._shapes[x])
+            assert average is not None
+            return self._average(value, *average, x, name, None)
+        raise PtqxError(
+            f"{value.label}: ptqx has no such operation here; replace it in the float model, "
+            "or end the model before it"
+        )
+
+    # ---- both ----
+
+    def shape_of(self, value: Value) -> tuple[int, ...]:
+        return value.shape if isinstance(value, Pending) else self._shapes[self.real(value)]
+
+    def _layer(
+        self,
+        layer: Layer,
+        tail: Tail,
+        name: str,
+        shape: tuple[int, ...],
+        meaning: Quantization | None,
+        residual: str | None,
+    ) -> str:
+        integer = runs_in_integers(layer)
+        if integer:
+            assert isinstance(layer.x, Dequantized)
+            x, scale = layer.x.node, self.quantization(layer.x.node).scale
+        else:
+            x, scale = self.real(layer.x), np.float32(1.0)
+        lowered = lowered_layer(layer, scale, integer, name)
+        attrs = {**lowered.attrs, **tail.attrs(1.0 if meaning is None else meaning.scale)}
+        if tail.slopes is not None:
+            slopes = np.broadcast_to(tail.slopes.reshape(-1), attrs["weight_shape"][0])
+            lowered.tensors["slopes"] = torch.from_numpy(slopes.astype(np.float32).copy())
+        inputs = [x] if residual is None else [x, residual]
+        op = layer.op if integer else f"{layer.op}_float"
+        reason = "" if integer else "its input or its weights are not quantized in the ONNX file"
+        return self._add(name, op, inputs, attrs, lowered.tensors, meaning, shape, reason)
+
+    def _average(
+        self, value: Pending, op: str, attrs: dict[str, Any], x: str, name: str, meaning: Quantization | None
+    ) -> str:
+        channels = self._shapes[x][0]
+        if len(value.shape) != 1:
+            return self._add(name, op, [x], attrs, {}, meaning, value.shape)
+        pooled = self._add(f"{name}/pooled", op, [x], attrs, {}, meaning, (channels, 1, 1))
+        flat = {"sample_shape": [channels]}
+        output = None if meaning is None else self.nodes[pooled].output
+        return self._add(name, "reshape", [pooled], flat, {}, output, value.shape)
+
+    def _require_broadcast(self, value: Pending, first: str, second: str) -> None:
+        shapes = self._shapes[first], self._shapes[second]
+        per_channel = value.op_type == "Mul" and shapes[1] == (value.shape[0], 1, 1)
+        if shapes[0] != value.shape or not (shapes[1] == value.shape or per_channel):
+            raise PtqxError(f"{value.label}: operands of shapes {shapes[0]} and {shapes[1]} per sample")
+
+    def _add(
+        self,
+        name: str,
+        op: str,
+        inputs: list[str],
+        attrs: dict[str, Any],
+        tensors: dict[str, Tensor],
+        output: Quantization | Output | None,
+        shape: tuple[int, ...],
+        reason: str = "",
+    ) -> str:
+        unique, count = name, 1
+        while unique in self.nodes or unique == self.input:
+            count += 1
+            unique = f"{name}_{count}"
+        names = {role: f"{unique}.{role}" for role in tensors}
+        self.tensors.update({names[role]: tensor.contiguous() for role, tensor in tensors.items()})
+        if isinstance(output, Quantization):
+            scale, zero_point = f"{unique}.output_scale", f"{unique}.output_zero_point"
+            self.tensors[scale] = torch.tensor([output.scale])
+            self.tensors[zero_point] = torch.tensor([output.zero_point], dtype=torch.int32)
+            output = Output("uint8", scale, zero_point)
+        self.nodes[unique] = IntegerNode(unique, op, tuple(inputs), attrs, names, output or Output(), reason)
+        self._shapes[unique] = shape
+        return unique
+
+
+def peeled(value: Value) -> tuple[Value, Tail]:
+    """A value without the activation that a layer can compute itself, and that activation."""
+    if isinstance(value, Pending):
+        if value.op_type == "PRelu":
+            slopes = array_of(value.inputs[1])
+            assert value.inputs[0] is not None
+            if slopes is None:
+                raise PtqxError(f"{value.label}: its slopes are computed; only constants can be read")
+            return value.inputs[0], Tail(slopes=slopes)
+        found = function_of(value)
+        if found is not None and ACTIVATIONS[found[0]].tail is not None:
+            return found[2], Tail(found[:2])
+    return value, Tail()
+
+
+def _real_function(name: str, args: list[Any]) -> dict[str, Any]:
+    if ACTIVATIONS[name].tail is not None:
+        return Tail((name, args)).attrs(1.0)
+    return {"activation": name, "activation_args": args}
+
+
+def _channels(value: Pending) -> int:
+    axis = value.attrs.get("axis", 1) % (len(value.shape) + 1)
+    if axis == 0:
+        raise PtqxError(f"{value.label}: batches can't be concatenated")
+    return int(axis)

@@ -1,0 +1,272 @@
+"""QDQ models, of ptqx and of others, as integer models: equal where the arithmetic is, refused clearly."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import networks
+import numpy as np
+import ptqx
+import pytest
+import torch
+import torch.nn.functional as F
+from ptqx.errors import PtqxError
+from ptqx.quant import Scheme, recipe
+from torch import Tensor, nn
+
+onnx = pytest.importorskip("onnx")
+ort = pytest.importorskip("onnxruntime")
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+
+RECIPES = {
+    "int8": recipe("int8"),
+    "w4a8": recipe("int4"),
+    "w2a4": recipe("w2a4"),
+    "requantized": recipe("int8", residual="requantized"),
+    "per group": recipe("int4", weights=Scheme(bits=4, granularity="group", group_size=4)),
+    "weight zero points": recipe(
+        "int8", weights=Scheme(bits=8, signed=False, symmetric=False, granularity="channel")
+    ),
+    "float bias": recipe("int8", bias="float32"),
+    "weight only": recipe("int8-weight-only"),
+}
+
+
+class Network(nn.Module):
+    """Strided and depthwise convolutions, an addition, a concatenation, pools, squeeze-and-excitation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2)
+        )
+        self.depthwise = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.ReLU6())
+        self.project = nn.Conv2d(8, 8, 1)
+        self.down = nn.Sequential(nn.Conv2d(8, 12, 3, stride=2, padding=1), nn.Hardswish())
+        self.squeeze = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(12, 12, 1), nn.Sigmoid())
+        self.hidden, self.fc = nn.Linear(24, 16), nn.Linear(16, 5)
+        networks.with_statistics(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = F.relu(self.project(self.depthwise(x)) + x)
+        x = self.down(x)
+        x = torch.cat([x * self.squeeze(x), x], 1)
+        x = torch.flatten(F.adaptive_avg_pool2d(x, 1), 1)
+        return self.fc(F.leaky_relu(self.hidden(x)))
+
+
+def quantized_by_onnx_runtime(model: nn.Module, batches: list[Tensor], folder: Path, **options: Any) -> Path:
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.batches = iter(batches)
+
+        def get_next(self) -> Any:
+            batch = next(self.batches, None)
+            return None if batch is None else {"input": batch.numpy()}
+
+    exported, inferred, result = (folder / name for name in ("float.onnx", "inferred.onnx", "int8.onnx"))
+    axes = {"input": {0: "batch"}, "logits": {0: "batch"}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the exporter without onnxscript is deprecated
+        names = {"input_names": ["input"], "output_names": ["logits"], "dynamic_axes": axes}
+        torch.onnx.export(model.eval(), (batches[0],), exported, dynamo=False, **names)
+    logging.disable(logging.WARNING)
+    try:
+        quant_pre_process(exported, inferred)
+        quantize_static(inferred, result, Reader(), **{"quant_format": QuantFormat.QDQ, **options})
+    finally:
+        logging.disable(logging.NOTSET)
+    return result
+
+
+def runtime_outputs(path: Path, x: Tensor) -> Tensor:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return torch.from_numpy(session.run(None, {session.get_inputs()[0].name: x.numpy()})[0])
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_what_ptqx_exported_comes_back_bit_by_bit(name: str, tmp_path: Path) -> None:
+    for seed in (1, 5):
+        model = networks.RandomNetwork(seed)
+        batches = networks.random_batches((3, model.in_channels, 9, 10), seed=seed)
+        qmodel = ptqx.quantize(model.eval(), batches, RECIPES[name])
+        path = tmp_path / f"{seed}.onnx"
+        ptqx.onnx.export(qmodel, path, batches[0])
+        loaded = ptqx.onnx.load(path)
+        assert torch.equal(loaded(batches[1]), qmodel(batches[1]))
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+@pytest.mark.parametrize("activations", ["QUInt8", "QInt8"])
+def test_a_model_of_onnx_runtimes_quantizer(activations: str, per_channel: bool, tmp_path: Path) -> None:
+    from onnxruntime.quantization import QuantType
+
+    batches = networks.random_batches((8, 3, 12, 12))
+    types = {"activation_type": QuantType[activations], "weight_type": QuantType.QInt8}
+    path = quantized_by_onnx_runtime(Network(), batches, tmp_path, per_channel=per_channel, **types)
+    model = ptqx.onnx.load(path)
+    assert {"conv2d", "linear", "add", "mul"} <= {node.op for node in model.graph}
+    assert not ptqx.coverage(model).float_rows
+    x = torch.randn(16, 3, 12, 12)
+    verdict = ptqx.onnx.verify(model, path, x)
+    first = verdict.first_difference
+    if first is not None:  # by one step of ONNX Runtime's own rounding
+        assert first.op not in ("conv2d", "linear") and first.largest_difference == 1, str(verdict)
+    difference = (model(x) - runtime_outputs(path, x)).abs().max()
+    assert difference <= 0.05 * model(x).abs().max()
+    assert torch.equal(ptqx.compile(model, x)(x), model(x))
+
+
+def test_a_chain_of_layers_is_equal_to_onnx_runtimes_bit_by_bit(tmp_path: Path) -> None:
+    chain = nn.Sequential(
+        *(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3, 2), nn.ReLU()),
+        *(nn.Flatten(), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 5)),
+    )
+    batches = networks.random_batches((8, 3, 12, 12))
+    path = quantized_by_onnx_runtime(chain, batches, tmp_path, per_channel=True)
+    model = ptqx.onnx.load(path)
+    x = torch.randn(64, 3, 12, 12)
+    assert ptqx.onnx.verify(model, path, x).equal
+    assert torch.equal(model(x), runtime_outputs(path, x))
+    ptqx.save(model, tmp_path / "m.ptqx")
+    assert torch.equal(ptqx.load(tmp_path / "m.ptqx")(x), model(x))
+
+
+Nodes = list[Any]
+
+
+def small_file(path: Path, nodes: Nodes, constants: dict[str, Any], shape: list[Any], output: str) -> Path:
+    """A model of these nodes from "x" to `output`."""
+    initializers = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
+    y = helper.make_tensor_value_info(output, TensorProto.FLOAT, [None] * len(shape))
+    graph = helper.make_graph(nodes, "small", [x], [y], initializers)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), path)
+    return path
+
+
+SCALES = {"s": np.float32(0.02), "z": np.uint8(128), "t": np.float32(0.05), "u": np.uint8(7)}
+ENTRY = [
+    helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+    helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+]
+EXIT = [
+    helper.make_node("QuantizeLinear", ["y", "t", "u"], ["yq"]),
+    helper.make_node("DequantizeLinear", ["yq", "t", "u"], ["out"]),
+]
+
+
+def test_weights_that_are_quantized_in_the_graph(tmp_path: Path) -> None:
+    weight = np.random.default_rng(0).normal(size=(6, 4, 3, 3)).astype(np.float32)
+    scale = (np.abs(weight).max((1, 2, 3)) / 127).astype(np.float32)
+    constants = {
+        **SCALES,
+        "w": weight,
+        "ws": scale,
+        "wz": np.zeros(6, np.int8),
+        "b": weight[:, 0, 0, 0].copy(),
+    }
+    nodes = [
+        *ENTRY,
+        helper.make_node("QuantizeLinear", ["w", "ws", "wz"], ["wq"], axis=0),
+        helper.make_node("DequantizeLinear", ["wq", "ws", "wz"], ["wd"], axis=0),
+        helper.make_node("Conv", ["d", "wd", "b"], ["c"], pads=[1, 1, 1, 1]),
+        helper.make_node("PRelu", ["c", "slope"], ["y"]),
+        *EXIT,
+    ]
+    constants["slope"] = np.linspace(0.1, 0.6, 6, dtype=np.float32).reshape(6, 1, 1)
+    path = small_file(tmp_path / "m.onnx", nodes, constants, ["N", 4, 5, 6], "out")
+    model = ptqx.onnx.load(path)
+    (layer,) = (node for node in model.graph if node.op == "conv2d")
+    assert layer.attrs["activation"] == "prelu" and model.tensor(layer, "bias").dtype == torch.float32
+    assert np.array_equal(model.tensor(layer, "weight").numpy(), np.rint(weight / scale.reshape(-1, 1, 1, 1)))
+    verdict = ptqx.onnx.verify(model, path, torch.randn(9, 4, 5, 6), "off")
+    assert all(step.largest_difference <= 1 for step in verdict.steps if step.gives_codes), str(verdict)
+    assert sum(step.different for step in verdict.steps) < 10
+
+
+def test_parts_that_nobody_quantized_run_in_float(tmp_path: Path) -> None:
+    weight = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    constants = {**SCALES, "w": weight, "two": np.float32(2.0)}
+    nodes = [
+        *ENTRY,
+        helper.make_node("Gemm", ["d", "w"], ["g"], transB=1),
+        helper.make_node("Mul", ["g", "two"], ["m"]),
+        helper.make_node("Sigmoid", ["m"], ["y"]),
+    ]
+    model = ptqx.onnx.load(small_file(tmp_path / "m.onnx", nodes, constants, ["N", 4], "y"))
+    x = torch.randn(5, 4)
+    real = 0.02 * (torch.clamp(torch.round(x / 0.02) + 128, 0, 255) - 128)
+    assert torch.allclose(model(x), torch.sigmoid(2 * real @ torch.from_numpy(weight).T), atol=1e-6)
+    assert next(node for node in model.graph if node.op == "linear_float").reason
+
+
+def conv(**attrs: Any) -> Nodes:
+    dequantized = helper.make_node("DequantizeLinear", ["w", "s"], ["wd"])
+    return [dequantized, helper.make_node("Conv", ["d", "wd"], ["y"], **attrs)]
+
+
+REFUSED: dict[str, tuple[Nodes, str]] = {
+    "operation": (
+        [helper.make_node("Einsum", ["d"], ["y"], equation="nchw->nchw")],
+        "Einsum.*no such operation",
+    ),
+    "automatic padding": (conv(auto_pad="SAME_UPPER"), "auto_pad can't be read; write explicit pads"),
+    "batch permuted": (
+        [helper.make_node("Transpose", ["d"], ["y"], perm=[1, 0, 2, 3])],
+        "the batch must stay",
+    ),
+    "other scale": (
+        [helper.make_node("DequantizeLinear", ["q", "t", "u"], ["y"])],
+        "is not that of the Quant",
+    ),
+    "operand": ([helper.make_node("Add", ["d", "image"], ["y"])], "no such operation|constant tensor"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_can_not_be_read_is_named(what: str, tmp_path: Path) -> None:
+    nodes, message = REFUSED[what]
+    constants = {**SCALES, "w": np.ones((4, 4, 3, 3), np.int8), "image": np.ones((1, 4, 5, 6), np.float32)}
+    path = small_file(tmp_path / "m.onnx", [*ENTRY, *nodes, *EXIT], constants, ["N", 4, 5, 6], "out")
+    with pytest.raises(PtqxError, match=message) as caught:
+        ptqx.onnx.load(path)
+    assert str(path) in str(caught.value) and "y" in str(caught.value)
+
+
+def test_forms_that_are_not_qdq_say_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    with pytest.raises(PtqxError, match="no such file"):
+        ptqx.onnx.load(path)
+    path.write_bytes(b"\xff" * 40)
+    with pytest.raises(PtqxError, match="is no ONNX file"):
+        ptqx.onnx.load(path)
+    plain: Callable[[Nodes], Path] = lambda nodes: small_file(path, nodes, SCALES, ["N", 4], "y")  # noqa: E731
+    with pytest.raises(PtqxError, match="not quantized"):
+        ptqx.onnx.load(plain([helper.make_node("Relu", ["x"], ["y"])]))
+    with pytest.raises(PtqxError, match="dynamically"):
+        ptqx.onnx.load(
+            plain(
+                [
+                    helper.make_node("DynamicQuantizeLinear", ["x"], ["a", "b", "c"]),
+                    helper.make_node("DequantizeLinear", ["a", "b", "c"], ["y"]),
+                ]
+            )
+        )
+    free = small_file(path, [*ENTRY, helper.make_node("Relu", ["d"], ["y"])], SCALES, ["N", 3, "H", "W"], "y")
+    with pytest.raises(PtqxError, match="its sizes must be fixed"):
+        ptqx.onnx.load(free)
+    signed = {**SCALES, "z": np.uint16(128)}
+    wide = small_file(path, [*ENTRY, helper.make_node("Relu", ["d"], ["y"])], signed, ["N", 4], "y")
+    with pytest.raises(PtqxError, match="quantized to uint16; only uint8 and int8"):
+        ptqx.onnx.load(wide)
