@@ -103,8 +103,7 @@ def expand_to(parameter: Tensor, x: Tensor, scheme: Scheme) -> Tensor:
 
 
 def check_finite(x: Tensor, name: str) -> None:
-    """Raise a PtqxError with the count if x holds NaN or an infinity; nothing in a traced graph, which can't
-    depend on values."""
+    """Raise a PtqxError with the count if x holds NaN or an infinity; not in a traced graph."""
     if torch.compiler.is_compiling() or x.numel() == 0:
         return
     low, high = torch.aminmax(x.detach())

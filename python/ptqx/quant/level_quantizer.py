@@ -189,8 +189,9 @@ class LearnedSides(LevelQuantizer):
     """Trained ternary quantization: both magnitudes p and n are parameters, the threshold follows the weight.
 
     With g the gradient of the quantized weight: p gets the sum of g over x > threshold, n minus that over
-    x < -threshold; the weight gets g * p above, g between, g * n below. Zhu et al., TTQ, ICLR 2017, equations
-    7 and 8.
+    x < -threshold, both times 1 / sqrt(N) of the N values that share them, because the plain sum diverges at
+    the weights' learning rate; the weight gets g * p above, g between, g * n below. Zhu et al., TTQ, ICLR
+    2017, equations 7 and 8.
     """
 
     positive: nn.Parameter
@@ -230,7 +231,8 @@ class LearnedSides(LevelQuantizer):
     def _fake_quantize(self, x: Tensor) -> Tensor:
         codes = self.codes_f32(x)
         above, below = (codes > 0).to(x.dtype), (codes < 0).to(x.dtype)
-        sides = [expand_to(side.abs(), x, self.scheme) for side in (self.positive, self.negative)]
+        learned = (_slowed(side.abs(), x, 1.0) for side in (self.positive, self.negative))
+        sides = [expand_to(side, x, self.scheme) for side in learned]
         value = above * sides[0] - below * sides[1]
         on_grid = self.level_set.values(codes, self.level_parameters, self.scheme)
         factor = (above * sides[0] + below * sides[1] + (1 - above - below)).detach()

@@ -81,6 +81,7 @@ def test_trained_networks_convert_to_the_same_integers(name: str) -> None:
 @pytest.mark.parametrize("name", INTEGER)
 def test_training_and_integer_graphs_compile_whole(name: str) -> None:
     prep = calibrate(prepare(network(), name, X, qat=True), [X]).train()
+    torch.compiler.reset()  # there is a limit on how many networks one function is compiled for
     torch.compile(prep, fullgraph=True, backend="eager")(X).sum().backward()
     assert all(p.grad is not None for p in prep.parameters())
     model = convert(prep)

@@ -100,6 +100,7 @@ def test_simulated_and_integer_are_equal_and_close_to_float(
     with pytest.raises(PtqxError, match=r"the engine requantizes in float32; .*conv1"):
         compile(integer, X)
     with torch.no_grad():
+        torch.compiler.reset()  # there is a limit on how many networks one function is compiled for
         compiled = torch.compile(integer, fullgraph=True, backend="eager")
         assert torch.equal(compiled(other), integer(other))
     explained = explain(integer).rows

@@ -54,8 +54,8 @@ def test_trained_ternary_gets_the_gradients_of_the_paper() -> None:
     assert isinstance(quantizer, LearnedSides)
     assert (quantizer.positive.item(), quantizer.negative.item()) == pytest.approx((3.0, 1.0), rel=0.01)
     quantizer(x).backward(torch.tensor([1.0, 2.0, 5.0, 7.0]))
-    assert quantizer.positive.grad.item() == pytest.approx(3.0)
-    assert quantizer.negative.grad.item() == pytest.approx(-5.0)
+    assert quantizer.positive.grad.item() == pytest.approx(3.0 / 4**0.5)
+    assert quantizer.negative.grad.item() == pytest.approx(-5.0 / 4**0.5)
     assert x.grad.tolist() == pytest.approx([3.0, 6.0, 5.0, 7.0], rel=0.01)
 
 
