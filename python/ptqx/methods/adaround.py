@@ -16,7 +16,7 @@ def adaround(
     *,
     steps: int = 1000,
     batch: int = 32,
-    rate: float = 3e-3,
+    rate: float = 0.01,
     drop: float = 0.5,
     regularizer: float = 0.01,
     warmup: float = 0.2,

@@ -22,23 +22,22 @@ def fit_layer(bench: Workbench, stage: Stage, node: Node, damping: float) -> tup
     middle = len(bench.inputs) // 2
     if not middle:
         moments = layer_sums(bench, stage, node, slice(0, 1)).moments()
-        return moments, torch.zeros_like(moments.cross).float()
+        return moments, torch.zeros_like(moments.cross)
     first = layer_sums(bench, stage, node, slice(0, middle))
     second = layer_sums(bench, stage, node, slice(middle, len(bench.inputs)), first.origin)
     moments, fitted, unseen = (first + second).moments(), first.moments(), second.moments()
     gains = {multiple: _gain(change(fitted, damping * multiple), unseen) for multiple in DAMPINGS}
     best = max(gains, key=lambda multiple: gains[multiple])
     if gains[best] <= 0:
-        return moments, torch.zeros_like(moments.cross).float()
+        return moments, torch.zeros_like(moments.cross)
     return moments, change(moments, damping * best)
 
 
 def change(moments: Moments, damping: float) -> Tensor:
     factor = torch.linalg.cholesky(moments.damped(damping))
-    return torch.cholesky_solve(moments.cross.float().transpose(1, 2), factor).transpose(1, 2)
+    return torch.cholesky_solve(moments.cross.transpose(1, 2), factor).transpose(1, 2)
 
 
 def _gain(change: Tensor, moments: Moments) -> float:
     """By how much the squared error falls."""
-    gram, cross = moments.gram.float(), moments.cross.float()
-    return float((change * (2 * cross - change @ gram)).sum())
+    return float((change * (2 * moments.cross - change @ moments.gram)).sum())

@@ -26,9 +26,9 @@ class Moments:
     and bias b of the moment, z the float network's.
 
     Attributes:
-        gram: float64 [G, K, K], covariance of x.
+        gram: float32 [G, K, K], covariance of x.
         mean: float64 [G, K], of x.
-        cross: float64 [G, O, K], covariance of r and x.
+        cross: float32 [G, O, K], covariance of r and x.
         lack: float64 [G, O], mean of r.
         noise: float64 [G], the share of the mean variance by which gram should be damped because it comes
             from so few values.
@@ -41,11 +41,12 @@ class Moments:
     noise: Tensor
 
     def damped(self, damping: float) -> Tensor:
-        """gram, float32, with its mean diagonal times `damping`, or times the noise if that is more, added to
-        the diagonal; never singular."""
-        diagonal = self.gram.diagonal(dim1=1, dim2=2)
-        added = (self.noise.clamp(min=damping) * diagonal.mean(1)).clamp(min=1e-12)
-        return (self.gram + torch.diag_embed(added[:, None].expand_as(diagonal))).float()
+        """gram with its mean diagonal times `damping`, or times the noise if that is more, added to the
+        diagonal; never singular."""
+        gram = self.gram.clone()
+        diagonal = gram.diagonal(dim1=1, dim2=2)
+        diagonal += (self.noise.float().clamp(min=damping) * diagonal.mean(1)).clamp(min=1e-12)[:, None]
+        return gram
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,8 @@ class Sums:
 
     def moments(self) -> Moments:
         xx, x, rx, r, quartic = (total / self.count for total in self._sums())
-        gram = xx - x[:, :, None] * x[:, None, :]
-        cross = rx - r[:, :, None] * x[:, None, :]
+        gram = xx.baddbmm_(x[:, :, None], x[:, None, :], alpha=-1).float()
+        cross = rx.baddbmm_(r[:, :, None], x[:, None, :], alpha=-1).float()
         return Moments(gram, x + self.origin, cross, r, _noise(gram, quartic, self.count))
 
     def _sums(self) -> tuple[Tensor, ...]:
@@ -83,7 +84,7 @@ def _noise(gram: Tensor, quartic: Tensor, count: int) -> Tensor:
     Ledoit and Wolf, "A well-conditioned estimator for large-dimensional covariance matrices", 2004.
     """
     size = gram.shape[1]
-    square = gram.square().sum((1, 2))
+    square = gram.square().sum((1, 2), dtype=torch.float64)
     spread = square / size - gram.diagonal(dim1=1, dim2=2).mean(1).square()
     error = ((quartic - square) / (count * size)).clamp(min=0.0)
     rho = (error / spread.clamp(min=1e-30)).clamp(max=0.99)

@@ -58,7 +58,7 @@ def range_search(
 
 
 def _search_weights(bench: Workbench, stage: Stage, node: Node, factors: list[float]) -> None:
-    gram = layer_moments(bench, stage, node).gram.float()
+    gram = layer_moments(bench, stage, node).gram
     target, grid = grouped(node, bench.weight(node)), layer_grid(bench, node)
     errors = []
     for factor in factors:

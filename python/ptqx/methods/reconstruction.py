@@ -14,7 +14,7 @@ def reconstruction(
     *,
     steps: int = 1000,
     batch: int = 32,
-    rate: float = 3e-3,
+    rate: float = 0.01,
     scale_rate: float = 1e-3,
     drop: float = 0.5,
     regularizer: float = 0.01,
