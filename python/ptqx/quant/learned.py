@@ -66,7 +66,8 @@ class LSQ(Quantizer):
 class LSQPlus(LSQ):
     """LSQ with a learned offset, for asymmetric schemes: real = scale * q + offset.
 
-    zero_point = round(-offset / scale), kept in [qmin, qmax], so that 0 stays a level. The gradient of the
+    zero_point = round(-offset / scale), kept in [qmin, qmax], so that 0 stays a level (after a ReLU an offset
+    has little to win: it can't be above 0). The gradient of the
     scale is q - (x - offset) / scale inside the range, qmin or qmax outside; that of the offset is 0 inside
     and 1 outside. Both have LSQ's factor. Symmetric schemes have no offset: `make_quantizer` gives them
     "lsq".
