@@ -31,7 +31,7 @@ class Unit:
         depends: everything that its result depends on beside model, data and seed. The result of a former
             run is taken if it is the same.
         files: that it leaves in the study's folder, and without which it must be done again.
-        scratch: files that a stopped run continues from, and nobody needs once the result is stored.
+        scratch: globs of files that a stopped run continues from, and nobody needs once the result is stored.
     """
 
     part: str
@@ -43,8 +43,13 @@ class Unit:
 
     def fingerprint(self, base: Mapping[str, Any]) -> str:
         """Of `base` and `depends`."""
-        text = json.dumps([base, self.part, self.name, dict(self.depends)], sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return digest_of([dict(base), self.part, self.name, dict(self.depends)])
+
+
+def digest_of(values: Any) -> str:
+    """Of plain values: equal ones have the same."""
+    text = json.dumps(values, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -54,9 +54,9 @@ def build(kind: type[T], values: Any, where: str = "config") -> T:
     ...     x: int = 0
     >>> build(Point, {"x": 3})
     Point(x=3)
-    >>> build(Point, {"xx": 3})
+    >>> build(Point, {"y": 3})
     Traceback (most recent call last):
-    ptqx.errors.PtqxError: unknown key in config 'xx'; known: x
+    ptqx.errors.PtqxError: unknown key in config 'y'; known: x
     >>> build(Point, {"x": "three"})
     Traceback (most recent call last):
     ptqx.errors.PtqxError: config.x: expected a whole number, got 'three'

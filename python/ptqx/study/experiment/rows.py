@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def _unit(
 ) -> Unit:
     values = {"row": row, "seed": seed}
     paths = tuple(f"{MODELS}/{name}" for name in files)
-    scratch = (f"{RUNS}/{row}-{seed}/{CHECKPOINT}",)
+    scratch = (f"{RUNS}/{escape(row)}-{seed}-*/**/{CHECKPOINT}",)
     name = f"{row}, seed {seed}"
     return Unit(ROWS, name, lambda subject: values | run(subject), depends or {}, paths, scratch)
 
@@ -113,7 +114,9 @@ def _qat_run(
 ) -> Callable[[Subject], Values]:
     def run(subject: Subject) -> Values:
         batches = subject.calibration(seed)
-        folder = subject.folder / RUNS / f"{row.title}-{seed}"
+        folder = subject.run_folder(
+            row.title, seed, [row.to_recipe().to_dict(), asdict(row.qat_config(seed))]
+        )
         prepared = train_quantized(
             subject.model,
             row.to_recipe(),
@@ -135,7 +138,7 @@ def _qat_run(
 
 def _control_run(row: QuantizationAware, seed: int) -> Callable[[Subject], Values]:
     def run(subject: Subject) -> Values:
-        folder = subject.folder / RUNS / f"{row.control_title()}-{seed}"
+        folder = subject.run_folder(row.control_title(), seed, asdict(row.control_config(seed)))
         model, result = train_control(
             subject.model,
             row.to_recipe(),

@@ -81,8 +81,9 @@ def _work(subject: Subject, results: Results, planned: Sequence[Unit], prints: S
                 }
             )
             results.write(subject.folder, prints)
-            for name in unit.scratch:
-                (subject.folder / name).unlink(missing_ok=True)
+            for pattern in unit.scratch:
+                for file in subject.folder.glob(pattern):
+                    file.unlink()
             bar.update()
 
 

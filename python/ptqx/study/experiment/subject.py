@@ -27,6 +27,7 @@ from ..compare import ANALYSIS_IMAGES, calibration_batches, first_images
 from ..formats import Task
 from ..workload import Workload, load_workload
 from .config import Study
+from .part import digest_of
 
 MODELS, RUNS = "models", "runs"
 
@@ -69,6 +70,10 @@ class Subject:
     @property
     def models(self) -> Path:
         return self.folder / MODELS
+
+    def run_folder(self, row: str, seed: int, depends: Any) -> Path:
+        """Of a training run: another one if the model or anything in `depends` is another."""
+        return self.folder / RUNS / f"{row}-{seed}-{digest_of([digest(self.model), depends])}"
 
     def calibration(self, seed: int, images: int | None = None) -> list[Tensor]:
         """Batches of training images, drawn by `seed`."""
@@ -130,7 +135,7 @@ def train_float(study: Study, folder: Path, work: Workload, progress: bool) -> N
     if path.is_file() and read_tensors(path)[1] == metadata:
         load_weights(work.model, path)
         return
-    run = folder / RUNS / "float"
+    run = folder / RUNS / f"float-{digest_of(metadata)}"
     names = {"model": study.model, "dataset": study.dataset}
     fit(work.model, work.train, work.test, config, out=run, identity=names, progress=progress)
     save_model(path, work.model, metadata)

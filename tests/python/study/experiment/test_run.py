@@ -179,6 +179,29 @@ def test_only_what_changed_is_done_again(finished: Finished, tmp_path: Path) -> 
     assert (copied / "models" / "w2a2.ptqx").is_file()
 
 
+def test_a_run_stopped_in_training_does_not_hinder_another_choice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ptqx.study.experiment import rows
+
+    trained = rows.train_quantized
+
+    def stopped(*arguments: Any, **options: Any) -> Any:
+        trained(*arguments, **options)
+        raise Killed
+
+    monkeypatch.setattr(rows, "train_quantized", stopped)
+    with pytest.raises(Killed):
+        run_study(small_study(parts={}), tmp_path, progress=False)
+    monkeypatch.undo()
+    (left,) = (tmp_path / "runs").glob("w4a4-qat-0-*/checkpoint.pt")
+    changed = [{**SMALL["qat"][0], "train": {**SMALL["qat"][0]["train"], "lr": 0.005}}]
+    results = run_study(small_study(parts={}, qat=changed), tmp_path, progress=False)
+    assert results.rows[-1]["format"] == "w4a4-qat"
+    assert not left.is_file()
+    assert not list((tmp_path / "runs").glob("**/checkpoint.pt"))
+
+
 def test_disagreement_of_integer_and_simulated_model_names_row_and_layer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
