@@ -23,6 +23,7 @@ class Network(Nodes):
 
     def __init__(self, input: str, input_shape: tuple[int, ...]) -> None:
         super().__init__(input, input_shape)
+        self._unnamed: set[str] = set()  # codes of what the ONNX file holds in float32
         self._real: dict[int, tuple[Value, str]] = {}  # the value is kept so that its id is not used again
 
     # ---- codes ----
@@ -30,10 +31,11 @@ class Network(Nodes):
     def codes(self, value: Value, meaning: Quantization, name: str) -> str:
         """The node that gives `value` in codes of that meaning."""
         if isinstance(value, Dequantized):
-            return self._rescaled(value.node, meaning, name)
+            same = self._rescaled(value.node, meaning, name)
+            return self._renamed(same, name) if same in self._unnamed else same
         if isinstance(value, Pending):
             node = self._codes_of_layer(value, meaning, name)
-            node = node or self._codes_of_movement(value, meaning, name)
+            node = node or self._codes_of_cat(value, meaning, name)
             node = node or self._codes_of_pair(value, meaning, name)
             node = node or self._codes_of_function(value, meaning, name)
             if node:
@@ -58,29 +60,9 @@ class Network(Nodes):
                     return layer, second.node
         return None, None
 
-    def _codes_of_movement(self, value: Pending, meaning: Quantization, name: str) -> str | None:
-        """Codes keep their meaning; where another is asked for, a table follows."""
-        x = value.inputs[0]
-        if value.op_type == "Concat":
-            return self._codes_of_cat(value, meaning, name)
-        if value.op_type not in MOVEMENTS or not isinstance(x, Dequantized | Pending):
-            return None
-        if isinstance(x, Pending):
-            if x.op_type not in (*MOVEMENTS, "Concat"):
-                return None
-            node = self._codes_of_movement(x, meaning, x.tensor)
-            if node is None:
-                return None
-        else:
-            node = x.node
-        op, attrs = MOVEMENTS[value.op_type](value, self._shapes[node])
-        same = self.quantization(node) == meaning
-        moved = self._add(
-            name if same else value.tensor, op, [node], attrs, {}, self.nodes[node].output, value.shape
-        )
-        return self._rescaled(moved, meaning, name)
-
     def _codes_of_cat(self, value: Pending, meaning: Quantization, name: str) -> str | None:
+        if value.op_type != "Concat":
+            return None
         parts = []
         for index, part in enumerate(value.inputs):
             if not isinstance(part, Dequantized):
@@ -116,6 +98,25 @@ class Network(Nodes):
         if not isinstance(inner, Dequantized):
             return None
         return self._rescaled(inner.node, meaning, name, tuple(functions))
+
+    def moved(self, value: Pending) -> Value:
+        """A movement of codes gives codes, quantized again or not; all else is `value` itself."""
+        if not value.inputs or not all(isinstance(v, Dequantized) for v in value.inputs[:1]):
+            return value
+        nodes = [v.node for v in value.inputs if isinstance(v, Dequantized)]
+        if value.op_type == "Concat":
+            meanings = {self.quantization(node) for node in nodes}
+            if len(nodes) < len(value.inputs) or len(meanings) > 1:
+                return value
+            op, attrs = "cat", {"dim": _channels(value)}
+        elif value.op_type in MOVEMENTS:
+            op, attrs = MOVEMENTS[value.op_type](value, self._shapes[nodes[0]])
+        else:
+            return value
+        output = self._widest_output(nodes)
+        node = self._add(f"{value.tensor}/codes", op, nodes, attrs, {}, output, value.shape)
+        self._unnamed.add(node)
+        return Dequantized(node, value.tensor)
 
     # ---- real values ----
 

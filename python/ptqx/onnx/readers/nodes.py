@@ -35,6 +35,18 @@ class Nodes:
         scale, zero_point = self.tensors[output.scale], self.tensors[output.zero_point]
         return Quantization(np.float32(scale.item()), int(zero_point.item()))
 
+    def _renamed(self, node: str, name: str) -> str:
+        """The same step once more, under the name of its codes in the ONNX file."""
+        self.nodes[name] = replace(self.nodes[node], name=name)
+        self._shapes[name] = self._shapes[node]
+        return name
+
+    def _widest_output(self, nodes: list[str]) -> Output:
+        """The codes of nodes that mean the same."""
+        outputs = [self.nodes[node].output for node in nodes]
+        qmin, qmax = min(o.qmin for o in outputs), max(o.qmax for o in outputs)
+        return replace(outputs[0], qmin=qmin, qmax=qmax)
+
     def narrowed(self, node: str, low: int, high: int, name: str) -> str:
         """The codes of a node clipped to [low, high]: in its rounding, if it has one."""
         old = self.nodes[node]
