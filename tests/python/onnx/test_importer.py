@@ -195,6 +195,25 @@ def test_weights_that_are_quantized_in_the_graph(tmp_path: Path) -> None:
     assert sum(step.different for step in verdict.steps) < 10
 
 
+def test_movements_of_codes_need_no_quantizer_of_their_own(tmp_path: Path) -> None:
+    weight = np.random.default_rng(0).integers(-127, 128, (6, 8, 3, 3)).astype(np.int8)
+    constants = {**SCALES, "w": weight, "ws": np.full(6, 0.01, np.float32), "wz": np.zeros(6, np.int8)}
+    nodes = [
+        *ENTRY,
+        helper.make_node("MaxPool", ["d"], ["p"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Concat", ["p", "p"], ["c"], axis=1),
+        helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["wd"], axis=0),
+        helper.make_node("Conv", ["c", "wd"], ["y"]),
+        *EXIT,
+    ]
+    path = small_file(tmp_path / "m.onnx", nodes, constants, ["N", 4, 8, 8], "out")
+    model = ptqx.onnx.load(path)
+    assert [node.op for node in model.graph] == ["quantize", "max_pool2d", "cat", "conv2d", "dequantize"]
+    x = torch.randn(9, 4, 8, 8)
+    assert ptqx.onnx.verify(model, path, x, "off").steps[-1].different < 10
+    assert torch.equal(ptqx.compile(model, x)(x), model(x))
+
+
 def test_parts_that_nobody_quantized_run_in_float(tmp_path: Path) -> None:
     weight = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
     constants = {**SCALES, "w": weight, "two": np.float32(2.0)}

@@ -7,48 +7,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ...errors import PtqxError
-from ...graph import IntegerNode
-from ...graph.activations import ACTIVATIONS, float32
-from ...graph.document import Output
-from ...graph.formulas import QParams
-from ..tables import Function, table
+from ...graph.activations import ACTIVATIONS
+from ..tables import Function
 from .layers import lowered_layer, runs_in_integers
+from .nodes import Nodes
 from .operations import MOVEMENTS, Layer, array_of, average_of, function_of, layer_of
-from .values import Constant, Dequantized, LookedUp, Pending, Quantization, QuantizedConstant, Real, Value
-
-# Operations that round to codes of their own; all others keep those of their input.
-ROUNDING = ("quantize", "conv2d", "linear", "add", "mul", "avg_pool2d", "adaptive_avg_pool2d", "lookup")
+from .tail import Tail, peeled
+from .values import Constant, Dequantized, Pending, Quantization, QuantizedConstant, Real, Value
 
 
-class Tail:
-    """An activation after an operation: a function of the activations' table, or PReLU with its slopes."""
-
-    def __init__(self, function: Function | None = None, slopes: np.ndarray | None = None) -> None:
-        self.function, self.slopes = function, slopes
-
-    def attrs(self, scale: np.float32 | float) -> dict[str, Any]:
-        """Arguments in units of `scale`."""
-        if self.slopes is not None:
-            return {"activation": "prelu", "activation_args": []}
-        if self.function is None:
-            return {"activation": "none", "activation_args": []}
-        tail = ACTIVATIONS[self.function[0]].tail
-        assert tail is not None
-        kind, args = tail(float32(float(scale)), *self.function[1])
-        return {"activation": kind, "activation_args": [float(a) for a in args]}
-
-
-class Network:
-    """Nodes and tensors of an integer graph. A node is called as the ONNX tensor that it gives."""
+class Network(Nodes):
+    """Turns values into nodes."""
 
     def __init__(self, input: str, input_shape: tuple[int, ...]) -> None:
-        self.input, self.input_shape = input, input_shape
-        self.nodes: dict[str, IntegerNode] = {}
-        self.tensors: dict[str, Tensor] = {}
-        self._shapes = {input: input_shape}
+        super().__init__(input, input_shape)
+        self._unnamed: set[str] = set()  # codes of what the ONNX file holds in float32
         self._real: dict[int, tuple[Value, str]] = {}  # the value is kept so that its id is not used again
 
     # ---- codes ----
@@ -56,64 +31,16 @@ class Network:
     def codes(self, value: Value, meaning: Quantization, name: str) -> str:
         """The node that gives `value` in codes of that meaning."""
         if isinstance(value, Dequantized):
-            return self._rescaled(value.node, meaning, name)
+            same = self._rescaled(value.node, meaning, name)
+            return self._renamed(same, name) if same in self._unnamed else same
         if isinstance(value, Pending):
             node = self._codes_of_layer(value, meaning, name)
-            node = node or self._codes_of_movement(value, meaning, name)
+            node = node or self._codes_of_cat(value, meaning, name)
             node = node or self._codes_of_pair(value, meaning, name)
             node = node or self._codes_of_function(value, meaning, name)
             if node:
                 return node
         return self._add(name, "quantize", [self.real(value)], {}, {}, meaning, self.shape_of(value))
-
-    def narrowed(self, node: str, low: int, high: int, name: str) -> str:
-        """The codes of a node clipped to [low, high]: in its rounding, if it has one that nobody else
-        reads."""
-        old = self.nodes[node]
-        is_read = any(node in reader.inputs for reader in self.nodes.values())
-        output = Output("uint8", old.output.scale, old.output.zero_point, low, high)
-        if old.op not in ROUNDING or is_read:
-            clipped = {"table": torch.arange(256).clamp(low, high).to(torch.uint8)}
-            return self._add(name, "lookup", [node], {}, clipped, output, self._shapes[node])
-        del self.nodes[node]
-        if old.op == "lookup":
-            entry = old.tensors["table"]
-            self.tensors[entry] = self.tensors[entry].clamp(low, high)
-        self.nodes[name] = IntegerNode(name, old.op, old.inputs, old.attrs, old.tensors, output)
-        self._shapes[name] = self._shapes[node]
-        return name
-
-    def looked_up(self, value: LookedUp, meaning: Quantization) -> str:
-        if value.tensor in self.nodes:
-            return value.tensor
-        if value.table.dtype != np.uint8 or value.table.shape != (256,):
-            raise PtqxError(
-                f"the table is {value.table.dtype} {list(value.table.shape)}; expected uint8 [256]"
-            )
-        tensors = {"table": torch.from_numpy(value.table.copy())}
-        shape = self._shapes[value.x.node]
-        return self._add(value.tensor, "lookup", [value.x.node], {}, tensors, meaning, shape)
-
-    def quantization(self, node: str) -> Quantization:
-        """What the codes of a node mean."""
-        output = self.nodes[node].output
-        scale, zero_point = self.tensors[output.scale], self.tensors[output.zero_point]
-        return Quantization(np.float32(scale.item()), int(zero_point.item()))
-
-    def _rescaled(
-        self, node: str, meaning: Quantization, name: str, functions: tuple[Function, ...] = ()
-    ) -> str:
-        """A table, unless the codes mean that already."""
-        if not functions and self.quantization(node) == meaning:
-            return node
-        out = QParams(torch.tensor(meaning.scale), torch.tensor(float(meaning.zero_point)), 0, 255)
-        tensors = {"table": table(functions, self._qparams(node), out)}
-        return self._add(name, "lookup", [node], {}, tensors, meaning, self._shapes[node])
-
-    def _qparams(self, node: str) -> QParams:
-        scale, zero_point = self.quantization(node)
-        output = self.nodes[node].output
-        return QParams(torch.tensor(scale), torch.tensor(float(zero_point)), output.qmin, output.qmax)
 
     def _codes_of_layer(self, value: Pending, meaning: Quantization, name: str) -> str | None:
         inner, tail = peeled(value)
@@ -133,29 +60,9 @@ class Network:
                     return layer, second.node
         return None, None
 
-    def _codes_of_movement(self, value: Pending, meaning: Quantization, name: str) -> str | None:
-        """Codes keep their meaning; where another is asked for, a table follows."""
-        x = value.inputs[0]
-        if value.op_type == "Concat":
-            return self._codes_of_cat(value, meaning, name)
-        if value.op_type not in MOVEMENTS or not isinstance(x, Dequantized | Pending):
-            return None
-        if isinstance(x, Pending):
-            if x.op_type not in (*MOVEMENTS, "Concat"):
-                return None
-            node = self._codes_of_movement(x, meaning, x.tensor)
-            if node is None:
-                return None
-        else:
-            node = x.node
-        op, attrs = MOVEMENTS[value.op_type](value, self._shapes[node])
-        same = self.quantization(node) == meaning
-        moved = self._add(
-            name if same else value.tensor, op, [node], attrs, {}, self.nodes[node].output, value.shape
-        )
-        return self._rescaled(moved, meaning, name)
-
     def _codes_of_cat(self, value: Pending, meaning: Quantization, name: str) -> str | None:
+        if value.op_type != "Concat":
+            return None
         parts = []
         for index, part in enumerate(value.inputs):
             if not isinstance(part, Dequantized):
@@ -191,6 +98,25 @@ class Network:
         if not isinstance(inner, Dequantized):
             return None
         return self._rescaled(inner.node, meaning, name, tuple(functions))
+
+    def moved(self, value: Pending) -> Value:
+        """A movement of codes gives codes, quantized again or not; all else is `value` itself."""
+        if not value.inputs or not all(isinstance(v, Dequantized) for v in value.inputs[:1]):
+            return value
+        nodes = [v.node for v in value.inputs if isinstance(v, Dequantized)]
+        if value.op_type == "Concat":
+            meanings = {self.quantization(node) for node in nodes}
+            if len(nodes) < len(value.inputs) or len(meanings) > 1:
+                return value
+            op, attrs = "cat", {"dim": _channels(value)}
+        elif value.op_type in MOVEMENTS:
+            op, attrs = MOVEMENTS[value.op_type](value, self._shapes[nodes[0]])
+        else:
+            return value
+        output = self._widest_output(nodes)
+        node = self._add(f"{value.tensor}/codes", op, nodes, attrs, {}, output, value.shape)
+        self._unnamed.add(node)
+        return Dequantized(node, value.tensor)
 
     # ---- real values ----
 
@@ -291,47 +217,6 @@ class Network:
         per_channel = value.op_type == "Mul" and shapes[1] == (value.shape[0], 1, 1)
         if shapes[0] != value.shape or not (shapes[1] == value.shape or per_channel):
             raise PtqxError(f"{value.label}: operands of shapes {shapes[0]} and {shapes[1]} per sample")
-
-    def _add(
-        self,
-        name: str,
-        op: str,
-        inputs: list[str],
-        attrs: dict[str, Any],
-        tensors: dict[str, Tensor],
-        output: Quantization | Output | None,
-        shape: tuple[int, ...],
-        reason: str = "",
-    ) -> str:
-        unique, count = name, 1
-        while unique in self.nodes or unique == self.input:
-            count += 1
-            unique = f"{name}_{count}"
-        names = {role: f"{unique}.{role}" for role in tensors}
-        self.tensors.update({names[role]: tensor.contiguous() for role, tensor in tensors.items()})
-        if isinstance(output, Quantization):
-            scale, zero_point = f"{unique}.output_scale", f"{unique}.output_zero_point"
-            self.tensors[scale] = torch.tensor([output.scale])
-            self.tensors[zero_point] = torch.tensor([output.zero_point], dtype=torch.int32)
-            output = Output("uint8", scale, zero_point)
-        self.nodes[unique] = IntegerNode(unique, op, tuple(inputs), attrs, names, output or Output(), reason)
-        self._shapes[unique] = shape
-        return unique
-
-
-def peeled(value: Value) -> tuple[Value, Tail]:
-    """A value without the activation that a layer can compute itself, and that activation."""
-    if isinstance(value, Pending):
-        if value.op_type == "PRelu":
-            slopes = array_of(value.inputs[1])
-            assert value.inputs[0] is not None
-            if slopes is None:
-                raise PtqxError(f"{value.label}: its slopes are computed; only constants can be read")
-            return value.inputs[0], Tail(slopes=slopes)
-        found = function_of(value)
-        if found is not None and ACTIVATIONS[found[0]].tail is not None:
-            return found[2], Tail(found[:2])
-    return value, Tail()
 
 
 def _real_function(name: str, args: list[Any]) -> dict[str, Any]:

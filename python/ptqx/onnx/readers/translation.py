@@ -84,7 +84,7 @@ class _Reader:
             return [self._of_codes()]
         if node.op_type == "Split":
             return self._split()
-        return [self._pending(inputs, node.outputs[0])]
+        return [self.network.moved(self._pending(inputs, node.outputs[0]))]
 
     def _pending(self, inputs: Inputs, tensor: str) -> Pending:
         return Pending(tensor, self.node.op_type, inputs, self.node.attrs, self.source.shape(tensor))
@@ -97,7 +97,8 @@ class _Reader:
             if self.node.attrs.get("axis", 0) % (len(pending.shape) + 1) != 1:
                 raise PtqxError("only channels can be split")
             bounds = (Constant(np.asarray([v])) for v in (start, start + pending.shape[0], 1))
-            results.append(replace(pending, op_type="Slice", inputs=(self.inputs[0], *bounds)))
+            piece = replace(pending, op_type="Slice", inputs=(self.inputs[0], *bounds))
+            results.append(self.network.moved(piece))
             start += pending.shape[0]
         return results
 
