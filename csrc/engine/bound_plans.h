@@ -7,7 +7,7 @@
 #include <mutex>
 #include <vector>
 
-#include "engine/plan.h"
+#include "engine/stages.h"
 
 namespace ptqx::engine {
 

@@ -123,7 +123,23 @@ class DenseConv final : public Conv2dPlan::Driver {
     regions_.push_back(std::move(region));
   }
 
+  /// Whether the region's taps are whole rows that are packed as strings.
+  bool by_rows(const Region& region) const {
+    return layer_.row_dwords > 0 && region.column->taps() == layer_.shape.kernel_w;
+  }
+
+  std::vector<GemmRun> row_runs(const Region& region) const {
+    std::vector<GemmRun> result;
+    for (int64_t r = 0; r < region.row->taps(); ++r) {
+      result.push_back({.input = r * layer_.shape.dilation_h * call_.w * layer_.shape.in_channels,
+                        .weight = (region.row->tap_begin + r) * layer_.row_dwords,
+                        .dwords = layer_.row_dwords});
+    }
+    return result;
+  }
+
   std::vector<GemmRun> runs(const Region& region, int64_t slice) const {
+    if (by_rows(region)) return row_runs(region);
     const Conv2dShape& s = layer_.shape;
     const int64_t first = layer_.slice_begin(slice);
     const int64_t dwords = ceil_div(layer_.slice_end(slice) - first, 4);
@@ -183,7 +199,8 @@ class DenseConv final : public Conv2dPlan::Driver {
             .m = chunk.m,
             .runs = runs.data(),
             .run_count = static_cast<int64_t>(runs.size()),
-            .panel = layer_.weights.data() + panel * layer_.panel_bytes,
+            .panel = by_rows(*chunk.region) ? layer_.row_weights.data() + panel * layer_.row_panel_bytes()
+                                            : layer_.weights.data() + panel * layer_.panel_bytes,
             .nr = layer_.nr,
             .init = chunk.region->start + panel * layer_.nr,
             .acc = nullptr,

@@ -56,6 +56,9 @@ std::vector<AxisSegment> axis_segments(int64_t outputs, int64_t inputs, int64_t 
 /// [group][panel][tap][dwords][nr][4], two dwords in one where all weights are codes of 4 bits
 /// (kernels/gemm.h); depthwise layers [channel / nr][kernel_w][quads][nr][4], where a quad is four taps of
 /// one column. Arrays per channel are padded to whole panels.
+/// Where channels do not fill dwords, 3 of an image above all, a row of taps is packed once more as one
+/// string of bytes, as the input has them: [panel][kernel_h][row_dwords][nr][4], for pixels whose rows of
+/// taps lie on the input from end to end.
 struct PackedConv2d::Impl {
   Impl(const Conv2dShape& shape, const int8_t* weight, const int32_t* weight_zero_point, int64_t group_size);
   Impl(const Conv2dShape& shape, const uint8_t* weight, int64_t signs);
@@ -77,12 +80,15 @@ struct PackedConv2d::Impl {
   const kernels::Row<kernels::DepthwiseFn>* depthwise_row = nullptr;
   const kernels::Row<kernels::ConvTailFn>* tail;
   AlignedBytes weights;
+  int64_t row_dwords = 0;  // of a row of taps packed as one string, 0 if that saves nothing
+  AlignedBytes row_weights;
   AlignedBytes ones;  // one panel, 16 wide, whose channels sum the input; for weight zero points
   /// [slices][taps][padded]: sum of weight - weight_zero_point; of a binary layer, the signs of a tap.
   std::vector<int32_t> tap_sums;
   std::vector<int32_t> zero_points;  // [padded] of the weights, or empty
 
   int64_t taps() const { return shape.kernel_h * shape.kernel_w; }
+  int64_t row_panel_bytes() const { return shape.kernel_h * row_dwords * nr * 4; }
   int64_t slice_begin(int64_t slice) const { return slice * group_size; }
   int64_t slice_end(int64_t slice) const;
   int64_t padded_channel(int64_t oc) const;  // where an output channel is in arrays of `padded`
@@ -90,6 +96,7 @@ struct PackedConv2d::Impl {
  private:
   bool fits_4_bits(const int8_t* weight) const;
   void pack_dense(const int8_t* weight);
+  void pack_rows(const int8_t* weight);
   void pack_ones();
   void pack_depthwise(const int8_t* weight);
   void sum_taps(const int8_t* weight, const int32_t* weight_zero_point);

@@ -76,6 +76,7 @@ PackedConv2d::Impl::Impl(const Conv2dShape& s, const int8_t* weight, const int32
     codes_per_byte = weight_zero_point == nullptr && fits_4_bits(weight) ? 2 : 1;
     gemm = &kernels::best_row(codes_per_byte == 2 ? kernels::gemm_u8s4_rows() : kernels::gemm_u8s8_rows());
     pack_dense(weight);
+    if (weight_zero_point == nullptr) pack_rows(weight);
   }
   sum_taps(weight, weight_zero_point);
   if (weight_zero_point != nullptr) {
@@ -135,6 +136,24 @@ void PackedConv2d::Impl::pack_dense(const int8_t* weight) {
         const int code = w[c * taps() + tap];
         int8_t& byte = column[dword / codes_per_byte * nr * 4 + c % 4];
         byte = static_cast<int8_t>(codes_per_byte == 1 ? code : byte | (code & 0xF) << dword % 2 * 4);
+      }
+    }
+  }
+}
+
+void PackedConv2d::Impl::pack_rows(const int8_t* weight) {
+  const int64_t row_bytes = shape.kernel_w * in_group;
+  const bool strings = shape.groups == 1 && slices == 1 && shape.dilation_w == 1;
+  if (!strings || ceil_div(row_bytes, 4) == shape.kernel_w * dwords) return;
+  row_dwords = ceil_div(row_bytes, 4);
+  row_weights = AlignedBytes(static_cast<size_t>(panels * row_panel_bytes()));
+  for (int64_t oc = 0; oc < shape.out_channels; ++oc) {
+    int8_t* column = row_weights.data() + oc / nr * row_panel_bytes() + oc % nr * 4;
+    const int8_t* w = weight + oc * in_group * taps();
+    for (int64_t row = 0; row < shape.kernel_h; ++row) {
+      for (int64_t byte = 0; byte < row_bytes; ++byte) {
+        const int64_t tap = row * shape.kernel_w + byte / in_group;
+        column[(row * row_dwords + byte / 4) * nr * 4 + byte % 4] = w[byte % in_group * taps() + tap];
       }
     }
   }
@@ -205,13 +224,16 @@ const char* PackedConv2d::kernel_name() const {
 }
 
 size_t PackedConv2d::bytes() const {
-  return impl_->weights.size() + impl_->ones.size() +
+  return impl_->weights.size() + impl_->row_weights.size() + impl_->ones.size() +
          (impl_->tap_sums.size() + impl_->zero_points.size()) * sizeof(int32_t);
 }
 
-// The last dword of a pixel's channels.
+// The last dword of a pixel's channels, or of a row of taps.
 size_t PackedConv2d::input_slack() const {
-  return impl_->depthwise ? 0 : static_cast<size_t>(impl_->dwords * 4 - impl_->in_group);
+  if (impl_->depthwise) return 0;
+  const int64_t after_row =
+      impl_->row_dwords > 0 ? impl_->row_dwords * 4 - impl_->shape.kernel_w * impl_->in_group : 0;
+  return static_cast<size_t>(std::max(impl_->dwords * 4 - impl_->in_group, after_row));
 }
 
 }  // namespace ptqx::engine

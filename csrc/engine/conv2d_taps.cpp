@@ -11,7 +11,7 @@ namespace {
 
 using kernels::kGemmMaxNr;
 
-constexpr int64_t kMostPixels = 36;
+constexpr int64_t kMostPixels = 49;        // a map of 7 x 7
 constexpr int64_t kLeastBytes = 32 << 10;  // of a panel; a smaller one stays in the first-level cache
 
 class TapConv final : public Conv2dPlan::Driver {

@@ -9,22 +9,20 @@
 #include <new>
 #include <set>
 #include <thread>
+#include <tuple>
 #include <utility>
 
 #include "engine/bound_plans.h"
 #include "engine/container.h"
 #include "engine/plan.h"
 #include "engine/program.h"
+#include "engine/stages.h"
 #include "engine/team.h"
 #include "engine/text.h"
 #include "engine/tune.h"
 
 namespace ptqx::engine {
 namespace {
-
-/// A worker takes so many samples at a time that their activations fill about this much, half of a
-/// second-level cache, while packed weights are still read once for many samples.
-constexpr size_t kChunkBytes = size_t{2} << 20;
 
 std::vector<int64_t> shape_of(const Value& value) {
   return value.spatial ? std::vector<int64_t>{value.c, value.h, value.w} : std::vector<int64_t>{value.c};
@@ -68,10 +66,8 @@ struct Engine::Impl {
       : plan(std::move(made)),
         input_shape(shape_of(plan.input)),
         output_shape(shape_of(plan.output)),
-        blocks(std::max(std::thread::hardware_concurrency(), 1U)) {
-    const size_t sample_bytes = std::max(plan.placement(1).bytes, size_t{1});
-    max_chunk = std::max(static_cast<int64_t>(kChunkBytes / sample_bytes), int64_t{1});
-  }
+        max_chunk(largest_share(plan)),
+        blocks(std::max(std::thread::hardware_concurrency(), 1U)) {}
 
   /// Samples that each of several workers takes at once: pieces of one batch are as equal as can be.
   int64_t chunks(int64_t batch, int threads) const {
@@ -110,15 +106,21 @@ struct Engine::Impl {
     return info;
   }
 
-  Run bind(const BoundPlan& bound, Block& block, const float* input, float* output,
+  Run bind(const BoundPlan& bound, const Pass& pass, Block& block, const float* input, float* output,
            std::atomic<int64_t>& nonfinite) const {
-    uint8_t* memory = block.reserve(bound.placement.bytes);
+    const StagedPlacement& placement = bound.placement;
+    uint8_t* memory = block.reserve(placement.bytes);
     Run run{.buffers = {}, .nonfinite_inputs = nonfinite};
-    run.buffers.reserve(bound.placement.offsets.size());
-    for (const size_t offset : bound.placement.offsets) run.buffers.push_back(memory + offset);
+    run.buffers.reserve(plan.buffer_bytes.size());
+    for (size_t i = 0; i < plan.buffer_bytes.size(); ++i) {
+      const size_t skipped =
+          placement.whole[i] ? static_cast<size_t>(pass.first_sample) * plan.buffer_bytes[i] : 0;
+      run.buffers.push_back(memory + placement.offsets[i] + skipped);
+    }
     // No step writes to the input.
-    run.buffers[kInputBuffer] = const_cast<uint8_t*>(reinterpret_cast<const uint8_t*>(input));
-    run.buffers[kOutputBuffer] = reinterpret_cast<uint8_t*>(output);
+    const float* first_input = input + pass.first_sample * plan.input.size();
+    run.buffers[kInputBuffer] = const_cast<uint8_t*>(reinterpret_cast<const uint8_t*>(first_input));
+    run.buffers[kOutputBuffer] = reinterpret_cast<uint8_t*>(output + pass.first_sample * plan.output.size());
     return run;
   }
 
@@ -126,8 +128,10 @@ struct Engine::Impl {
   void run_alone(const float* input, int64_t samples, float* output, std::atomic<int64_t>& nonfinite) const {
     const auto bound = bound_plans.find(plan, samples, 1);
     const Lease block(blocks);
-    const Run run = bind(*bound, *block, input, output, nonfinite);
-    for (const Work& work : bound->works) work.run(run, 0, work.items);
+    for (const Pass& pass : bound->passes) {
+      const Run run = bind(*bound, pass, *block, input, output, nonfinite);
+      for (const Work& work : *pass.works) work.run(run, 0, work.items);
+    }
   }
 
   /// Every step by all workers together.
@@ -136,8 +140,9 @@ struct Engine::Impl {
     const int threads = executor.threads();
     const auto bound = bound_plans.find(plan, samples, threads);
     const Lease block(blocks);
-    const Run run = bind(*bound, *block, input, output, nonfinite);
-    Team team(bound->works, run, threads);
+    const Pass& pass = bound->passes.front();
+    const Run run = bind(*bound, pass, *block, input, output, nonfinite);
+    Team team(*pass.works, run, threads);
     executor.parallel_for(threads, [&](int64_t begin, int64_t end) {
       for (int64_t worker = begin; worker < end; ++worker) team.work();
     });
@@ -169,13 +174,17 @@ struct Engine::Impl {
     const auto bound = bound_plans.find(plan, samples, 1);
     const Lease block(blocks);
     std::atomic<int64_t> nonfinite = 0;
-    const Run run = bind(*bound, *block, input, output, nonfinite);
-    std::vector<std::vector<double>> seconds(bound->works.size());
+    std::vector<std::vector<double>> seconds(plan.steps.size());
     for (int round = 0; round < rounds; ++round) {
-      for (size_t i = 0; i < bound->works.size(); ++i) {
-        const Clock::time_point begin = Clock::now();
-        bound->works[i].run(run, 0, bound->works[i].items);
-        seconds[i].push_back(std::chrono::duration<double>(Clock::now() - begin).count());
+      for (std::vector<double>& step_seconds : seconds) step_seconds.push_back(0.0);
+      for (const Pass& pass : bound->passes) {
+        const Run run = bind(*bound, pass, *block, input, output, nonfinite);
+        for (size_t i = 0; i < pass.works->size(); ++i) {
+          const Work& work = (*pass.works)[i];
+          const Clock::time_point begin = Clock::now();
+          work.run(run, 0, work.items);
+          seconds[pass.first_step + i].back() += std::chrono::duration<double>(Clock::now() - begin).count();
+        }
       }
     }
     std::vector<StepProfile> profiles;
@@ -189,7 +198,7 @@ struct Engine::Impl {
 
   Plan plan;
   std::vector<int64_t> input_shape, output_shape;
-  int64_t max_chunk = 1;
+  int64_t max_chunk;  // samples
   mutable BlockPool blocks;
   mutable BoundPlans bound_plans;
 };
@@ -259,12 +268,18 @@ std::string Engine::describe() const {
 std::vector<TunableStep> Engine::tunable_steps(int64_t batch, int threads) const {
   if (batch < 1 || threads < 1) throw Error("batch and threads must be at least 1");
   std::vector<TunableStep> tunable;
+  std::set<std::tuple<size_t, int64_t, int>> seen;
+  const Plan& plan = impl_->plan;
   for (const auto& [samples, workers] : impl_->shares(batch, threads)) {
-    for (const Step& step : impl_->plan.steps) {
-      if (!step.strategies) continue;
-      std::vector<std::string> names = step.strategies->names(samples, workers);
-      if (names.size() < 2) continue;
-      tunable.push_back({step.name, step.strategies->layer, samples, workers, std::move(names)});
+    const auto bound = impl_->bound_plans.find(plan, samples, workers);
+    for (const Pass& pass : bound->passes) {
+      for (size_t i = pass.first_step; i < pass.first_step + pass.works->size(); ++i) {
+        const Step& step = plan.steps[i];
+        if (!step.strategies || !seen.emplace(i, pass.samples, workers).second) continue;
+        std::vector<std::string> names = step.strategies->names(pass.samples, workers);
+        if (names.size() < 2) continue;
+        tunable.push_back({step.name, step.strategies->layer, pass.samples, workers, std::move(names)});
+      }
     }
   }
   return tunable;
@@ -289,10 +304,13 @@ size_t Engine::packed_bytes() const {
 size_t Engine::arena_bytes(int64_t batch, int threads) const {
   if (batch <= 0) return 0;
   const int64_t shared_out = batch - batch % threads;
-  if (shared_out == 0) return impl_->plan.placement(batch).bytes;
+  const auto bytes = [&](const std::vector<Stage>& stages, int64_t samples) {
+    return StagedPlacement(impl_->plan, stages, samples).bytes;
+  };
+  if (shared_out == 0) return bytes(single_stage(impl_->plan, batch), batch);
   const int64_t count = impl_->chunks(shared_out, threads);
   const int64_t largest_chunk = (shared_out + count - 1) / count;
-  return static_cast<size_t>(threads) * impl_->plan.placement(largest_chunk).bytes;
+  return static_cast<size_t>(threads) * bytes(stages_of(impl_->plan, largest_chunk), largest_chunk);
 }
 
 }  // namespace ptqx::engine

@@ -8,11 +8,9 @@
 
 namespace ptqx::engine {
 
-Placement Plan::placement(int64_t samples) const {
+std::vector<Lifetime> Plan::lifetimes() const {
   std::vector<Lifetime> lifetimes;
-  for (const size_t bytes : buffer_bytes) {
-    lifetimes.push_back({bytes * static_cast<size_t>(samples) + slack, static_cast<int>(steps.size()), -1});
-  }
+  for (const size_t bytes : buffer_bytes) lifetimes.push_back({bytes, static_cast<int>(steps.size()), -1});
   for (size_t i = 0; i < steps.size(); ++i) {
     for (const auto* buffers : {&steps[i].reads, &steps[i].writes}) {
       for (const int index : *buffers) {
@@ -22,8 +20,7 @@ Placement Plan::placement(int64_t samples) const {
       }
     }
   }
-  lifetimes[kInputBuffer].bytes = lifetimes[kOutputBuffer].bytes = 0;
-  return place(lifetimes);
+  return lifetimes;
 }
 
 Work Plan::work(const Step& step, int64_t samples, int threads) const {
@@ -34,12 +31,6 @@ Work Plan::work(const Step& step, int64_t samples, int threads) const {
   const auto found = std::find_if(tuned.begin(), tuned.end(), fits);
   return found == tuned.end() ? step.work(samples, threads)
                               : step.strategies->work(samples, threads, found->strategy);
-}
-
-BoundPlan::BoundPlan(const Plan& plan, int64_t bound_samples, int bound_threads)
-    : samples(bound_samples), threads(bound_threads), placement(plan.placement(bound_samples)) {
-  works.reserve(plan.steps.size());
-  for (const Step& step : plan.steps) works.push_back(plan.work(step, samples, threads));
 }
 
 void require_finite(const std::string& node, int64_t nonfinite) {

@@ -21,19 +21,9 @@ struct Plan {
   size_t slack = 64;                 // bytes that kernels may read after the end of a buffer
   std::vector<TunedStep> tuned;      // what does not fit a step is of no account
 
-  /// Where the buffers of a run over `samples` samples lie; 0 and 1, the caller's, take no room.
-  Placement placement(int64_t samples) const;
   Work work(const Step& step, int64_t samples, int threads) const;
-};
-
-/// A plan made ready for a number of samples and of workers.
-struct BoundPlan {
-  BoundPlan(const Plan& plan, int64_t samples, int threads);
-
-  int64_t samples;
-  int threads;
-  Placement placement;
-  std::vector<Work> works;  // of each step
+  /// From the first to the last step that reads or writes each buffer, with the bytes of a sample.
+  std::vector<Lifetime> lifetimes() const;
 };
 
 /// Weights are packed and then dropped. Throws Error.

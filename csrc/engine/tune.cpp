@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "engine/engine.h"
+#include "engine/stages.h"
 #include "engine/team.h"
 #include "engine/text.h"
 
@@ -78,7 +79,7 @@ class Tournament {
   Tournament(const Plan& plan, int64_t samples, int threads, const Executor& executor)
       : plan_(plan),
         executor_(executor),
-        bound_(plan, samples, threads),
+        bound_(plan, samples, threads, single_stage(plan, samples)),
         input_(static_cast<size_t>(samples * plan.input.size())),
         output_(static_cast<size_t>(samples * plan.output.size())) {
     std::mt19937 random(1);
@@ -141,7 +142,7 @@ class Tournament {
   /// Runs the network once, each contest with its strategy `index` if it has so many.
   void pass(size_t index, bool timed) {
     std::vector<const Work*> works;
-    for (const Work& work : bound_.works) works.push_back(&work);
+    for (const Work& work : *bound_.passes.front().works) works.push_back(&work);
     std::vector<std::vector<double>*> times(works.size(), nullptr);
     for (Contest& contest : contests_) {
       if (index >= contest.names.size()) continue;

@@ -40,14 +40,20 @@ template <int NV, bool Residual>
 class SaturatingTail {
  public:
   explicit SaturatingTail(const ConvTailArgs& args)
-      : args_(args),
-        zero_point_(_mm512_set1_epi16(static_cast<int16_t>(args.tail->output_zero_point))),
+      : zero_point_(_mm512_set1_epi16(static_cast<int16_t>(args.tail->output_zero_point))),
+        places_(args.places),
         output_(static_cast<uint8_t*>(args.output) + args.channel),
-        full_(args.channels == 16 * NV) {
+        full_(args.channels == 16 * NV),
+        pixel_lanes_(first_lanes64(args.channels)) {
 #pragma GCC unroll 4
     for (int j = 0; j < NV; ++j) {
-      multiplier_[j] = _mm512_maskz_loadu_ps(first_lanes16(args.channels - 16 * j),
-                                             args.tail->multiplier + args.channel + 16 * j);
+      lanes_[j] = first_lanes16(args.channels - 16 * j);
+      multiplier_[j] = _mm512_maskz_loadu_ps(lanes_[j], args.tail->multiplier + args.channel + 16 * j);
+    }
+    if constexpr (Residual) {
+      residual_ = args.tail->residual + args.channel;
+      residual_zero_point_ = _mm512_set1_epi32(args.tail->residual_zero_point);
+      residual_multiplier_ = _mm512_set1_ps(args.tail->residual_multiplier);
     }
   }
 
@@ -90,12 +96,15 @@ class SaturatingTail {
     } else {
       __m512 t = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[Row][Vector]), multiplier_[Vector]);
       if constexpr (Residual) {
-        const int64_t channel = args_.channel + 16 * Vector;
-        t = _mm512_add_ps(t, residual_value(*args_.tail, args_.places[first + Row] + channel,
-                                            first_lanes16(args_.channels - 16 * Vector)));
+        t = _mm512_add_ps(t, residual(residual_ + places_[first + Row] + 16 * Vector, lanes_[Vector]));
       }
       return _mm512_cvtps_epi32(t);
     }
+  }
+
+  [[gnu::always_inline]] __m512 residual(const uint8_t* codes, __mmask16 lanes) const {
+    const __m512i q = _mm512_sub_epi32(load_codes(codes, lanes), residual_zero_point_);
+    return _mm512_mul_ps(_mm512_cvtepi32_ps(q), residual_multiplier_);
   }
 
   struct FourVectors {
@@ -119,26 +128,32 @@ class SaturatingTail {
   template <int K>
   [[gnu::always_inline]] void store(__m512i codes, int64_t first, int pixels) const {
     if (K >= pixels) return;
-    uint8_t* y = output_ + args_.places[first + K];
+    uint8_t* y = output_ + places_[first + K];
     if constexpr (NV == 1) {
       const __m128i x = _mm512_extracti32x4_epi32(codes, K);
       if (full_) return _mm_storeu_si128(reinterpret_cast<__m128i*>(y), x);
-      _mm_mask_storeu_epi8(y, first_lanes16(args_.channels), x);
+      _mm_mask_storeu_epi8(y, lanes_[0], x);
     } else if constexpr (NV == 2) {
       const __m256i x = _mm512_extracti64x4_epi64(codes, K);
       if (full_) return _mm256_storeu_si256(reinterpret_cast<__m256i*>(y), x);
-      _mm256_mask_storeu_epi8(y, static_cast<__mmask32>(first_lanes64(args_.channels)), x);
+      _mm256_mask_storeu_epi8(y, static_cast<__mmask32>(pixel_lanes_), x);
     } else {
       if (NV == 4 && full_) return _mm512_storeu_si512(y, codes);
-      _mm512_mask_storeu_epi8(y, first_lanes64(args_.channels), codes);
+      _mm512_mask_storeu_epi8(y, pixel_lanes_, codes);
     }
   }
 
-  const ConvTailArgs& args_;
+  // Copies of what is needed: stores of codes may alias anything that is read through a pointer.
   const __m512i zero_point_;
+  const int64_t* const places_;
   uint8_t* const output_;
   const bool full_;  // no masks needed
+  const __mmask64 pixel_lanes_;
+  __mmask16 lanes_[NV];
   __m512 multiplier_[NV];
+  const uint8_t* residual_;
+  __m512i residual_zero_point_;
+  __m512 residual_multiplier_;
 };
 
 }  // namespace

@@ -455,6 +455,39 @@ std::vector<Conv2dCase> tap_cases() {
 }
 INSTANTIATE_TEST_SUITE_P(TapByTap, Conv2dTest, testing::ValuesIn(tap_cases()), case_name);
 
+/// Channels that do not fill dwords: where a row of taps lies on the input from end to end it is one string.
+std::vector<Conv2dCase> string_cases() {
+  std::vector<Conv2dCase> cases;
+  for (const int64_t channels : {1, 2, 3, 5, 6, 7}) {
+    for (const int64_t kernel : {2, 3, 5, 7}) {
+      for (const int64_t stride : {1, 2}) {
+        cases.push_back({.name = "Channels" + std::to_string(channels) + "Kernel" + std::to_string(kernel) +
+                                 "Stride" + std::to_string(stride),
+                         .shape = square(channels, 18, kernel, kernel / 2, stride),
+                         .n = 2,
+                         .h = 9,
+                         .w = 13,
+                         .input_zero_point = 77,
+                         .output = Output::kU8,
+                         .threads = {1, 2}});
+      }
+    }
+  }
+  cases.push_back({.name = "DilatedRows", .shape = square(3, 65, 7, 3, 1, 1), .n = 1, .h = 11, .w = 12});
+  cases.back().shape.dilation_h = 2;
+  cases.push_back({.name = "DilatedColumns", .shape = square(3, 65, 5, 2, 1, 2), .n = 1, .h = 11, .w = 12});
+  cases.push_back({.name = "ZeroPointsPerSample",
+                   .shape = square(3, 20, 5, 2),
+                   .n = 3,
+                   .zero_point_per_sample = true,
+                   .sample_scale = true,
+                   .output = Output::kF32});
+  cases.push_back(
+      {.name = "WeightZeroPoints", .shape = square(3, 20, 5, 2), .n = 2, .weight_zero_points = true});
+  return cases;
+}
+INSTANTIATE_TEST_SUITE_P(Strings, Conv2dTest, testing::ValuesIn(string_cases()), case_name);
+
 /// Weights of few bits: with input channels in eights they are packed two to a byte, else as bytes.
 std::vector<Conv2dCase> few_bits_cases() {
   std::vector<Conv2dCase> cases;
@@ -649,6 +682,7 @@ TEST(PackedConv2dTest, SlackIsOnlyForRaggedChannels) {
   const std::vector<int8_t> weight(64, 1);
   EXPECT_EQ(PackedConv2d(linear_shape(16, 4), weight.data()).input_slack(), 0U);
   EXPECT_EQ(PackedConv2d(linear_shape(13, 4), weight.data()).input_slack(), 3U);
+  EXPECT_EQ(PackedConv2d(square(1, 2, 5, 0), weight.data()).input_slack(), 3U);  // rows of 5 taps in 8 bytes
   EXPECT_EQ(PackedConv2d(square(6, 6, 1, 0, 1, 1, 6), weight.data()).input_slack(), 0U);
 }
 
