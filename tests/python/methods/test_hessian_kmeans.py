@@ -48,6 +48,6 @@ def test_simulated_and_integer_stay_equal() -> None:
 
 def test_other_levels_are_refused() -> None:
     with pytest.raises(
-        PtqxError, match="'hessian_kmeans' needs weights with levels='kmeans' .* got 'uniform'"
+        PtqxError, match=r"'hessian_kmeans' needs weights with levels='kmeans' .* got 'uniform'"
     ):
         quantize(network(), [inputs(0)], recipe("int4", methods=("hessian_kmeans",)))
