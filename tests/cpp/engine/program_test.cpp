@@ -143,7 +143,7 @@ const Violation kViolations[] = {
     {"weight_shape_more_than_packed", [](Graph& g) { attrs(g, 3)["weight_shape"] = {1 << 20, 8, 3, 3}; },
      "weight must be U8"},
     {"weight_bits_9", [](Graph& g) { attrs(g, 2)["weight_bits"] = 9; }, "weight_bits"},
-    {"weight_bits_1", [](Graph& g) { attrs(g, 2)["weight_bits"] = 1; }, "weight_bits"},
+    {"weight_bits_0", [](Graph& g) { attrs(g, 2)["weight_bits"] = 0; }, "weight_bits"},
     {"weight_codes_exceed_bits", [](Graph& g) { attrs(g, 2)["weight_bits"] = 5; }, "not of 5 bits"},
     {"packed_codes_exceed_bits", [](Graph& g) { attrs(g, 3)["weight_bits"] = 3; }, "not of 3 bits"},
     {"weight_levels_of_eight_bits",
