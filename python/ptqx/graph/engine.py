@@ -105,9 +105,10 @@ def compile(qmodel: IntegerModel, example_inputs: Any, *, tune: bool = False) ->
     engine = _checked_engine(qmodel, example, expected)
     if not tune:
         return engine
-    tuning = tune_program(engine.program, len(example)).merged_over(qmodel.graph.tuning)
-    if tuning == qmodel.graph.tuning:
+    found = tune_program(engine.program, len(example))
+    if found is None:
         return engine
+    tuning = found.merged_over(qmodel.graph.tuning)
     tuned = IntegerModel(replace(qmodel.graph, tuning=tuning), qmodel.tensors())
     return _checked_engine(tuned, example, expected)
 

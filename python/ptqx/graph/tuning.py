@@ -85,8 +85,9 @@ def cache_file() -> Path:
     return (Path(folder) if folder else Path.home() / ".cache") / "ptqx" / "tuning.json"
 
 
-def tune(program: Tensor, batch: int) -> Tuning:
-    """The fastest strategies of a .ptqx file's steps for a batch size, torch's threads and this machine.
+def tune(program: Tensor, batch: int) -> Tuning | None:
+    """The fastest strategies of a .ptqx file's steps for a batch size, torch's threads and this machine; None
+    if they are the usual ones.
 
     What `cache_file` knows of a layer of the same shapes is taken from there; the rest is measured, in rounds
     that let all strategies take turns, and added to it. The usual strategy stays unless another is clearly
@@ -104,6 +105,8 @@ def tune(program: Tensor, batch: int) -> Tuning:
         found = {layer: strategies[_place(step)] for layer, step in unknown.items()}
         _remember(machine, found)
         known |= found
+    if all(known[_layer(step)] == step["strategies"][0] for step in steps):
+        return None
     return Tuning(machine, tuple(TunedStep(*_place(step), known[_layer(step)]) for step in steps))
 
 
