@@ -31,7 +31,11 @@ def row(name: str, correct: str, size: int = 1000) -> dict[str, Any]:
 
 def judged(*units: dict[str, Any]) -> dict[str, str]:
     results = Results(info={"test_images": IMAGES, "seed": 0}, machine={}, config={}, units=list(units))
-    results.rows = [{"format": name} for name in dict.fromkeys(u["values"].get("row") for u in units)]
+    rows = {u["values"]["row"]: u["values"] for u in units if "row" in u["values"]}
+    results.rows = [
+        {"format": name, "top1": 100 * float(bits(values["correct"], IMAGES).mean())}
+        for name, values in rows.items()
+    ]
     return {v["claim"]: v["verdict"] for v in verdicts(results)}
 
 
