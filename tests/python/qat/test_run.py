@@ -79,7 +79,7 @@ def test_every_preset_trains_in_stages_and_converts(
 def test_codes_without_an_integer_graph_are_refused(
     trained: nn.Module, few: Digits, calibration: Batches
 ) -> None:
-    with pytest.raises(PtqxError, match="more than 8 bits .* have no integer graph"):
+    with pytest.raises(PtqxError, match=r"more than 8 bits .* have no integer graph"):
         trained_on(trained, few, calibration, SHORT, "fixed16")
 
 
