@@ -5,7 +5,7 @@ set(config_dir lib/cmake/ptqx)
 install(TARGETS ptqx_kernels ptqx_engine EXPORT ptqxTargets ARCHIVE DESTINATION lib)
 # The public headers; the others are how these are made.
 install(DIRECTORY csrc/kernels DESTINATION include/ptqx FILES_MATCHING PATTERN "*.h" PATTERN "simd_*.h" EXCLUDE)
-install(FILES csrc/engine/engine.h csrc/engine/executor.h csrc/engine/container.h csrc/engine/conv2d.h csrc/engine/image_options.h
+install(FILES csrc/engine/engine.h csrc/engine/tuning.h csrc/engine/executor.h csrc/engine/container.h csrc/engine/conv2d.h csrc/engine/image_options.h
         DESTINATION include/ptqx/engine)
 if(PTQX_TORCH)
   # A program links ptqx_ops for its registrations and calls it by the dispatcher: no torch in the export.
