@@ -206,7 +206,8 @@ class DenseConv final : public Conv2dPlan::Driver {
             .acc = nullptr,
             .acc_rows = nullptr,
             .tail = layer_.tail->function,
-            .tail_args = nullptr};
+            .tail_args = nullptr,
+            .streamed = chunks_ == 1 && runs.size() == 1};
   }
 
   ConvTailArgs tail_args(const Chunk& chunk, int64_t panel) const {
@@ -272,7 +273,8 @@ class DenseConv final : public Conv2dPlan::Driver {
                            .acc = acc,
                            .acc_rows = nullptr,
                            .tail = nullptr,
-                           .tail_args = nullptr});
+                           .tail_args = nullptr,
+                           .streamed = false});
     for (int64_t i = 0; i < chunk.m; ++i) box[i] = acc[i * kWidth];
   }
 

@@ -112,7 +112,8 @@ class TapConv final : public Conv2dPlan::Driver {
                            .acc = nullptr,
                            .acc_rows = rows,
                            .tail = nullptr,
-                           .tail_args = nullptr});
+                           .tail_args = nullptr,
+                           .streamed = true});
   }
 
   const ConvGeometry geometry_;

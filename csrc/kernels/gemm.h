@@ -40,6 +40,9 @@ struct GemmArgs {
   int32_t* const* acc_rows;  // [m], each [nr]; null for init, acc and tail
   ConvTailFn* tail;
   const ConvTailArgs* tail_args;
+  /// The one run's weights come from beyond the second-level cache and what follows them in memory is next:
+  /// kernels may fetch that while they multiply.
+  bool streamed = false;
 };
 
 constexpr int64_t kGemmMaxNr = 64;

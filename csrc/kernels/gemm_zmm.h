@@ -17,6 +17,13 @@ namespace {
 
 constexpr int64_t kPrefetchBytes = 2048;  // how far ahead of the multiplication the panel is fetched
 
+/// What follows a panel in memory, fetched into the second-level cache a line for every row of the panel: NV
+/// tiles fetch as much as they read.
+struct NextLines {
+  const int8_t* line;
+  int64_t step;
+};
+
 inline __m512i broadcast_dword(const uint8_t* x) {
   int32_t dword;
   std::memcpy(&dword, x, sizeof dword);
@@ -30,12 +37,16 @@ constexpr int unroll_of(int nv) { return nv == 1 ? 4 : nv == 2 ? 2 : 1; }
 /// Dwords [First, First + Dwords) of those that begin at w.
 template <class Codes, int MR, int NV, int Dwords, int First>
 [[gnu::always_inline]] inline void multiply(const uint8_t* const (&pixels)[MR], int64_t k, const int8_t* w,
-                                            __m512i (&acc)[MR][NV]) {
+                                            NextLines& next, __m512i (&acc)[MR][NV]) {
   __m512i weights[Dwords][NV];
 #pragma GCC unroll 4
   for (int d = 0; d < Dwords; ++d) {
     const int8_t* row = w + (First + d) / Codes::kPerByte * NV * 64;
     const int index = (First + d) % Codes::kPerByte;
+    if (index == 0) {
+      _mm_prefetch(next.line, _MM_HINT_T1);
+      next.line += next.step;
+    }
 #pragma GCC unroll 4
     for (int j = 0; j < NV; ++j) {
       weights[d][j] = Codes::dword(row + 64 * j, index);
@@ -56,14 +67,14 @@ template <class Codes, int MR, int NV, int Dwords, int First>
 /// Dwords [First, Step), in passes of at most unroll_of(NV).
 template <class Codes, int MR, int NV, int Step, int First = 0>
 [[gnu::always_inline]] inline void step(const uint8_t* const (&pixels)[MR], int64_t k, const int8_t* w,
-                                        __m512i (&acc)[MR][NV]) {
+                                        NextLines& next, __m512i (&acc)[MR][NV]) {
   constexpr int kDwords = Step < unroll_of(NV) ? Step : unroll_of(NV);
-  multiply<Codes, MR, NV, kDwords, First>(pixels, k, w, acc);
+  multiply<Codes, MR, NV, kDwords, First>(pixels, k, w, next, acc);
   if constexpr (First + kDwords < Step) {
     // Bytes of two codes are loaded twice: kept in registers from one pass to the next, they would push out
     // accumulators.
     __asm__("" : "+r"(w));
-    step<Codes, MR, NV, Step, First + kDwords>(pixels, k, w, acc);
+    step<Codes, MR, NV, Step, First + kDwords>(pixels, k, w, next, acc);
   }
 }
 
@@ -92,7 +103,7 @@ template <class Codes, int MR, int NV>
 /// MR pixels x NV vectors of 16 channels; every loop over them is unrolled, so that the accumulators
 /// are registers.
 template <class Codes, int MR, int NV>
-void tile(const GemmArgs& args, Finish finish, int64_t first) {
+void tile(const GemmArgs& args, Finish finish, int64_t first, int64_t index) {
   __m512i acc[MR][NV];
   const uint8_t* pixels[MR];
 #pragma GCC unroll 32
@@ -107,13 +118,16 @@ void tile(const GemmArgs& args, Finish finish, int64_t first) {
   for (int64_t r = 0; r < args.run_count; ++r) {
     const GemmRun run = args.runs[r];
     const int8_t* w = args.panel + run.weight / kLeast * NV * 64;
+    const int64_t rows = run.dwords / kLeast;
+    NextLines next{w, 0};
+    if (args.streamed && index < NV) next = {w + rows * (NV + index) * 64, 64};
     int64_t k = run.input;
     const int64_t end = k + 4 * run.dwords;
     for (; k + 4 * kStep <= end; k += 4 * kStep, w += kStep / kLeast * NV * 64) {
-      step<Codes, MR, NV, kStep>(pixels, k, w, acc);
+      step<Codes, MR, NV, kStep>(pixels, k, w, next, acc);
     }
     if constexpr (kStep > kLeast) {
-      for (; k < end; k += 4 * kLeast, w += NV * 64) step<Codes, MR, NV, kLeast>(pixels, k, w, acc);
+      for (; k < end; k += 4 * kLeast, w += NV * 64) step<Codes, MR, NV, kLeast>(pixels, k, w, next, acc);
     }
   }
 
@@ -140,11 +154,11 @@ void tile(const GemmArgs& args, Finish finish, int64_t first) {
 
 /// Calls tile<Codes, m, NV> for a run-time m in [1, MR].
 template <class Codes, int MR, int NV>
-void tile_of(int64_t m, const GemmArgs& args, Finish finish, int64_t first) {
+void tile_of(int64_t m, const GemmArgs& args, Finish finish, int64_t first, int64_t index) {
   if constexpr (MR > 1) {
-    if (m < MR) return tile_of<Codes, MR - 1, NV>(m, args, finish, first);
+    if (m < MR) return tile_of<Codes, MR - 1, NV>(m, args, finish, first, index);
   }
-  tile<Codes, MR, NV>(args, finish, first);
+  tile<Codes, MR, NV>(args, finish, first, index);
 }
 
 /// Pixels in tiles of nearly the same height, so that none is too low to hide the latency.
@@ -155,7 +169,7 @@ void all_tiles(const GemmArgs& args) {
   int64_t first = 0;
   for (int64_t t = 0; t < tiles; ++t) {
     const int64_t m = (args.m - first + tiles - t - 1) / (tiles - t);
-    tile_of<Codes, MR, NV>(m, args, finish, first);
+    tile_of<Codes, MR, NV>(m, args, finish, first, t);
     first += m;
   }
 }
