@@ -169,7 +169,8 @@ void all_tiles(const GemmArgs& args) {
   int64_t first = 0;
   for (int64_t t = 0; t < tiles; ++t) {
     const int64_t m = (args.m - first + tiles - t - 1) / (tiles - t);
-    tile_of<Codes, MR, NV>(m, args, finish, first, t);
+    // Fewer tiles than NV take the panel as fast as it comes, which leaves no time to fetch more.
+    tile_of<Codes, MR, NV>(m, args, finish, first, tiles < NV ? NV : t);
     first += m;
   }
 }
