@@ -8,11 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from .. import ops
-from ..errors import PtqxError
 from .affine import MIN_SCALE
 from .quantizer import Quantizer
 from .registry import register_quantizer
-from .scheme import Scheme
 
 
 @register_quantizer("lsq")
@@ -83,13 +81,6 @@ class LSQPlus(LSQ):
     symmetric_kind = "lsq"
     learned_offset: nn.Parameter
 
-    def __init__(self, scheme: Scheme, channels: int = 1, groups: int = 1, name: str = "input") -> None:
-        if scheme.symmetric:
-            raise PtqxError(
-                f"{name}: quantizer 'lsq_plus' learns an offset: it needs symmetric=False; use 'lsq'"
-            )
-        super().__init__(scheme, channels, groups, name)
-
     @property
     def zero_point(self) -> Tensor:  # type: ignore[override]
         return self._real_zero_point().detach().round().int()
@@ -135,13 +126,6 @@ class PACT(Quantizer):
     learned = True
     symmetric_kind = "lsq"
     learned_clip: nn.Parameter
-
-    def __init__(self, scheme: Scheme, channels: int = 1, groups: int = 1, name: str = "input") -> None:
-        if scheme.symmetric:
-            raise PtqxError(
-                f"{name}: quantizer 'pact' clips activations: it needs symmetric=False; use 'lsq'"
-            )
-        super().__init__(scheme, channels, groups, name)
 
     @property
     def scale(self) -> Tensor:  # type: ignore[override]

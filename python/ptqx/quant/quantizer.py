@@ -52,9 +52,9 @@ class Quantizer(nn.Module):
 
     def __init__(self, scheme: Scheme, channels: int = 1, groups: int = 1, name: str = "input") -> None:
         super().__init__()
+        self.tensor_name = name
         self._check_scheme(scheme)
         self.scheme = scheme
-        self.tensor_name = name
         self.enabled = True
         self.observing = False
         shape = {"channel": (channels,), "group": (channels, groups)}.get(scheme.granularity, (1,))
@@ -206,6 +206,11 @@ class Quantizer(nn.Module):
         return f"{self.tensor_name!r}, {self.scheme}"
 
     def _check_scheme(self, scheme: Scheme) -> None:
+        if scheme.symmetric and self.symmetric_kind is not None:
+            raise PtqxError(
+                f"{self.tensor_name}: a {type(self).__name__} quantizer needs symmetric=False; "
+                f"{self.symmetric_kind!r} takes its place where the scheme is symmetric"
+            )
         if scheme.levels != "uniform" or scheme.rounding != "nearest":
             raise PtqxError(
                 f"a {type(self).__name__} quantizer needs levels='uniform' and rounding='nearest', "

@@ -7,7 +7,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from jinja2 import Environment, Template
+from jinja2 import Environment, FunctionLoader, Template
 from markupsafe import Markup
 
 from . import plots
@@ -107,9 +107,11 @@ def _figures(report: Report) -> dict[str, Markup]:
 @cache
 def template(name: str) -> Template:
     """A template of this folder, with its filters."""
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=FunctionLoader(text_of), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters["file_size"] = file_size
-    return environment.from_string(text_of(name))
+    return environment.get_template(name)
 
 
 def text_of(name: str) -> str:

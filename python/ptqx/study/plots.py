@@ -7,7 +7,7 @@ import io
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from ..errors import PtqxError
 from .rows import MIB, Row
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 P = ParamSpec("P")
+Layer = TypeVar("Layer")
 
 # Okabe and Ito's palette, readable for the colour-blind.
 COLORS = {"float": "#5b6770", "ptq": "#0072b2", "qat": "#d55e00"}
@@ -228,14 +229,8 @@ def sqnr_per_layer(sqnr: Sequence[dict[str, Any]]) -> Figure:
 @styled
 def histograms(distributions: Sequence[dict[str, Any]]) -> Figure:
     """Small multiples; counts on a logarithmic axis, so that tails show; lines at 3 standard deviations."""
-    shown = spread(distributions, MAX_HISTOGRAMS)
-    columns = min(5, len(shown))
-    lines = math.ceil(len(shown) / columns)
-    figure = blank(10.0, 0.3 + 1.45 * lines)
-    panels = figure.subplots(lines, columns, squeeze=False).flatten()
-    for panel in panels[len(shown) :]:
-        panel.set_visible(False)
-    for panel, d in zip(panels, shown, strict=False):
+    figure, panels = small_multiples(distributions)
+    for panel, d in panels:
         count = len(d["counts"])
         width = (d["high"] - d["low"]) / count
         edges = [d["low"] + i * width for i in range(count + 1)]
@@ -243,16 +238,29 @@ def histograms(distributions: Sequence[dict[str, Any]]) -> Figure:
         panel.stairs(
             [max(c, 0.5) for c in d["counts"]], edges, baseline=0.5, fill=True, color=color, alpha=0.85
         )
-        panel.set_yscale("log")
         for sign in (-3, 3):
             bound = d["mean"] + sign * d["std"]
             if d["low"] <= bound <= d["high"]:
                 panel.axvline(bound, color=INK, linewidth=0.8, linestyle=(0, (2, 2)))
         panel.set_title(f"{d['layer']}  max/\u03c3 {d['max_over_std']:.1f}", fontsize=8, loc="left", pad=3)
+    return figure
+
+
+def small_multiples(layers: Sequence[Layer]) -> tuple[Figure, list[tuple[Axes, Layer]]]:
+    """A panel of counts, on a logarithmic axis, for each of at most `MAX_HISTOGRAMS` layers."""
+    shown = spread(layers, MAX_HISTOGRAMS)
+    columns = min(5, len(shown))
+    lines = math.ceil(len(shown) / columns)
+    figure = blank(10.0, 0.3 + 1.45 * lines)
+    panels = figure.subplots(lines, columns, squeeze=False).flatten()
+    for panel in panels[len(shown) :]:
+        panel.set_visible(False)
+    for panel in panels[: len(shown)]:
+        panel.set_yscale("log")
         panel.grid(visible=False)
         panel.tick_params(labelsize=7, length=2)
         panel.tick_params(axis="y", labelleft=False, which="both", length=0)
-    return figure
+    return figure, list(zip(panels, shown, strict=False))
 
 
 def spread(items: Sequence[Any], most: int) -> list[Any]:

@@ -14,7 +14,6 @@ from ptqx import cli, files, graph, models
 from ptqx.errors import PtqxError
 from typer.testing import CliRunner
 
-torch.set_num_threads(1)  # the networks are small; threads would only wait for each other
 runner = CliRunner()
 COMMANDS = [
     "demo",

@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
-from ptqx.data import ImageDataset, Loader, calibration_split, load
+from ptqx.data import ImageDataset, Loader, calibration_split
 from ptqx.models import cnn
 from ptqx.train import TrainConfig, fit
 from torch import Tensor, nn
 
 Digits = tuple[ImageDataset, ImageDataset]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="session")
-def digits() -> Digits:
-    return load("digits"), load("digits", split="test")
 
 
 @pytest.fixture(scope="session")

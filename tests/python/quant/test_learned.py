@@ -133,5 +133,5 @@ def test_scale_stays_positive_under_any_step(kind: str) -> None:
 def test_symmetric_schemes_are_learned_by_lsq(kind: str) -> None:
     weights = make_quantizer(Scheme(bits=4, granularity="channel"), kind, channels=3)
     assert type(weights) is LSQ
-    with pytest.raises(PtqxError, match="needs symmetric=False; use 'lsq'"):
+    with pytest.raises(PtqxError, match="needs symmetric=False; 'lsq' takes"):
         {"lsq_plus": LSQPlus, "pact": PACT}[kind](Scheme())

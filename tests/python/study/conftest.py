@@ -8,8 +8,6 @@ from ptqx.study.rows import Row
 from ptqx.study.statistics import distribution
 from torch import nn
 
-torch.set_num_threads(1)  # the networks are small; threads would only wait for each other
-
 HOSTILE = "<script>alert('x')</script>"
 
 

@@ -1,4 +1,4 @@
-"""The digits and a way to run the command in its own process."""
+"""A way to run the command in its own process."""
 
 from __future__ import annotations
 
@@ -8,17 +8,6 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-import torch
-from ptqx.data import ImageDataset, load
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> Iterator[None]:
-    """These models are too small to share among threads that wait for each other on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)
@@ -27,11 +16,6 @@ def interruptible() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
-
-
-@pytest.fixture(scope="session")
-def digits() -> tuple[ImageDataset, ImageDataset]:
-    return load("digits"), load("digits", split="test")
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..plots import COLORS, FAINT, INK, LINE_COLORS, MAX_HISTOGRAMS, blank, spread, styled
+from ..plots import COLORS, FAINT, INK, LINE_COLORS, blank, small_multiples, styled
 from .part import Values
 
 if TYPE_CHECKING:
@@ -101,23 +101,13 @@ def training(rows: Sequence[Values], lines: dict[str, dict[str, float]]) -> Figu
 @styled
 def before_and_after(layers: Sequence[Values]) -> Figure:
     """Small multiples: float values as an area, what quantization makes of them as lines."""
-    shown = spread(layers, MAX_HISTOGRAMS)
-    columns = min(5, len(shown))
-    height = math.ceil(len(shown) / columns)
-    figure = blank(10.0, 0.3 + 1.45 * height)
-    panels = figure.subplots(height, columns, squeeze=False).flatten()
-    for panel in panels[len(shown) :]:
-        panel.set_visible(False)
-    for panel, layer in zip(panels, shown, strict=False):
+    figure, panels = small_multiples(layers)
+    for panel, layer in panels:
         edges = np.linspace(layer["low"], layer["high"], len(layer["counts"]) + 1)
         panel.stairs(np.maximum(layer["float_counts"], 0.5), edges, baseline=0.5, fill=True, color=FAINT)
         kind = COLORS["ptq"] if layer["what"] == "weight" else COLORS["qat"]
         panel.stairs(np.maximum(layer["counts"], 0.5), edges, baseline=0.5, color=kind, linewidth=0.9)
-        panel.set_yscale("log")
         panel.set_title(f"{layer['layer']}, {layer['what']}", fontsize=8, loc="left", pad=3)
-        panel.grid(visible=False)
-        panel.tick_params(labelsize=7, length=2)
-        panel.tick_params(axis="y", labelleft=False, which="both", length=0)
     return figure
 
 

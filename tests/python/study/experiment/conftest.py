@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from ptqx.study import Results, run_study
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `import small_study`
@@ -29,6 +28,5 @@ def eager_session() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, eager_session: None) -> tuple[Results, Path]:
     """The small study, done in one go."""
-    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("study")
     return run_study(small_study(), folder, progress=False), folder
