@@ -6,6 +6,7 @@ from .demo import demo
 from .experiment import Results, Study, page_of, read_results, read_study, run_study
 from .formats import names, register_format
 from .layers import layer_sqnr
+from .mixed_precision import Budget, measure_layers, mixed_precision, pareto
 from .report import Report, read_report
 from .rows import Row
 from .scalings import ScalingTable, scalings
@@ -21,6 +22,7 @@ from .statistics import (
 from .workload import Workload, load_workload
 
 __all__ = [
+    "Budget",
     "Distribution",
     "LayerSensitivity",
     "Report",
@@ -37,9 +39,12 @@ __all__ = [
     "distribution",
     "layer_sqnr",
     "load_workload",
+    "measure_layers",
+    "mixed_precision",
     "names",
     "page_of",
     "paired_drop_interval",
+    "pareto",
     "read_report",
     "read_results",
     "read_study",

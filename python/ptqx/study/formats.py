@@ -18,7 +18,7 @@ from ..data import ImageDataset
 from ..errors import PtqxError, unknown_name
 from ..files import atomic_write
 from ..qat import QATConfig, train_quantized
-from ..quant import Recipe, presets, recipe
+from ..quant import Recipe, presets, recipe, resolve
 from ..train import save_model
 from .machine import native_float_types
 from .report import plural
@@ -125,8 +125,6 @@ def maker(name: str) -> Make:
     Traceback (most recent call last):
     ptqx.errors.PtqxError: unknown format 'int9'; did you mean int8, int4?
     """
-    if "+" in name:  # what is wrong with its methods is worth a message of its own
-        _check_methods(name)
     for kind in KINDS:
         if kind.accepts(name):
             return kind.make
@@ -170,7 +168,14 @@ def float16(name: str, task: Task) -> Candidate:
     return Candidate(module, timed, "float", "float", file, detail=detail)
 
 
-@register_format(presets(), is_recipe)
+def _takes_recipe(name: str) -> bool:
+    """What is wrong with the methods of a known recipe is worth a message of its own."""
+    if "+" in name and is_recipe(name.split("+")[0]):
+        _check_methods(name)
+    return is_recipe(name)
+
+
+@register_format(presets(), _takes_recipe)
 def post_training(name: str, task: Task) -> Candidate:
     """Any recipe, after training."""
     prepared = graph.calibrate(graph.prepare(task.model, name, task.example), task.calibration)
@@ -259,12 +264,14 @@ def execution(chosen: Recipe, covered: graph.Coverage) -> str:
 
 
 def widths(chosen: Recipe) -> str:
-    """Bits of weights and activations, and when activation ranges are found.
+    """Bits of weights (of layers with overrides too) and activations, and when activation ranges are found.
 
     >>> widths(recipe("int4")), widths(recipe("int8-dynamic")), widths(recipe("int4-weight-only"))
     ('w4a8 static', 'w8a8 dynamic', 'w4 weight-only')
     """
-    weights = f"w{chosen.weights.bits}" if chosen.weights is not None else ""
+    overridden = [resolve(chosen, pattern)[0] for pattern in chosen.overrides]
+    bits = sorted({scheme.bits for scheme in (chosen.weights, *overridden) if scheme is not None})
+    weights = f"w{'-'.join(map(str, dict.fromkeys((bits[0], bits[-1]))))}" if bits else ""
     activations = f"a{chosen.activations.bits}" if chosen.activations is not None else ""
     return f"{weights}{activations} {chosen.kind.replace('_', '-')}"
 

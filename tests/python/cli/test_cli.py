@@ -26,6 +26,7 @@ COMMANDS = [
     "study",
     "scalings",
     "sensitivity",
+    "mixed",
     "bench",
     "report",
     "info",
@@ -103,6 +104,9 @@ def test_help_imports_nothing_that_only_commands_need() -> None:
         (["bench", "--plot", "speed.gif"], "ends in .png"),
         (["study", "--config", "none.yaml"], "can't read none.yaml"),
         (["sensitivity", *DIGITS, "--weights", "w", "--by", "los"], "unknown order 'los'; did you mean loss"),
+        (["mixed", *DIGITS, "--weights", "w", "--bits", "3;4"], "--bits must be numbers separated by commas"),
+        (["mixed", *DIGITS, "--weights", "w", "--by", "los"], "unknown measure 'los'; did you mean loss"),
+        (["mixed", *DIGITS, "--weights", "w", "--widths", "4,9"], "widths: expected 2 to 8 bits or 'fp32'"),
         (["report", "none.json"], "can't read none.json"),
         (["train", "--model", "cnnn"], "did you mean cnn"),
         (["train", "--no-such-option"], "No such option: --no-such-option"),
@@ -376,6 +380,31 @@ def test_scalings_prints_the_table(weights: Path, tmp_path: Path) -> None:
     for scaling in ("max-abs", "3-sigma", "percentile 99.9"):
         assert scaling in result.output
     assert len(json.loads(result_file.read_text())) == 6
+
+
+def test_mixed_prints_what_was_foreseen_and_what_is(weights: Path, tmp_path: Path) -> None:
+    found, folder = tmp_path / "m.json", tmp_path / "models"
+    arguments = [
+        "mixed",
+        *DIGITS,
+        "--weights",
+        str(weights),
+        "--bits",
+        "3,4",
+        "--size",
+        "1500",
+        "--ms",
+        "100",
+    ]
+    arguments += ["--by", "hessian", "--methods", "gptq:sweeps=0", "--images", "32", "--calibration", "32"]
+    result = runner.invoke(cli.app, [*arguments, "--save-to", str(folder), "--json", str(found)])
+    assert result.exit_code == 0, result.output
+    assert "loss at 4" in result.output and "| 1500 bytes" in result.output
+    rows = json.loads(found.read_text())["budgets"]
+    assert [row["bytes"] for row in rows] == [row["real_bytes"] for row in rows]
+    assert all(row["milliseconds"] > 0 and row["real_milliseconds"] > 0 for row in rows)
+    sizes = {path.stat().st_size for path in folder.iterdir()}
+    assert sizes == {row["file_bytes"] for row in rows}
 
 
 def test_bench_prints_and_writes_what_it_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
