@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import unknown_name
+from ..errors import PtqxError, unknown_name
 from .app import app, guarded
 from .options import (
     Calibration,
@@ -33,8 +33,13 @@ def sensitivity(
     model: Model,
     dataset: Dataset,
     bits: Annotated[int, typer.Option(min=2, max=8, help="Of the layer's weights and of its input.")] = 4,
-    by: Annotated[str, typer.Option(help="Order: loss, top1 or sqnr (of the logits).")] = "loss",
+    by: Annotated[
+        str, typer.Option(help="Order: loss, top1, sqnr (of the logits), hessian, size or time.")
+    ] = "loss",
     images: Annotated[int | None, typer.Option(min=1, help="Test images to look at [default: all].")] = None,
+    hessian_images: Annotated[
+        int, typer.Option(min=0, help="Test images for the Hessian's trace; 0 leaves it out.")
+    ] = 256,
     data_root: DataRoot = Path("data"),
     download: Download = True,
     model_option: ModelOption = None,
@@ -51,11 +56,20 @@ def sensitivity(
 
     if by not in ORDERS:
         raise unknown_name("order", by, ORDERS)
+    if by == "hessian" and hessian_images == 0:
+        raise PtqxError("--by hessian needs --hessian-images of 1 or more")
     work = workload(model, dataset, weights, data_root, download, model_option)
     use_threads(threads)
     test = work.test.subset(slice(0, images))
     result = run_sensitivity(
-        work.model, work.train, test, bits=bits, images=calibration, seed=seed, progress=True
+        work.model,
+        work.train,
+        test,
+        bits=bits,
+        images=calibration,
+        hessian_images=hessian_images,
+        seed=seed,
+        progress=True,
     )
     typer.echo(result.to_markdown(by))
     if json_file is not None:

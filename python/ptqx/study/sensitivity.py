@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ..data import ImageDataset
 from ..errors import PtqxError
-from ..graph import SimulatedModel, calibrate, prepare
+from ..graph import SimulatedModel, calibrate, convert, prepare
 from ..graph.placement import layers
 from ..quant import Recipe
 from ..quant import recipe as find_recipe
@@ -23,10 +23,12 @@ from ..train import Evaluation, evaluate
 from .bootstrap import RESAMPLES
 from .causes import layer_causes
 from .compare import ANALYSIS_IMAGES, calibration_batches, first_images
+from .curvature import float_network, hessian_traces, labelled_batches
+from .layer_costs import engine_program, layer_bytes, step_milliseconds
 from .rows import accuracy_columns, markdown_table, signed
 from .statistics import sqnr_db
 
-ORDERS = ("loss", "top1", "sqnr")
+ORDERS = ("loss", "top1", "sqnr", "hessian", "size", "time")
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,9 @@ class LayerSensitivity:
     weight_db, input_db: SQNR of the two by themselves; output_db: of the logits, dB.
     loss_increase: of the mean cross-entropy, with its 95 % interval over the test images.
     top1, drop, drop_ci95, agreement: percent points against the float network.
+    hessian_trace: of the loss along the layer's folded weights (`hessian_traces`); None if left out.
+    size_bytes: of the layer's tensors in a file; None where the recipe has no integer model.
+    milliseconds: of the layer's steps in the engine, one image on one thread; None where it can't run them.
     causes: what stands out in the layer, the likeliest first (`LayerCauses`).
     """
 
@@ -51,6 +56,9 @@ class LayerSensitivity:
     drop: float
     drop_ci95: list[float]
     agreement: float
+    hessian_trace: float | None
+    size_bytes: int | None
+    milliseconds: float | None
     causes: list[str]
 
 
@@ -68,16 +76,21 @@ class Sensitivity:
     increases: np.ndarray
 
     def ranked(self, by: str = "loss") -> list[LayerSensitivity]:
-        """The rows, the most sensitive first: by increase of "loss", by drop of "top1", or by "sqnr" of the
-        logits."""
+        """The rows, the most sensitive first: by increase of "loss", by drop of "top1", by "sqnr" of the
+        logits, by trace of the "hessian"; or the most costly first: by "size" or "time"."""
         keys: dict[str, Any] = {
-            "loss": lambda row: -row.loss_increase,
-            "top1": lambda row: -row.drop,
-            "sqnr": lambda row: row.output_db,
+            "loss": lambda row: row.loss_increase,
+            "top1": lambda row: row.drop,
+            "sqnr": lambda row: -row.output_db,
+            "hessian": lambda row: row.hessian_trace,
+            "size": lambda row: row.size_bytes,
+            "time": lambda row: row.milliseconds,
         }
         if by not in keys:
             raise PtqxError(f"by: expected {', '.join(ORDERS)}, got {by!r}")
-        return sorted(self.rows, key=keys[by])
+        if any(keys[by](row) is None for row in self.rows):
+            raise PtqxError(f"by: {by!r} was not measured; take another of {', '.join(ORDERS)}")
+        return sorted(self.rows, key=keys[by], reverse=True)
 
     def contrast(self, first: str = "conv2d", second: str = "linear", seed: int = 0) -> list[float] | None:
         """Mean increase of loss over the layers of one operation less that of another: value, and 95 %
@@ -101,6 +114,9 @@ class Sensitivity:
             "logits dB",
             "weight dB",
             "input dB",
+            "Hessian trace",
+            "bytes",
+            "ms",
             "likely cause",
         )
         lines = [
@@ -110,6 +126,9 @@ class Sensitivity:
                 signed(row.drop),
                 f"[{signed(row.drop_ci95[0])}, {signed(row.drop_ci95[1])}]",
                 *(f"{db:.1f}" for db in (row.output_db, row.weight_db, row.input_db)),
+                "-" if row.hessian_trace is None else f"{row.hessian_trace:.3g}",
+                "-" if row.size_bytes is None else f"{row.size_bytes:,}",
+                "-" if row.milliseconds is None else f"{row.milliseconds:.3g}",
                 "; ".join(row.causes) or "-",
             ]
             for row in self.ranked(by)
@@ -128,6 +147,7 @@ def sensitivity(
     bits: int = 4,
     recipe: str | Recipe | None = None,
     images: int = 1024,
+    hessian_images: int = 0,
     seed: int = 0,
     progress: bool = False,
 ) -> Sensitivity:
@@ -142,6 +162,7 @@ def sensitivity(
         test: a data set, or a list of batches (x, y), read once per layer. For choosing bit widths take
             training images that calibration does not use.
         bits: of weights and activations, everywhere the same.
+        hessian_images: of `test`, for the trace of the Hessian; 0 leaves it out.
         recipe: instead of `bits`: a static recipe's name or a Recipe.
 
     >>> from ptqx.data import load
@@ -157,6 +178,11 @@ def sensitivity(
     batches = calibration_batches(calibration, images, seed)
     x = first_images(test, ANALYSIS_IMAGES)
     prep = calibrate(prepare(copy.deepcopy(model).eval(), chosen, x), batches).eval()
+    sizes, times = _costs(prep)
+    traces: dict[str, float] = {}
+    if hessian_images:
+        labelled = labelled_batches(test, hessian_images, 0, seed)
+        traces = hessian_traces(float_network(model, x), labelled, seed=seed, progress=progress)
     for quantizer in prep.quantizers.values():
         quantizer.enabled = False  # type: ignore[assignment]
     network = _FakeQuantized(prep)
@@ -191,10 +217,24 @@ def sensitivity(
                 loss_increase=float(increase.mean()),
                 loss_ci95=_mean_interval(increase, seed),
                 **accuracy_columns(reference, evaluation, seed),
+                hessian_trace=traces.get(node.name),
+                size_bytes=sizes.get(node.name),
+                milliseconds=times.get(node.name),
                 causes=causes.causes,
             )
         )
     return Sensitivity(rows, chosen, reference.top1, np.stack(increases))
+
+
+def _costs(prep: SimulatedModel) -> tuple[dict[str, int], dict[str, float]]:
+    """Bytes and milliseconds of the layers, as far as the recipe has an integer model and the engine runs
+    it."""
+    try:
+        converted = convert(prep)
+    except PtqxError:  # codes of 16 bits
+        return {}, {}
+    program = engine_program(converted, 1)
+    return layer_bytes(converted), {} if program is None else step_milliseconds([program], 1)[0]
 
 
 class _FakeQuantized(nn.Module):

@@ -104,6 +104,10 @@ def test_help_imports_nothing_that_only_commands_need() -> None:
         (["bench", "--plot", "speed.gif"], "ends in .png"),
         (["study", "--config", "none.yaml"], "can't read none.yaml"),
         (["sensitivity", *DIGITS, "--weights", "w", "--by", "los"], "unknown order 'los'; did you mean loss"),
+        (
+            ["sensitivity", *DIGITS, "--weights", "w", "--by", "hessian", "--hessian-images", "0"],
+            "--by hessian needs --hessian-images",
+        ),
         (["mixed", *DIGITS, "--weights", "w", "--bits", "3;4"], "--bits must be numbers separated by commas"),
         (["mixed", *DIGITS, "--weights", "w", "--by", "los"], "unknown measure 'los'; did you mean loss"),
         (["mixed", *DIGITS, "--weights", "w", "--widths", "4,9"], "widths: expected 2 to 8 bits or 'fp32'"),
@@ -380,6 +384,19 @@ def test_scalings_prints_the_table(weights: Path, tmp_path: Path) -> None:
     for scaling in ("max-abs", "3-sigma", "percentile 99.9"):
         assert scaling in result.output
     assert len(json.loads(result_file.read_text())) == 6
+
+
+def test_sensitivity_ranks_layers_with_costs_and_causes(weights: Path, tmp_path: Path) -> None:
+    found = tmp_path / "s.json"
+    arguments = ["sensitivity", *DIGITS, "--weights", str(weights), "--by", "size", "--images", "40"]
+    arguments += ["--hessian-images", "20", "--calibration", "32", "--json", str(found)]
+    result = runner.invoke(cli.app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "Hessian trace" in result.output and "likely cause" in result.output
+    rows = json.loads(found.read_text())
+    sizes = [row["size_bytes"] for row in rows]
+    assert sizes == sorted(sizes, reverse=True) and len(rows) == 4
+    assert all(row["hessian_trace"] is not None and row["milliseconds"] > 0 for row in rows)
 
 
 def test_mixed_prints_what_was_foreseen_and_what_is(weights: Path, tmp_path: Path) -> None:

@@ -38,11 +38,14 @@ def test_fewer_bits_cost_more_in_every_layer(trained: nn.Module, digits: Digits)
 
 
 def test_orders(trained: nn.Module, digits: Digits) -> None:
-    result = sensitivity(trained, *digits, bits=2, images=128)
+    result = sensitivity(trained, *digits, bits=2, images=128, hessian_images=100)
     for order, key in (
         ("loss", lambda row: -row.loss_increase),
         ("top1", lambda row: -row.drop),
         ("sqnr", lambda row: row.output_db),
+        ("hessian", lambda row: -row.hessian_trace),
+        ("size", lambda row: -row.size_bytes),
+        ("time", lambda row: -row.milliseconds),
     ):
         assert [key(row) for row in result.ranked(order)] == sorted(key(row) for row in result.rows)
     assert result.to_markdown().splitlines()[2].split()[1] == result.ranked()[0].layer
@@ -52,6 +55,29 @@ def test_orders(trained: nn.Module, digits: Digits) -> None:
     assert value == pytest.approx(sum(conv) / len(conv) - sum(linear) / len(linear))
     assert low <= value <= high
     assert result.contrast("conv2d", "matmul") is None
+
+
+def test_costs_are_those_of_the_converted_model(trained: nn.Module, digits: Digits) -> None:
+    from ptqx.graph import quantize
+    from ptqx.study.curvature import float_network, hessian_traces, labelled_batches
+    from ptqx.study.layer_costs import layer_bytes
+
+    chosen = recipe("w4a8", edge_bits=None)
+    result = sensitivity(trained, *digits, recipe=chosen, images=64, hessian_images=50, seed=2)
+    x = digits[0].normalize(digits[0].images[:64])
+    assert {row.layer: row.size_bytes for row in result.rows} == layer_bytes(quantize(trained, [x], chosen))
+    assert all(row.milliseconds is not None and row.milliseconds > 0 for row in result.rows)
+    labelled = labelled_batches(digits[1], 50, 0, 2)
+    traces = hessian_traces(float_network(trained, x[:2]), labelled, seed=2)
+    assert {row.layer: row.hessian_trace for row in result.rows} == traces
+    without = sensitivity(trained, *digits, bits=4, images=64)
+    with pytest.raises(PtqxError, match="by: 'hessian' was not measured"):
+        without.ranked("hessian")
+
+
+def test_recipes_without_an_integer_model_have_no_costs(trained: nn.Module, digits: Digits) -> None:
+    rows = sensitivity(trained, *digits, recipe="fixed16", images=64).rows
+    assert [(row.size_bytes, row.milliseconds) for row in rows] == [(None, None)] * 4
 
 
 def test_a_layer_made_bad_comes_first_with_the_cause(trained: nn.Module, digits: Digits) -> None:
@@ -97,5 +123,5 @@ def test_batches_in_place_of_data_sets(small_cnn: nn.Module, digits: Digits) -> 
 def test_bad_arguments_raise(small_cnn: nn.Module, digits: Digits) -> None:
     with pytest.raises(PtqxError, match="static activations, got a dynamic one"):
         sensitivity(small_cnn, *digits, recipe="int8-dynamic")
-    with pytest.raises(PtqxError, match="by: expected loss, top1, sqnr, got 'accuracy'"):
+    with pytest.raises(PtqxError, match="by: expected loss, top1, sqnr, hessian, size, time, got 'accuracy'"):
         sensitivity(small_cnn, *digits, images=16).ranked("accuracy")

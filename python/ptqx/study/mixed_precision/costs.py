@@ -11,15 +11,11 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ... import _C
 from ...errors import PtqxError
-from ...graph import IntegerModel, compile, quantize
+from ...graph import IntegerModel, quantize
 from ...quant import Recipe
-from ..timing import thread_count
+from ..layer_costs import engine_program, layer_bytes, step_milliseconds
 from .widths import FP32, Width, uniform_recipe
-
-ROUNDS = 7
-STEP_ROUNDS = 3  # passes of the engine in a round
 
 
 @dataclass(frozen=True)
@@ -31,23 +27,13 @@ class LayerCosts:
         milliseconds: of the layer's steps in the engine, for a batch on one thread; infinite for "fp32",
             which the engine does not run. None if nothing was timed.
         other_milliseconds: of all other steps together.
-        batch: samples that were timed together.
+        batch: samples that were timed together; 0 if none.
     """
 
     bytes: dict[str, dict[Width, int]]
     milliseconds: dict[str, dict[Width, float]] | None = None
     other_milliseconds: float = 0.0
     batch: int = 0
-
-
-def layer_bytes(model: IntegerModel) -> dict[str, int]:
-    """What each layer's tensors take in the file, by layer."""
-    tensors = model.tensors()
-    return {
-        node.name: sum(tensors[name].nbytes for name in node.tensors.values())
-        for node in model.graph
-        if "weight_shape" in node.attrs
-    }
 
 
 @torch.no_grad()
@@ -65,6 +51,9 @@ def layer_costs(
     Args:
         weights: every layer's folded weight.
         batch: samples to time together; None leaves time out.
+
+    Raises:
+        PtqxError: the model is to be timed, and the engine does not run it.
     """
     integer = [width for width in widths if width != FP32] or [8]
     models = {
@@ -81,23 +70,17 @@ def layer_costs(
             sizes[layer][FP32] = 4 * (weight.numel() + _other_parameters(one, layer))
     if batch is None:
         return LayerCosts(sizes)
-    times, other = _milliseconds(models, list(weights), batch, progress)
+    times, other = _milliseconds(models, list(weights), batch)
     if FP32 in widths:
         for layer in times:
             times[layer][FP32] = math.inf
     return LayerCosts(sizes, times, other, batch)
 
 
-def profiled_milliseconds(model: IntegerModel, batch: int, rounds: int = ROUNDS) -> float | None:
-    """Of all steps of the engine on a batch, on one thread, median of rounds; None if the engine does not run
-    the model."""
-    try:
-        program = compile(model, torch.zeros(batch, *model.graph.input_shape)).program
-    except PtqxError:
-        return None
-    with thread_count(1):
-        totals = [sum(_step_seconds(program, batch).values()) for _ in range(rounds)]
-    return 1e3 * statistics.median(totals)
+def engine_milliseconds(model: IntegerModel, batch: int) -> float | None:
+    """Of all steps together, as `layer_costs` takes them; None if the engine does not run the model."""
+    program = engine_program(model, batch)
+    return None if program is None else sum(step_milliseconds([program], batch)[0].values())
 
 
 def _other_parameters(model: IntegerModel, layer: str) -> int:
@@ -107,32 +90,14 @@ def _other_parameters(model: IntegerModel, layer: str) -> int:
 
 
 def _milliseconds(
-    models: dict[Width, IntegerModel], layers: list[str], batch: int, progress: bool
+    models: dict[Width, IntegerModel], layers: list[str], batch: int
 ) -> tuple[dict[str, dict[Width, float]], float]:
-    """Of each layer by width, and of the other steps; in rounds over the widths, so that all are disturbed
-    alike."""
-    programs = {
-        width: compile(model, torch.zeros(batch, *model.graph.input_shape)).program
-        for width, model in models.items()
-    }
-    seconds: dict[tuple[str, Width], list[float]] = {}
-    others: list[float] = []
-    with thread_count(1):
-        for _ in tqdm(range(ROUNDS), "time", disable=not progress, leave=False):
-            for width, program in programs.items():
-                steps = _step_seconds(program, batch)
-                for layer in layers:
-                    seconds.setdefault((layer, width), []).append(steps.pop(layer, 0.0))
-                others.append(sum(steps.values()))
-    times = {
-        layer: {width: 1e3 * statistics.median(seconds[layer, width]) for width in models} for layer in layers
-    }
-    return times, 1e3 * statistics.median(others)
-
-
-def _step_seconds(program: Tensor, batch: int) -> dict[str, float]:
-    """Of every layer and every other step, several steps of one name together."""
-    seconds: dict[str, float] = {}
-    for step in _C.engine_profile(program, batch, STEP_ROUNDS):
-        seconds[step["name"]] = seconds.get(step["name"], 0.0) + step["seconds"]
-    return seconds
+    """Of each layer by width, and of the other steps, which are the same in all."""
+    programs = [engine_program(model, batch) for model in models.values()]
+    known = [program for program in programs if program is not None]
+    if len(known) < len(programs):
+        raise PtqxError("batch: the engine does not run this network, so that nothing can be timed; leave it")
+    timed = dict(zip(models, step_milliseconds(known, batch), strict=True))
+    times = {layer: {width: timed[width].get(layer, 0.0) for width in models} for layer in layers}
+    others = [sum(ms for name, ms in steps.items() if name not in times) for steps in timed.values()]
+    return times, statistics.median(others)

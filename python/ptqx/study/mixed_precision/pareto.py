@@ -17,9 +17,10 @@ from tqdm import tqdm
 from ...data import ImageDataset
 from ...graph import ImageOptions, IntegerModel, quantize, save
 from ...train import evaluate
+from ..layer_costs import layer_bytes
 from ..rows import accuracy_columns, markdown_table, signed
 from .choice import Budget, Choice, MeasuredLayers
-from .costs import layer_bytes, profiled_milliseconds
+from .costs import engine_milliseconds
 from .widths import WIDTHS
 
 
@@ -134,7 +135,7 @@ def _row(
         real_bytes=sum(layer_bytes(converted).values()),
         file_bytes=file.stat().st_size,
         milliseconds=choice.milliseconds,
-        real_milliseconds=profiled_milliseconds(converted, batch) if batch else None,
+        real_milliseconds=engine_milliseconds(converted, batch) if batch else None,
         **accuracy,
     )
 

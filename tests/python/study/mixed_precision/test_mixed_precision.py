@@ -11,6 +11,7 @@ from ptqx import data, models
 from ptqx.errors import PtqxError
 from ptqx.graph import load
 from ptqx.quant import recipe
+from ptqx.study import layer_costs
 from ptqx.study.compare import calibration_batches
 from ptqx.study.formats import Task, maker
 from ptqx.study.mixed_precision import Budget, MeasuredLayers, costs, measure_layers, mixed_precision, pareto
@@ -25,7 +26,7 @@ torch.set_num_threads(1)  # the networks are small; threads would only wait for 
 @pytest.fixture(scope="module", autouse=True)
 def short() -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(costs, "ROUNDS", 2)
+        patch.setattr(layer_costs, "ROUNDS", 2)
         yield
 
 
@@ -71,7 +72,7 @@ def test_foreseen_bytes_are_those_of_the_converted_model(
     assert table.rows[0].drop > table.rows[5].drop
     written = load(tmp_path / "new" / "mixed-2.5-bits.ptqx")
     assert written.graph.image is not None
-    assert sum(costs.layer_bytes(written).values()) == table.rows[1].bytes
+    assert sum(layer_costs.layer_bytes(written).values()) == table.rows[1].bytes
     assert len(json.loads(json.dumps([*table.to_dicts(), *measured.to_dicts()]))) == 11 + 4
     assert table.to_markdown().splitlines()[3].startswith("| 2.5 bits ")
 
