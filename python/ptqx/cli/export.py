@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .app import app, guarded
-from .options import DataRoot, Download, Json
+from .options import DataRoot, Download, Json, test_inputs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,7 +54,7 @@ def export(
 
     integer = graph.load(source)
     if to == "onnx":
-        inputs = _inputs(integer, dataset, samples, data_root, download)
+        inputs = test_inputs(integer, dataset, samples, data_root, download)
         _export_onnx(integer, out, style, int4, inputs, json_file)
         return
     example = torch.zeros(2, *integer.graph.input_shape)
@@ -77,16 +77,3 @@ def _export_onnx(
     typer.echo(str(verdict))
     if json_file is not None:
         write_text(json_file, json.dumps(verdict.to_dict(), indent=2) + "\n")
-
-
-def _inputs(
-    integer: IntegerModel, dataset: str | None, samples: int, data_root: Path, download: bool
-) -> Tensor:
-    import torch
-
-    from .. import data
-
-    if dataset is None:
-        return torch.randn(samples, *integer.graph.input_shape, generator=torch.Generator().manual_seed(0))
-    test = data.load(dataset, data_root, "test", download)
-    return test.normalize(test.images[:samples])

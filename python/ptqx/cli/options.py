@@ -12,6 +12,9 @@ import typer
 from ..errors import PtqxError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..graph import IntegerModel
     from ..study.workload import Workload
 
 Model = Annotated[str, typer.Option(help="One of ptqx's models, or torchvision's.")]
@@ -56,6 +59,22 @@ def workload(
         download=download,
         options=parsed_options(model_option or []),
     )
+
+
+def test_inputs(
+    integer: IntegerModel, dataset: str | None, samples: int, data_root: Path, download: bool
+) -> Tensor:
+    """The first test images of a data set as inputs; without one, random inputs."""
+    import torch
+
+    from .. import data
+
+    if dataset is None:
+        return torch.randn(samples, *integer.graph.input_shape, generator=torch.Generator().manual_seed(0))
+    test = data.load(dataset, data_root, "test", download)
+    if samples > len(test):
+        raise PtqxError(f"{dataset} has {len(test)} test images, {samples} were asked for")
+    return test.normalize(test.images[:samples])
 
 
 def split_names(text: str) -> list[str]:

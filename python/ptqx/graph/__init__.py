@@ -17,6 +17,8 @@ from .ir import Graph, Node
 from .prepare import prepare
 from .quantize import apply_methods, check_methods, quantize
 from .simulated import SimulatedModel
+from .usage import LevelUsage, LevelUsages, level_usage
+from .value import ValueTrace, explain_value
 from .weights import weight_tensors
 
 __all__ = [
@@ -31,8 +33,11 @@ __all__ = [
     "IntegerGraph",
     "IntegerModel",
     "IntegerNode",
+    "LevelUsage",
+    "LevelUsages",
     "Node",
     "SimulatedModel",
+    "ValueTrace",
     "apply_methods",
     "calibrate",
     "capture",
@@ -41,7 +46,9 @@ __all__ = [
     "convert",
     "coverage",
     "explain",
+    "explain_value",
     "export",
+    "level_usage",
     "load",
     "prepare",
     "quantize",

@@ -285,6 +285,25 @@ def test_export_and_explain_take_the_file_that_quantize_wrote(weights: Path, tmp
         assert (row["measured"] is not None) == bool(row["macs"])
 
 
+def test_explain_follows_a_value_and_counts_codes(weights: Path, tmp_path: Path) -> None:
+    model, found = tmp_path / "cnn.ptqx", tmp_path / "rows.json"
+    made = ["quantize", *DIGITS, "--weights", str(weights), "--calibration", "32", "--out", str(model)]
+    assert runner.invoke(cli.app, made).exit_code == 0
+    followed = ["explain", str(model), "--dataset", "digits", "--value", "features.3:2:1:3", "--sample", "4"]
+    result = runner.invoke(cli.app, followed)
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith("features.3 (conv2d), sample 4, channel 2, y 1, x 3; it reads")
+    assert "= accumulator, int32" in result.output
+    words = ["explain", str(model), "--dataset", "digits", "--images", "20", "--json", str(found)]
+    result = runner.invoke(cli.app, words)
+    assert result.exit_code == 0 and "what would help" in result.output and "20 images" in result.output
+    for row in json.loads(found.read_text()):
+        assert (row["levels"] is not None) == bool(row["macs"])
+    for wrong in ("classifier", "classifier:1:2", "classifier:x"):
+        result = runner.invoke(cli.app, ["explain", str(model), "--value", wrong])
+        assert result.exit_code == 2 and "--value must be LAYER:CHANNEL:Y:X" in result.output
+
+
 @pytest.mark.parametrize("style", ["qdq", "integer"])
 def test_export_to_onnx_prints_the_verdict(style: str, weights: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnx")

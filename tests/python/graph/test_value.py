@@ -1,0 +1,136 @@
+"""One value followed by hand, against the codes that the model gives and exact arithmetic."""
+
+from __future__ import annotations
+
+import networks
+import pytest
+import torch
+import torch.nn.functional as F
+from ptqx.errors import PtqxError
+from ptqx.graph import IntegerModel, compile, explain_value, quantize
+from ptqx.graph.value import FOLLOWED, SHOWN_TAPS, accumulator_bound
+from ptqx.quant import Recipe, recipe
+from torch import nn
+
+X = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def values_of(model: IntegerModel, sample: int) -> dict[str, torch.Tensor]:
+    values: dict[str, torch.Tensor] = {}
+    model.run(X[sample : sample + 1], values)
+    return values
+
+
+@pytest.mark.parametrize("name", ["int8", "w4a4", "w2a8", "kmeans"])
+def test_every_layer_of_a_residual_network_can_be_followed(name: str) -> None:
+    model = quantize(networks.with_statistics(networks.Residual()), [X], name)
+    residuals = 0
+    for node in model.graph:
+        if node.op not in FOLLOWED:
+            continue
+        y = values_of(model, 1)[node.name][0]
+        for flat in (0, y.numel() // 2, y.numel() - 1):
+            place = [int(i) for i in torch.unravel_index(torch.tensor(flat), y.shape)]
+            trace = explain_value(model, X, node.name, *place, sample=1)
+            assert trace.products == sum(tap.product for tap in trace.taps)
+            assert trace.accumulator == trace.products + (trace.bias or 0)
+            assert abs(trace.accumulator) <= trace.bound < 2**31
+            assert len(trace.taps) + trace.padding == torch.Size(node.attrs["weight_shape"][1:]).numel()
+            residuals += trace.residual is not None
+            if trace.code is None:
+                assert trace.real == float(y.flatten()[flat])
+            else:
+                assert trace.code == int(y.flatten()[flat])
+                assert trace.real == float((trace.code - trace.output.zero_point) * trace.output.scale)
+    assert residuals
+
+
+def test_products_are_those_of_a_convolution_of_codes() -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2), groups=2)
+    model = quantize(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), layer), [X], "int8")
+    values = values_of(model, 2)
+    source = model.output("0")
+    centered = values["0"].double() - source.zero_point.double()
+    weight = model.tensor(model.graph.nodes["2"], "weight").double()
+    sums = F.conv2d(centered, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+    for channel, y, x in ((0, 0, 0), (5, 3, 2), (3, 1, 5)):
+        trace = explain_value(model, X, "2", channel, y, x, sample=2)
+        assert trace.products == int(sums[0, channel, y, x])
+        for tap in trace.taps:
+            assert tap.code == int(values["0"][0, tap.channel, tap.y, tap.x])
+            assert tap.real == pytest.approx(float((tap.code - source.zero_point) * source.scale))
+    assert accumulator_bound(model, model.graph.nodes["2"]) == max(
+        int(255 * w.abs().sum() + b.abs()) if source.zero_point == 0 else 0
+        for w, b in zip(weight, model.tensor(model.graph.nodes["2"], "bias"), strict=True)
+    )
+
+
+def test_first_layer_shows_the_floats_of_the_image() -> None:
+    model = quantize(nn.Sequential(nn.Conv2d(3, 4, 3)), [X], "int8")
+    trace = explain_value(compile(model, X), X, "0", 1, 2, 3, sample=3)
+    for tap in trace.taps:
+        assert tap.real == float(X[3, tap.channel, tap.y, tap.x])
+        assert tap.code == int(
+            torch.clamp(
+                (X[3, tap.channel, tap.y, tap.x] / trace.input.scale).round() + trace.input.zero_point, 0, 255
+            )
+        )
+    text = str(trace)
+    assert "0 (conv2d), sample 3, channel 1, y 2, x 3" in text
+    assert f"{27 - SHOWN_TAPS} more" in text
+    for number in (trace.products, trace.accumulator, trace.bound):
+        assert f"{number}" in text
+    assert "the same as the model gives" in text
+
+
+def test_values_that_are_clipped_say_so() -> None:
+    narrow = recipe("int8")
+    assert narrow.activations is not None
+    from dataclasses import replace
+
+    clipping = replace(narrow.activations, observer="percentile", observer_args={"percentile": 60.0})
+    model = quantize(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1)),
+        [X],
+        replace(narrow, activations=clipping),
+    )
+    y = values_of(model, 0)["0"][0]
+    c, i, j = (int(index) for index in (y == 255).nonzero()[0])
+    trace = explain_value(model, X, "0", c, i, j)
+    assert trace.clipped and trace.code == 255 and trace.activated > 255.5
+    assert "clipped" in str(trace)
+    c, i, j = (int(index) for index in ((y > 0) & (y < 255)).nonzero()[0])
+    assert not explain_value(model, X, "0", c, i, j).clipped
+
+
+def test_float_bias_is_a_step_of_its_own() -> None:
+    chosen: Recipe = recipe("int8", bias="float32")
+    model = quantize(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1)), [X], chosen)
+    trace = explain_value(model, X, "0", 2, 1, 1)
+    assert trace.bias is None and trace.float_bias is not None
+    assert trace.accumulator == trace.products
+    assert "+ bias, float32" in str(trace)
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        (("1", 0, 0, 0), "unknown layer '1'"),
+        (("0", 4, 0, 0), "channel: expected 0 to 3 in 0, got 4"),
+        (("0", 0, 6, 0), "y: expected 0 to 5 in 0, got 6"),
+        (("0", 0, 0, 0, 4), "sample: expected 0 to 3, got 4"),
+    ],
+)
+def test_places_that_do_not_exist_are_named(place: tuple[str, int, int, int], message: str) -> None:
+    model = quantize(nn.Sequential(nn.Conv2d(3, 4, 3)), [X], "int8")
+    with pytest.raises(PtqxError, match=message):
+        explain_value(model, X, *place)
+
+
+def test_layers_without_accumulators_are_named() -> None:
+    model = quantize(nn.Sequential(nn.Conv2d(3, 4, 3)), [X], "int8-dynamic")
+    with pytest.raises(PtqxError, match=r"0 \(conv2d_dynamic\) has no int32 accumulators .* that have: none"):
+        explain_value(model, X, "0", 0)
+    with pytest.raises(PtqxError, match="expected an integer model or an engine, got Conv2d"):
+        explain_value(nn.Conv2d(3, 4, 3), X, "0", 0)
