@@ -10,18 +10,24 @@ import typer
 
 if TYPE_CHECKING:
     from ..graph import IntegerModel
+    from ..quant import Recipe
     from ..study.workload import Workload
 
 
 def finish(
-    model: IntegerModel, work: Workload, recipe: str, kind: str, out: Path, json_file: Path | None
+    model: IntegerModel,
+    work: Workload,
+    name: str,
+    chosen: Recipe,
+    kind: str,
+    out: Path,
+    json_file: Path | None,
 ) -> None:
-    """Write, test and describe an integer model."""
+    """Write, test and describe an integer model; `name` is what its recipe is called."""
     from dataclasses import asdict
 
     from .. import graph
     from ..files import write_text
-    from ..quant import recipe as find_recipe
     from ..study.formats import execution
     from ..train import evaluate
 
@@ -33,9 +39,9 @@ def finish(
     typer.echo(f"{out}: {out.stat().st_size:,} bytes, top-1 {top1:.2f} % on {len(work.test)} test images")
     if json_file is not None:
         result = {
-            "format": recipe,
+            "format": name,
             "kind": kind,
-            "execution": execution(find_recipe(recipe), covered),
+            "execution": execution(chosen, covered),
             "top1": top1,
             "size_bytes": out.stat().st_size,
             "coverage": 100.0 * covered.mac_share,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..graph import IntegerModel
+    from ..quant import Recipe
     from ..study.workload import Workload
 
 Model = Annotated[str, typer.Option(help="One of ptqx's models, or torchvision's.")]
@@ -37,6 +38,11 @@ Out = Annotated[Path | None, typer.Option(help="The integer model [default: MODE
 RecipeName = Annotated[
     str, typer.Option(help="int8, int8-dynamic, int4, w4a4, ...; any wNaM of 2 to 8 bits.")
 ]
+Target = Annotated[
+    str | None,
+    typer.Option(help="Refuse what it can't express: cpu, onnxruntime, openvino, pow2-device or general."),
+]
+Fit = Annotated[bool, typer.Option("--fit", help="Change the recipe to what --target can express.")]
 Methods = Annotated[
     str | None,
     typer.Option(
@@ -59,6 +65,30 @@ def workload(
         download=download,
         options=parsed_options(model_option or []),
     )
+
+
+def recipe_for(name: str, target: str | None, fit: bool, quantizer: str | None = None) -> tuple[str, Recipe]:
+    """The recipe called `name` for a target, and what to call it: "int8-openvino" where `fit` changed it.
+
+    Raises:
+        PtqxError: no such recipe or target, or what the target can't express, with what to take instead.
+    """
+    from ..quant import fitted, recipe, unmet
+
+    chosen = recipe(name) if quantizer is None else recipe(name, quantizer=quantizer)
+    if target is None:
+        if fit:
+            raise PtqxError("--fit needs --target, what to fit the recipe to")
+        return name, chosen
+    findings = unmet(chosen, target)
+    if not findings:
+        return name, chosen
+    if not fit:
+        changes = "; ".join(map(str, findings))
+        raise PtqxError(f"target {target!r} can't express {name}: {changes}; --fit makes these changes")
+    for finding in findings:
+        typer.echo(f"{target}: {finding}")
+    return f"{name}-{target}", fitted(chosen, target)
 
 
 def test_inputs(

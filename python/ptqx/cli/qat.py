@@ -15,15 +15,18 @@ from .options import (
     DataRoot,
     Dataset,
     Download,
+    Fit,
     Json,
     Model,
     ModelOption,
     Out,
     RecipeName,
     Seed,
+    Target,
     Threads,
     Weights,
     parsed_options,
+    recipe_for,
     split_numbers,
     use_threads,
     workload,
@@ -44,6 +47,8 @@ def qat(
     model: Model,
     dataset: Dataset,
     recipe: RecipeName = "int4",
+    target: Target = None,
+    fit: Fit = False,
     out: Out = None,
     run_folder: Annotated[
         Path | None,
@@ -99,10 +104,9 @@ def qat(
     from .. import graph
     from ..data import Loader, calibration_split
     from ..qat import SHARE, QATConfig, train_quantized
-    from ..quant import recipe as find_recipe
     from ..train import Interrupted, distributed
 
-    chosen = find_recipe(recipe, quantizer=quantizer)
+    name, chosen = recipe_for(recipe, target, fit, quantizer)
     config = QATConfig(
         epochs=epochs,
         batch_size=batch_size,
@@ -138,7 +142,7 @@ def qat(
                 work.test,
                 config,
                 Loader(calibration_split(work.train, calibration, seed), 128),
-                out=run_folder or Path("runs") / f"{model}_{dataset}_{recipe}-qat",
+                out=run_folder or Path("runs") / f"{model}_{dataset}_{name}-qat",
                 resume=resume,
                 identity={"model": model, "dataset": dataset, "calibration": calibration},
                 teacher=taught_by,
@@ -150,7 +154,7 @@ def qat(
             return
     _say_history(prepared.history)
     integer = graph.convert(prepared)
-    finish(integer, work, recipe, "qat", out or Path(f"{model}_{dataset}_{recipe}-qat.ptqx"), json_file)
+    finish(integer, work, name, chosen, "qat", out or Path(f"{model}_{dataset}_{name}-qat.ptqx"), json_file)
 
 
 def _widths(text: str | None) -> tuple[int, ...] | None:

@@ -11,6 +11,7 @@ from .options import (
     DataRoot,
     Dataset,
     Download,
+    Fit,
     Json,
     Methods,
     Model,
@@ -18,8 +19,10 @@ from .options import (
     Out,
     RecipeName,
     Seed,
+    Target,
     Threads,
     Weights,
+    recipe_for,
     split_names,
     use_threads,
     workload,
@@ -34,6 +37,8 @@ def quantize(
     dataset: Dataset,
     recipe: RecipeName = "int8",
     methods: Methods = None,
+    target: Target = None,
+    fit: Fit = False,
     out: Out = None,
     data_root: DataRoot = Path("data"),
     download: Download = True,
@@ -43,16 +48,19 @@ def quantize(
     seed: Seed = 0,
     json_file: Json = None,
 ) -> None:
-    """Quantize a trained CNN: writes a .ptqx file, lists how every operation runs, and tests it."""
+    """Quantize a trained CNN: writes a .ptqx file, lists how every operation runs, and tests it.
+
+    With --target, a recipe that the target can't express is refused with what to change, or changed (--fit).
+    """
     from .. import graph
     from ..data import Loader, calibration_split
-    from ..quant import recipe as find_recipe
 
     if methods is not None:
         recipe = "+".join([recipe.split("+")[0], *split_names(methods)])
-    graph.check_methods(find_recipe(recipe))
+    name, chosen = recipe_for(recipe, target, fit)
+    graph.check_methods(chosen)
     work = workload(model, dataset, weights, data_root, download, model_option)
     use_threads(threads)
     batches = Loader(calibration_split(work.train, calibration, seed), 128)
-    integer = graph.quantize(work.model, batches, recipe, progress=True)
-    finish(integer, work, recipe, "ptq", out or Path(f"{model}_{dataset}_{recipe}.ptqx"), json_file)
+    integer = graph.quantize(work.model, batches, chosen, progress=True)
+    finish(integer, work, name, chosen, "ptq", out or Path(f"{model}_{dataset}_{name}.ptqx"), json_file)

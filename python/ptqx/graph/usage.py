@@ -10,13 +10,12 @@ from torch import Tensor, nn
 
 from ..errors import PtqxError
 from ..tables import aligned
+from .accumulators import accumulating_layers, accumulator_bound, bits_of, largest_accumulator
 from .document import IntegerNode
 from .engine import Engine
 from .explain import explain
-from .formulas import convolve, per_channel
 from .integer import IntegerModel
 from .operators.stored_weights import stored_codes
-from .value import FOLLOWED, accumulator_bound, bits_of
 
 CLIPPED_SHARE = 0.01  # more than that at the end of the range is worth a wider one
 UNUSED_SHARE = 0.25  # more unused codes than that are worth a narrower range
@@ -105,7 +104,7 @@ def level_usage(model: nn.Module, inputs: Tensor) -> LevelUsages:
         raise PtqxError(f"model: expected an integer model or an engine, got {type(model).__name__}")
     if not len(inputs):
         raise PtqxError("inputs: expected at least one image")
-    layers = [node for node in integer.graph if node.op in FOLLOWED and not node.attrs["group_size"]]
+    layers = accumulating_layers(integer)
     if not layers:
         raise PtqxError("no layer has int32 accumulators: none is static with one scale a channel or tensor")
     values: dict[str, Tensor] = {integer.graph.input: inputs}
@@ -125,7 +124,7 @@ def _row(model: IntegerModel, node: IntegerNode, values: dict[str, Tensor], kern
         layer=node.name,
         kernel=kernel,
         accumulator_bits=bits_of(accumulator_bound(model, node)),
-        seen_bits=bits_of(_largest_accumulator(model, node, values[node.inputs[0]])),
+        seen_bits=bits_of(largest_accumulator(model, node, values[node.inputs[0]])),
         weight_unused=_weight_codes_unused(model, node),
         clipped=clipped,
         unused=unused,
@@ -152,17 +151,6 @@ def _weight_codes_unused(model: IntegerModel, node: IntegerNode) -> float:
     possible = min(2 ** node.attrs["weight_bits"], values.shape[1])
     used = [len(channel.unique()) for channel in values]
     return 1.0 - min(1.0, sum(used) / len(used) / possible)
-
-
-def _largest_accumulator(model: IntegerModel, node: IntegerNode, x: Tensor) -> int:
-    """Of the images, bias included."""
-    weight = stored_codes(model, node).centered()
-    centered = x.double() - model.output(node.inputs[0]).zero_point.double()
-    sums = convolve(centered, weight.double(), node.attrs)
-    bias = model.tensor(node, "bias")
-    if bias is not None and not bias.is_floating_point():
-        sums = sums + per_channel(bias.double(), weight)
-    return int(sums.abs().max())
 
 
 def _what_helps(row: LevelUsage, channels: int) -> list[str]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import PtqxError, unknown_name
 from ..tables import aligned
+from .accumulators import accumulating_layers, accumulator_bound, bits_of
 from .activations import float32
 from .document import IntegerNode
 from .engine import Engine
@@ -18,7 +19,6 @@ from .integer import IntegerModel
 from .operators.stored_weights import stored_codes
 
 SHOWN_TAPS = 9
-FOLLOWED = ("conv2d", "linear")
 
 
 @dataclass(frozen=True)
@@ -183,29 +183,8 @@ def explain_value(
     return _traced(integer, node, values, place, sample)
 
 
-def bits_of(bound: int) -> int:
-    """Bits of a signed integer that holds -bound..bound.
-
-    >>> bits_of(127), bits_of(128)
-    (8, 9)
-    """
-    return bound.bit_length() + 1
-
-
-def accumulator_bound(model: IntegerModel, node: IntegerNode) -> int:
-    """The largest |accumulator| of a static layer, its integer bias included, that any input codes can
-    give."""
-    source = model.output(node.inputs[0])
-    reach = max(abs(source.qmin - int(source.zero_point)), abs(source.qmax - int(source.zero_point)))
-    sums = reach * stored_codes(model, node).centered().abs().flatten(1).sum(1, dtype=torch.float64)
-    bias = model.tensor(node, "bias")
-    if bias is not None and not bias.is_floating_point():
-        sums = sums + bias.double().abs()
-    return int(sums.max())
-
-
 def _layer(model: IntegerModel, layer: str) -> IntegerNode:
-    known = [node.name for node in model.graph if node.op in FOLLOWED and not node.attrs["group_size"]]
+    known = [node.name for node in accumulating_layers(model)]
     node = model.graph.nodes.get(layer)
     if node is not None and "weight_shape" in node.attrs and layer not in known:
         raise PtqxError(

@@ -18,6 +18,7 @@ runner = CliRunner()
 COMMANDS = [
     "demo",
     "train",
+    "targets",
     "quantize",
     "qat",
     "export",
@@ -98,6 +99,14 @@ def test_help_imports_nothing_that_only_commands_need() -> None:
         (["scalings", *DIGITS, "--weights", "w", "--bits", "8,x"], "--bits must be whole numbers"),
         (["quantize", *DIGITS[:4], "--weights", "w", "--model-option", "width"], "NAME=VALUE"),
         (["quantize", *DIGITS[:4], "--weights", "w", "--model-option", "widht=4"], "did you mean width?"),
+        (["targets", "int9"], "unknown recipe 'int9'"),
+        (
+            ["quantize", *DIGITS, "--weights", "w", "--recipe", "int4", "--target", "openvino"],
+            "target 'openvino' can't express int4: weights.bits=4 (kernels of 8 bits): use 8; residual=",
+        ),
+        (["quantize", *DIGITS, "--weights", "w", "--target", "opnvino"], "did you mean openvino"),
+        (["quantize", *DIGITS, "--weights", "w", "--fit"], "--fit needs --target"),
+        (["qat", *DIGITS, "--weights", "w", "--target", "general"], "--fit makes these changes"),
         (["bench", "--batch", "1,x"], "--batch must be whole numbers"),
         (["bench", "--engines", "openvion"], "did you mean openvino"),
         (["bench", "--models", "vgg11bn"], "did you mean vgg11_bn"),
@@ -244,6 +253,37 @@ def test_quantize_writes_a_model_that_loads_and_its_coverage(weights: Path, tmp_
     assert written["coverage"] == 100.0
     assert written["size_bytes"] == out.stat().st_size
     assert graph.load(out)(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+
+
+def test_quantize_fits_a_recipe_to_a_target(weights: Path, tmp_path: Path) -> None:
+    from ptqx import graph
+
+    out, result_file = tmp_path / "m.ptqx", tmp_path / "q.json"
+    command = ["quantize", *DIGITS, "--weights", str(weights), "--recipe", "int4", "--calibration", "32"]
+    command += ["--target", "pow2-device", "--fit", "--out", str(out), "--json", str(result_file)]
+    result = runner.invoke(cli.app, command)
+    assert result.exit_code == 0, result.output
+    assert "pow2-device: weights.levels='uniform' (scales are powers of two): use 'fixed'" in result.output
+    assert json.loads(result_file.read_text())["format"] == "int4-pow2-device"
+    scales = [t for key, t in graph.load(out).tensors().items() if key.endswith("scale")]
+    assert scales and all(t.numel() == 1 and float(torch.frexp(t)[0]) == 0.5 for t in scales)
+    fits = ["quantize", *DIGITS, "--weights", str(weights), "--recipe", "int4", "--target", "cpu"]
+    result = runner.invoke(cli.app, [*fits, "--calibration", "32", "--out", str(out)])
+    assert result.exit_code == 0 and "use " not in result.output, result.output
+
+
+def test_targets_lists_what_to_change(tmp_path: Path) -> None:
+    from ptqx.quant import TARGETS, recipe, unmet
+
+    found = tmp_path / "t.json"
+    result = runner.invoke(cli.app, ["targets", "int4", "--json", str(found)])
+    assert result.exit_code == 0, result.output
+    assert "cpu: can express int4" in result.output
+    written = json.loads(found.read_text())
+    assert list(written) == list(TARGETS)
+    for target, changes in written.items():
+        assert [change["where"] for change in changes] == [f.where for f in unmet(recipe("int4"), target)]
+        assert all(str(finding) in result.output for finding in unmet(recipe("int4"), target))
 
 
 def test_quantize_takes_methods(weights: Path, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from ptqx.errors import PtqxError
 from ptqx.graph import IntegerModel, compile, explain_value, quantize
-from ptqx.graph.value import FOLLOWED, SHOWN_TAPS, accumulator_bound
+from ptqx.graph.accumulators import accumulating_layers, accumulator_bound
+from ptqx.graph.value import SHOWN_TAPS
 from ptqx.quant import Recipe, recipe
 from torch import nn
 
@@ -25,9 +26,7 @@ def values_of(model: IntegerModel, sample: int) -> dict[str, torch.Tensor]:
 def test_every_layer_of_a_residual_network_can_be_followed(name: str) -> None:
     model = quantize(networks.with_statistics(networks.Residual()), [X], name)
     residuals = 0
-    for node in model.graph:
-        if node.op not in FOLLOWED:
-            continue
+    for node in accumulating_layers(model):
         y = values_of(model, 1)[node.name][0]
         for flat in (0, y.numel() // 2, y.numel() - 1):
             place = [int(i) for i in torch.unravel_index(torch.tensor(flat), y.shape)]

@@ -1,0 +1,48 @@
+"""The int32 accumulators of static layers: who has them, how large they can be, how large they are."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .document import IntegerNode
+from .formulas import convolve, per_channel
+from .integer import IntegerModel
+from .operators.stored_weights import stored_codes
+
+
+def accumulating_layers(model: IntegerModel) -> list[IntegerNode]:
+    """Static layers whose int32 accumulators become codes by one multiplication, in order."""
+    return [node for node in model.graph if node.op in ("conv2d", "linear") and not node.attrs["group_size"]]
+
+
+def bits_of(bound: int) -> int:
+    """Bits of a signed integer that holds -bound..bound.
+
+    >>> bits_of(127), bits_of(128)
+    (8, 9)
+    """
+    return bound.bit_length() + 1
+
+
+def accumulator_bound(model: IntegerModel, node: IntegerNode) -> int:
+    """The largest |accumulator| of a static layer, its integer bias included, that any input codes can
+    give."""
+    source = model.output(node.inputs[0])
+    reach = max(abs(source.qmin - int(source.zero_point)), abs(source.qmax - int(source.zero_point)))
+    sums = reach * stored_codes(model, node).centered().abs().flatten(1).sum(1, dtype=torch.float64)
+    bias = model.tensor(node, "bias")
+    if bias is not None and not bias.is_floating_point():
+        sums = sums + bias.double().abs()
+    return int(sums.max())
+
+
+def largest_accumulator(model: IntegerModel, node: IntegerNode, x: Tensor) -> int:
+    """The largest |accumulator|, its integer bias included, that the input codes `x` give."""
+    weight = stored_codes(model, node).centered()
+    centered = x.double() - model.output(node.inputs[0]).zero_point.double()
+    sums = convolve(centered, weight.double(), node.attrs)
+    bias = model.tensor(node, "bias")
+    if bias is not None and not bias.is_floating_point():
+        sums = sums + per_channel(bias.double(), weight)
+    return int(sums.abs().max())
