@@ -95,6 +95,8 @@ Operation read_quantize(NodeReader& reader);
 Operation read_dequantize(NodeReader& reader);
 Operation read_conv2d(NodeReader& reader);
 Operation read_linear(NodeReader& reader);
+Operation read_binary_conv2d(NodeReader& reader);
+Operation read_binary_linear(NodeReader& reader);
 Operation read_conv2d_dynamic(NodeReader& reader);
 Operation read_linear_dynamic(NodeReader& reader);
 Operation read_max_pool2d(NodeReader& reader);

@@ -28,6 +28,8 @@ constexpr Kind kKinds[] = {
     {"dequantize", 1, 1, read_dequantize},
     {"conv2d", 1, 2, read_conv2d},
     {"linear", 1, 2, read_linear},
+    {"binary_conv2d", 1, 2, read_binary_conv2d},
+    {"binary_linear", 1, 2, read_binary_linear},
     {"conv2d_dynamic", 1, 1, read_conv2d_dynamic},
     {"linear_dynamic", 1, 1, read_linear_dynamic},
     {"max_pool2d", 1, 1, read_max_pool2d},

@@ -44,7 +44,7 @@ struct ActivationSpec {
 struct Input {};
 struct Quantize {};
 struct Dequantize {};
-/// conv2d, linear (a 1x1 kernel on [c]), conv2d_dynamic and linear_dynamic. A second input is the
+/// conv2d, linear (a 1x1 kernel on [c]), their dynamic forms and those of signs. A second input is the
 /// residual.
 struct Conv2d {
   Conv2dShape shape;
@@ -58,6 +58,7 @@ struct Conv2d {
   ActivationSpec activation = {};
   bool linear = false;
   bool dynamic = false;
+  bool binary = false;  // weights are -1 and 1, inputs codes 0 and 2 around the zero point 1
 };
 struct Pool2d {
   int64_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w;

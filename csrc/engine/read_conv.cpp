@@ -1,6 +1,7 @@
-// conv2d, linear and their dynamic forms: weights are unpacked, multipliers computed, and the
+// conv2d, linear, their dynamic forms and those of signs: weights are unpacked, multipliers computed, and the
 // accumulator's bound is proven.
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 
@@ -165,6 +166,20 @@ Conv2d read_layer(NodeReader& reader, const std::vector<int64_t>& weight_shape, 
   return conv;
 }
 
+/// Signs times signs: what XNOR and popcount can count.
+Operation as_binary(NodeReader& reader, Conv2d conv) {
+  const Value& x = reader.input();
+  reader.require(x.qmin == 0 && x.qmax == 2 && x.zero_point == 1,
+                 "takes signs: codes 0 and 2 around the zero point 1");
+  reader.require(
+      std::all_of(conv.weight.begin(), conv.weight.end(), [](int8_t w) { return w == -1 || w == 1; }),
+      "weights must be -1 and 1");
+  reader.require(conv.shape.groups == 1 && conv.group_size == 0 && conv.weight_zero_point.empty(),
+                 "needs groups 1, group_size 0 and no weight_zero_point");
+  conv.binary = true;
+  return conv;
+}
+
 Conv2d read_conv2d_layer(NodeReader& reader, bool dynamic) {
   reader.require_spatial();
   const Value& x = reader.input();
@@ -215,6 +230,12 @@ Conv2d read_linear_layer(NodeReader& reader, bool dynamic) {
 }  // namespace
 
 Operation read_conv2d(NodeReader& reader) { return read_conv2d_layer(reader, false); }
+Operation read_binary_conv2d(NodeReader& reader) {
+  return as_binary(reader, read_conv2d_layer(reader, false));
+}
+Operation read_binary_linear(NodeReader& reader) {
+  return as_binary(reader, read_linear_layer(reader, false));
+}
 Operation read_conv2d_dynamic(NodeReader& reader) { return read_conv2d_layer(reader, true); }
 Operation read_linear(NodeReader& reader) { return read_linear_layer(reader, false); }
 Operation read_linear_dynamic(NodeReader& reader) { return read_linear_layer(reader, true); }

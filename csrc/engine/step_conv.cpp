@@ -1,4 +1,4 @@
-// conv2d, linear and their dynamic forms.
+// conv2d, linear, their dynamic forms and those of signs.
 
 #include <cmath>
 #include <memory>
@@ -8,6 +8,7 @@
 #include "engine/plan.h"
 #include "engine/text.h"
 #include "kernels/arith.h"
+#include "kernels/pack.h"
 #include "kernels/quantize.h"
 #include "kernels/reduce.h"
 
@@ -47,22 +48,45 @@ std::vector<int8_t> permute_columns(const std::vector<int8_t>& weight, const Val
   return permuted;
 }
 
+/// Bytes of so many signs, in whole dwords.
+int64_t sign_bytes(int64_t signs) { return (signs + 31) / 32 * 4; }
+
+/// OIHW weights of -1 and 1, as bits along I.
+PackedConv2d pack_binary(const Conv2d& conv) {
+  Conv2dShape shape = conv.shape;
+  const int64_t signs = shape.in_channels;
+  const int64_t taps = shape.kernel_h * shape.kernel_w;
+  shape.in_channels = sign_bytes(signs);
+  std::vector<uint8_t> bits(static_cast<size_t>(shape.out_channels * shape.in_channels * taps));
+  for (size_t i = 0; i < conv.weight.size(); ++i) {
+    if (conv.weight[i] < 0) continue;
+    const auto index = static_cast<int64_t>(i);
+    const int64_t tap = index % taps, sign = index / taps % signs, oc = index / taps / signs;
+    uint8_t& byte = bits[static_cast<size_t>((oc * shape.in_channels + sign / 8) * taps + tap)];
+    byte = static_cast<uint8_t>(byte | 1U << sign % 8);
+  }
+  return PackedConv2d::binary(shape, bits.data(), signs);
+}
+
+PackedConv2d pack_layer(const Conv2d& conv) {
+  if (conv.binary) return pack_binary(conv);
+  return PackedConv2d(conv.shape, conv.weight.data(), data_or_null(conv.weight_zero_point), conv.group_size);
+}
+
 std::shared_ptr<Layer> make_layer(const PlanBuilder& plan, const Node& node, Conv2d& conv) {
   if (const Value* features = plan.features_from(node)) conv.weight = permute_columns(conv.weight, *features);
   const Value& x = plan.input(node);
   const Value& y = node.output;
-  auto layer = std::make_shared<Layer>(Layer{
-      .weight =
-          PackedConv2d(conv.shape, conv.weight.data(), data_or_null(conv.weight_zero_point), conv.group_size),
-      .multiplier = std::move(conv.multiplier),
-      .bias_f32 = std::move(conv.bias_f32),
-      .slopes = std::move(conv.activation.slopes),
-      .bias = std::move(conv.bias)});
+  auto layer = std::make_shared<Layer>(Layer{.weight = pack_layer(conv),
+                                             .multiplier = std::move(conv.multiplier),
+                                             .bias_f32 = std::move(conv.bias_f32),
+                                             .slopes = std::move(conv.activation.slopes),
+                                             .bias = std::move(conv.bias)});
   conv.weight = {};  // the canonical weights are not needed again
   Conv2dCall& call = layer->call;
   call.h = x.h;
   call.w = x.w;
-  call.input_zero_point = x.zero_point;
+  call.input_zero_point = conv.binary ? 0 : x.zero_point;
   call.zero_point_per_sample = call.scale_per_sample = conv.dynamic;
   call.tail.output = y.is_float ? kernels::Output::kF32 : kernels::Output::kU8;
   call.tail.bias = data_or_null(layer->bias);
@@ -119,6 +143,27 @@ DynamicBuffers add_dynamic_quantize(PlanBuilder& plan, const Node& node) {
   return to;
 }
 
+/// Codes of signs become bits, eight a byte along the channels; the buffer that they go to.
+int add_pack_signs(PlanBuilder& plan, const Node& node) {
+  const int from = plan.input_buffer(node);
+  const int64_t pixels = plan.input(node).pixels();
+  const int64_t signs = plan.input(node).c;
+  const int64_t bytes = sign_bytes(signs);
+  const int to = plan.new_buffer(static_cast<size_t>(pixels * bytes));
+  const auto pack = [=](const Run& run, int64_t sample, int64_t begin, int64_t end) {
+    for (int64_t pixel = sample * pixels + begin; pixel < sample * pixels + end; ++pixel) {
+      kernels::pack_sign_codes(run.at<const uint8_t>(from) + pixel * signs, signs,
+                               run.at<uint8_t>(to) + pixel * bytes);
+    }
+  };
+  plan.add({.name = node.name,
+            .op = "pack_signs",
+            .reads = {from},
+            .writes = {to},
+            .work = [=](int64_t samples, int) { return row_work(samples, pixels, signs + bytes, pack); }});
+  return to;
+}
+
 }  // namespace
 
 void add_steps(PlanBuilder& plan, const Node& node, Conv2d& conv) try {
@@ -135,7 +180,9 @@ void add_steps(PlanBuilder& plan, const Node& node, Conv2d& conv) try {
   const bool dynamic = conv.dynamic;
   const DynamicBuffers dynamic_input = dynamic ? add_dynamic_quantize(plan, node) : DynamicBuffers{};
   Step step{.name = node.name, .op = node.op, .reads = {}, .writes = {}, .work = {}};
-  const int x = dynamic ? dynamic_input.codes : plan.input_buffer(node);
+  const int x = dynamic       ? dynamic_input.codes
+                : conv.binary ? add_pack_signs(plan, node)
+                              : plan.input_buffer(node);
   const int residual = node.inputs.size() > 1 ? plan.input_buffer(node, 1) : -1;
   const int y = plan.output_buffer(node);
   step.reads = {x};

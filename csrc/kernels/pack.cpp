@@ -1,5 +1,7 @@
 #include "kernels/pack.h"
 
+#include <cstring>
+
 namespace ptqx::kernels {
 
 PackFn pack_int4_scalar, pack_int4_avx2, pack_int4_avx512vnni;
@@ -97,6 +99,19 @@ std::span<const Row<PackSignsFn>> pack_signs_rows() {
 
 void pack_signs(const float* x, int64_t n, uint8_t* packed) {
   best_row(pack_signs_rows()).function(x, n, packed);
+}
+
+void pack_sign_codes(const uint8_t* x, int64_t n, uint8_t* packed) {
+  const auto sign_bits = [](uint64_t codes) {
+    const uint64_t low_bits = (codes | codes >> 1) & 0x0101010101010101;
+    return static_cast<uint8_t>(low_bits * 0x0102040810204080 >> 56);  // byte i's bit comes to bit 56 + i
+  };
+  for (int64_t i = 0; i < n; i += 8) {
+    uint64_t codes = 0;
+    std::memcpy(&codes, x + i, static_cast<size_t>(n - i < 8 ? n - i : 8));
+    packed[i / 8] = sign_bits(codes);
+  }
+  for (int64_t byte = (n + 7) / 8; byte < (n + 31) / 32 * 4; ++byte) packed[byte] = 0;
 }
 
 }  // namespace ptqx::kernels

@@ -32,6 +32,9 @@ UnpackFn unpack_int1;
 using PackSignsFn = void(const float* x, int64_t n, uint8_t* packed);
 PackSignsFn pack_signs;
 
+/// The same of codes around the zero point 1: bit 1 where x[i] is 1 or 2, bit 0 where it is 0.
+void pack_sign_codes(const uint8_t* x, int64_t n, uint8_t* packed);
+
 std::span<const Row<PackSignsFn>> pack_signs_rows();
 std::span<const Row<PackFn>> pack_int4_rows();
 std::span<const Row<UnpackFn>> unpack_int4_rows();

@@ -96,4 +96,5 @@ def _row(node: IntegerNode, shape: torch.Size) -> CoverageRow:
 
 
 def _computes_on_codes(node: IntegerNode) -> bool:
-    return node.op in ("conv2d", "linear", "conv2d_dynamic", "linear_dynamic", "dequantize")
+    layers = {f"{kind}{layer}" for layer in ("conv2d", "linear") for kind in ("", "binary_")}
+    return node.op in {*layers, "conv2d_dynamic", "linear_dynamic", "dequantize"}

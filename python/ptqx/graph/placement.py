@@ -53,6 +53,7 @@ def place_quantizers(
     """Insert quantize and dequantize nodes, give every node of codes its quantizer, share scales over
     concat."""
     _Placement(graph, recipe).run()
+    _binarize_inputs(graph, schemes)
     _name_execution(graph)
     _share_concat_scales(graph)
     owners: dict[str, list[str]] = {}
@@ -113,6 +114,21 @@ class _Placement:
             node.quantizer = converter if to_codes else None
             self.graph.add(node, after=name)
         return converter
+
+
+def _binarize_inputs(graph: Graph, schemes: dict[str, tuple[Scheme | None, Scheme | None]]) -> None:
+    """Layers of binary activations read signs, which a table makes of the value's codes."""
+    for node in layers(graph):
+        scheme = schemes[node.name][1]
+        if node.kind != "static" or scheme is None or not scheme.of_activations:
+            continue
+        value = node.inputs[0]
+        signs = f"{value}.binarize"
+        if signs not in graph.nodes:
+            graph.add(
+                Node(signs, "binarize", [value], shape=graph.shape(value), quantizer=signs), after=value
+            )
+        node.inputs[0] = signs
 
 
 def _name_execution(graph: Graph) -> None:
@@ -180,9 +196,9 @@ def _scheme_of_site(
             ):
                 asked.append(schemes[reader][1])
             elif graph.nodes[reader].quantizer not in (None, graph.nodes[name].quantizer):
-                asked.append(recipe.activations)
+                asked.append(recipe.between_layers)
     known = [s for s in asked if s is not None and s.granularity == "tensor"]
     if known:
         return max(known, key=lambda s: s.bits)
-    assert recipe.activations is not None
-    return recipe.activations
+    assert recipe.between_layers is not None
+    return recipe.between_layers

@@ -217,6 +217,9 @@ class SimulatedModel(nn.Module):
             return None
         quantizer = self.activation_quantizer(node.quantizer)
         scheme = quantizer.scheme
+        if scheme.of_activations:  # the signs as codes 0 and 2: padding is the zero point between them
+            scale = quantizer.scale.detach().reshape(())
+            return QParams(scale, torch.ones_like(scale), 0, 2)
         shift = -min(scheme.qmin, 0) if scheme.bits <= 8 else 0
         zero_point = quantizer.zero_point.detach().float().reshape(()) + shift
         return QParams(

@@ -94,5 +94,6 @@ def _raised(value: Any, bits: int) -> Any:
         return value
     raised = {**given, "bits": bits, "midrise": None}
     if bits not in LEVELS[given.get("levels", "uniform")].allowed_bits:
-        raised |= {"levels": "uniform", "levels_args": {}}
+        observer = LEVELS[given["levels"]].wider_observer
+        raised |= {"levels": "uniform", "levels_args": {}, "observer": observer, "observer_args": {}}
     return Scheme(**raised) if isinstance(value, Scheme) else raised

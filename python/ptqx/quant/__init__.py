@@ -59,6 +59,7 @@ from .registry import (
     register_quantizer,
 )
 from .scheme import Scheme
+from .sign_quantizer import LearnedSign, SignFixed
 from .targets import TARGETS, Unmet, fitted, unmet
 
 __all__ = [
@@ -86,6 +87,7 @@ __all__ = [
     "LearnedLevels",
     "LearnedScale",
     "LearnedSides",
+    "LearnedSign",
     "LevelQuantizer",
     "Levels",
     "MeanSquaredError",
@@ -102,6 +104,7 @@ __all__ = [
     "Registry",
     "Scheme",
     "Shift",
+    "SignFixed",
     "StochasticFixed",
     "StochasticLSQ",
     "StochasticMovingAverage",

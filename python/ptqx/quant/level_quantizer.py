@@ -137,7 +137,7 @@ class LearnedScale(LevelQuantizer):
 
     def _training_scale(self, x: Tensor) -> Tensor:
         largest = float(self.levels.abs().max())
-        return _slowed(self.scale, x, largest)
+        return slowed(self.scale, x, largest)
 
     def _fake_quantize(self, x: Tensor) -> Tensor:
         scale = expand_to(self._training_scale(x), x, self.scheme)
@@ -231,7 +231,7 @@ class LearnedSides(LevelQuantizer):
     def _fake_quantize(self, x: Tensor) -> Tensor:
         codes = self.codes_f32(x)
         above, below = (codes > 0).to(x.dtype), (codes < 0).to(x.dtype)
-        learned = (_slowed(side.abs(), x, 1.0) for side in (self.positive, self.negative))
+        learned = (slowed(side.abs(), x, 1.0) for side in (self.positive, self.negative))
         sides = [expand_to(side, x, self.scheme) for side in learned]
         value = above * sides[0] - below * sides[1]
         on_grid = self.level_set.values(codes, self.level_parameters, self.scheme)
@@ -239,7 +239,7 @@ class LearnedSides(LevelQuantizer):
         return value + (on_grid - value).detach() + (x - x.detach()) * factor
 
 
-def _slowed(scale: Tensor, x: Tensor, largest: float) -> Tensor:
+def slowed(scale: Tensor, x: Tensor, largest: float) -> Tensor:
     """scale, its gradient multiplied by 1 / sqrt(N * largest)."""
     learned = scale / math.sqrt(max(x.numel() / scale.numel(), 1.0) * largest)
     return scale.detach() + (learned - learned.detach())

@@ -33,6 +33,13 @@ def levels_scheme(levels: str, bits: int, observer: str = "minmax") -> Scheme:
     return Scheme(bits=bits, levels=levels, granularity="channel", observer=observer)
 
 
+def sign_scheme() -> Scheme:
+    """The presets' binary activations: on which side of the mean, scaled by the standard deviation."""
+    return Scheme(
+        bits=1, signed=False, symmetric=False, levels="sign", observer="ksigma", observer_args=(("k", 1.0),)
+    )
+
+
 PRESETS: dict[str, Recipe] = {}
 
 
@@ -110,6 +117,7 @@ for _name in (
 
 for _levels, _bits in (("pow2", 4), ("apot", 4), ("kmeans", 4), ("ternary", 2), ("ttq", 2), ("binary", 1)):
     register_recipe(_levels, Recipe(levels_scheme(_levels, _bits), activation_scheme(8)))
+register_recipe("w1a1", Recipe(levels_scheme("binary", 1), sign_scheme()))
 register_recipe(
     "shift",
     Recipe(

@@ -284,6 +284,8 @@ def _kind_for(scheme: Scheme, kind: str) -> str:
     """`kind`, or what does the same for a scheme that it is not made for."""
     if scheme.granularity == "sample":
         return "dynamic"
+    if scheme.levels == "sign":
+        return "sign_fixed" if kind == "fixed" else "sign"
     if scheme.levels == "fixed":
         return "fixed_point" if kind == "fixed" else "fixed_point_moving_average"
     if scheme.levels != "uniform":

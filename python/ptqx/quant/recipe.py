@@ -12,7 +12,7 @@ from ..errors import PtqxError, unknown_name
 from .frozen import FrozenMapping
 from .method_entry import Entry, checked_methods
 from .registry import QUANTIZERS
-from .scheme import Scheme, scheme_from_dict
+from .scheme import Scheme, scheme_from_dict, uniform_scheme
 
 BIASES = ("int32", "float32")
 RESIDUALS = ("fused", "requantized")
@@ -95,7 +95,9 @@ class Recipe:
             )
         if self.activations is not None and self.activations.midrise:
             raise PtqxError("activations: midrise=True is for weights: activations need a code for 0")
-        if self.activations is not None and not self.activations.affine:
+        if self.weights is not None and self.weights.of_activations:
+            raise PtqxError(f"weights: levels {self.weights.levels!r} are for activations; use 'binary'")
+        if self.activations is not None and not (self.activations.affine or self.activations.of_activations):
             raise PtqxError(
                 f"activations: levels {self.activations.levels!r} are for weights; use levels='uniform'"
             )
@@ -115,6 +117,14 @@ class Recipe:
         if self.activations is None:
             return "weight_only"
         return "dynamic" if self.dynamic else "static"
+
+    @property
+    def between_layers(self) -> Scheme | None:
+        """The scheme of values that no layer alone reads: the activations', of 8 bits where those are signs,
+        which only layers can compute with."""
+        if self.activations is None or not self.activations.of_activations:
+            return self.activations
+        return uniform_scheme(self.activations, 8)
 
     def check_names(self, names: Iterable[str]) -> None:
         """Raise a PtqxError if an override matches none of the layers `names`."""
@@ -173,9 +183,7 @@ def _widened(scheme: Scheme | None, bits: int) -> Scheme | None:
     """Levels that are a list have few bits by their nature: a wider layer is uniform."""
     if scheme is None or scheme.bits >= bits:
         return scheme
-    if not scheme.affine:
-        scheme = replace(scheme, bits=bits, levels="uniform", levels_args=(), observer="minmax")
-    return _with_bits(scheme, bits)
+    return _with_bits(scheme, bits) if scheme.affine else uniform_scheme(scheme, bits)
 
 
 def _with_bits(scheme: Scheme, bits: int) -> Scheme:

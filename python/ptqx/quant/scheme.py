@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -143,6 +143,12 @@ class Scheme:
         return affine
 
     @property
+    def of_activations(self) -> bool:
+        """Whether the levels are for values between layers, and not for weights."""
+        of_activations: bool = LEVELS[self.levels].of_activations
+        return of_activations
+
+    @property
     def on_grid(self) -> bool:
         """Whether integer kernels can compute with the levels: scale * (a whole number of 8 bits)."""
         on_grid: bool = LEVELS[self.levels](**dict(self.levels_args)).on_grid
@@ -165,6 +171,18 @@ class Scheme:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         arguments = {name: dict(getattr(self, name)) for name in ("observer_args", "levels_args")}
         return {**values, **arguments}
+
+
+def uniform_scheme(scheme: Scheme, bits: int) -> Scheme:
+    """The scheme with `bits` and evenly spaced levels.
+
+    >>> uniform_scheme(Scheme(bits=1, levels="binary"), 8)
+    Scheme(bits=8, signed=True, ... levels='uniform', ... observer='minmax', ...)
+    """
+    observer = LEVELS[scheme.levels].wider_observer
+    return replace(
+        scheme, bits=bits, levels="uniform", levels_args=(), observer=observer, observer_args=(), midrise=None
+    )
 
 
 def scheme_from_dict(values: Mapping[str, Any]) -> Scheme:

@@ -60,9 +60,12 @@ EIGHT_BITS = (
 )
 UP_TO_EIGHT_BITS = (
     *_rules("weights", "kernels of 8 bits or fewer", bits=tuple(range(8, 0, -1))),
-    *_rules("activations", "kernels of 8 bits or fewer", bits=tuple(range(8, 1, -1))),
+    *_rules("activations", "kernels of 8 bits or fewer", bits=tuple(range(8, 0, -1))),
 )
-UNIFORM = _rules("weights", "one scale and zero point stand for the levels", levels=("uniform",))
+UNIFORM = (
+    *_rules("weights", "one scale and zero point stand for the levels", levels=("uniform",)),
+    *_rules("activations", "one scale and zero point stand for the levels", levels=("uniform", "fixed")),
+)
 SYMMETRIC = _rules("weights", "no zero points of channels", symmetric=(True,), signed=(True,))
 QUANTIZED_SUMS = _rules("recipe", "its additions take codes", residual=("requantized",))
 WITH_FLOATS = _rules("recipe", "its kernels requantize in float32", requantize=("float",))

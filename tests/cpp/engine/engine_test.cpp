@@ -151,6 +151,47 @@ Graph classifier(int64_t size = 16) {
 
 TEST(Engine, run_batches_of_every_size_equal_reference) { expect_parity(classifier(), 7, {0, 1, 2, 65}); }
 
+/// Binary layers with padding, strides, a residual and features, of channels that fill no dword.
+Graph binary_network() {
+  GraphBuilder b({3, 9, 7});
+  Made x = b.quantize(b.input, {0.02F, 128});
+  x = b.conv2d(x, {.out = 45, .padding = {1, 1, 1, 1}});
+  const ConvOptions same{.out = 45,
+                         .padding = {1, 1, 1, 1},
+                         .bits = 1,
+                         .bias = false,
+                         .binary = true,
+                         .activation = "leaky_relu",
+                         .residual = &x};
+  Made y = b.conv2d(b.signs(x, 128), same);
+  y = b.conv2d(b.signs(y, 100), {.out = 20, .stride = {2, 1}, .bits = 1, .bias_f32 = true, .binary = true});
+  y = b.moved("flatten", {b.signs(y, 130)}, {20 * 4 * 5}, {{"start_dim", 1}});
+  return b.finish(b.linear(y, {.out = 11, .bits = 1, .float_output = true, .binary = true}));
+}
+
+TEST(Engine, binary_layers_equal_reference) { expect_parity(binary_network(), 3, {1, 2, 17}); }
+
+TEST(Engine, binary_layers_refuse_what_is_no_sign) {
+  const auto message = [](const Graph& graph) -> std::string {
+    try {
+      Engine::from_bytes(graph.bytes());
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  Graph graph = binary_network();
+  for (auto& [name, tensor] : graph.tensors) {
+    if (name.ends_with("weight_levels")) tensor = testing::Tensor::of<int8_t>(DType::kI8, {1, 2}, {-2, 1});
+  }
+  EXPECT_NE(message(graph).find("weights must be -1 and 1"), std::string::npos) << message(graph);
+  GraphBuilder b({3, 4, 4});
+  const Made codes = b.quantize(b.input, {0.02F, 128});
+  const Graph unsigned_codes =
+      b.finish(b.conv2d(codes, {.out = 4, .bits = 1, .float_output = true, .binary = true}));
+  EXPECT_NE(message(unsigned_codes).find("takes signs"), std::string::npos) << message(unsigned_codes);
+}
+
 TEST(Engine, run_batch_in_chunks_equals_sample_by_sample) {
   const Graph graph = classifier(64);
   const Engine engine = Engine::from_bytes(graph.bytes());

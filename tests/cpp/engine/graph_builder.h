@@ -69,6 +69,7 @@ struct ConvOptions {
   int64_t groups = 1, bits = 8, group_size = 0;
   bool bias = true, bias_f32 = false, weight_zero_point = false, dynamic = false, float_output = false;
   bool weight_levels = false;
+  bool binary = false;  // weights -1 and 1 by bits = 1; the input is of `signs`
   std::string activation = "none";
   const Made* residual = nullptr;
 };
@@ -106,13 +107,26 @@ class GraphBuilder {
     };
     nlohmann::json attrs = {
         {"stride", o.stride}, {"padding", o.padding}, {"dilation", o.dilation}, {"groups", o.groups}};
-    return layer(o.dynamic ? "conv2d_dynamic" : "conv2d", x, {o.out, in, o.kernel[0], o.kernel[1]},
-                 {o.out, extent(0), extent(1)}, attrs, o);
+    return layer(o.dynamic  ? "conv2d_dynamic"
+                 : o.binary ? "binary_conv2d"
+                            : "conv2d",
+                 x, {o.out, in, o.kernel[0], o.kernel[1]}, {o.out, extent(0), extent(1)}, attrs, o);
   }
 
   Made linear(const Made& x, const ConvOptions& o) {
-    return layer(o.dynamic ? "linear_dynamic" : "linear", x, {o.out, x.shape[0]}, {o.out},
-                 nlohmann::json::object(), o);
+    return layer(o.dynamic  ? "linear_dynamic"
+                 : o.binary ? "binary_linear"
+                            : "linear",
+                 x, {o.out, x.shape[0]}, {o.out}, nlohmann::json::object(), o);
+  }
+
+  /// Codes 0 and 2: which side of the code `threshold` x lies.
+  Made signs(const Made& x, int threshold) {
+    const std::string table = "table" + x.name;
+    std::vector<uint8_t> values(256);
+    for (int code = threshold; code < 256; ++code) values[static_cast<size_t>(code)] = 2;
+    graph.tensors[table] = Tensor::of(DType::kU8, {256}, values);
+    return codes("lookup", {x}, x.shape, {0.5F, 1, 0, 2}, nlohmann::json::object(), {{"table", table}});
   }
 
   /// A node that keeps dtype and qparams.
@@ -212,7 +226,7 @@ class GraphBuilder {
     std::vector<int8_t> values(static_cast<size_t>(product(shape)));
     for (int8_t& value : values) value = static_cast<int8_t>(integer(-limit, limit - 1));
     if (bits > 4) return Tensor::of(DType::kI8, shape, values);
-    const int64_t per_byte = bits == 2 ? 4 : 2;
+    const int64_t per_byte = bits == 1 ? 8 : bits == 2 ? 4 : 2;
     const int64_t width = 8 / per_byte;
     const int64_t k = product(shape) / shape[0];
     const int64_t row_bytes = (k + per_byte - 1) / per_byte;
@@ -256,6 +270,10 @@ class GraphBuilder {
       std::vector<int32_t> values(static_cast<size_t>(o.out));
       for (int32_t& value : values) value = static_cast<int32_t>(integer(-20, 20));
       graph.tensors[prefix + "weight_zero_point"] = Tensor::of(DType::kI32, {o.out}, values);
+    }
+    if (o.binary) {
+      roles["weight_levels"] = prefix + "weight_levels";
+      graph.tensors[prefix + "weight_levels"] = Tensor::of<int8_t>(DType::kI8, {1, 2}, {-1, 1});
     }
     if (o.weight_levels) {
       roles["weight_levels"] = prefix + "weight_levels";

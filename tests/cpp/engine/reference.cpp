@@ -117,6 +117,8 @@ class Reference {
         {"dequantize", &Reference::dequantize},
         {"conv2d", &Reference::conv2d},
         {"linear", &Reference::conv2d},
+        {"binary_conv2d", &Reference::conv2d},
+        {"binary_linear", &Reference::conv2d},
         {"conv2d_dynamic", &Reference::conv2d},
         {"linear_dynamic", &Reference::conv2d},
         {"max_pool2d", &Reference::max_pool2d},
@@ -154,7 +156,7 @@ class Reference {
 
   std::vector<int32_t> weight_codes(const json& node, size_t rows, size_t k) const {
     const int bits = node["attrs"]["weight_bits"];
-    const int width = bits > 4 ? 8 : bits == 2 ? 2 : 4;
+    const int width = bits > 4 ? 8 : bits <= 2 ? bits : 4;
     const std::vector<uint8_t> bytes = tensor<uint8_t>(node, "weight");
     const size_t row_bytes = bytes.size() / rows;
     std::vector<int32_t> codes(rows * k);

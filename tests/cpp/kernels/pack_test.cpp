@@ -100,5 +100,23 @@ TEST(PackRows, test_signs_equal_the_definition) {
   }
 }
 
+TEST(PackRows, test_codes_of_signs_pack_like_the_signs) {
+  for (const int64_t n : kLengths) {
+    std::vector<uint8_t> codes(static_cast<size_t>(n));
+    std::vector<float> centered(codes.size());
+    for (size_t i = 0; i < codes.size(); ++i) {
+      codes[i] = static_cast<uint8_t>(i * i % 3);
+      centered[i] = static_cast<float>(codes[i]) - 1.0F;
+    }
+    const auto bytes = static_cast<size_t>((n + 31) / 32 * 4);
+    GuardedBuffer<uint8_t> packed(static_cast<int64_t>(bytes));
+    std::vector<uint8_t> expected(bytes);
+    pack_sign_codes(codes.data(), n, packed.data());
+    pack_signs(centered.data(), n, expected.data());
+    EXPECT_TRUE(packed.guards_intact());
+    EXPECT_EQ(packed.values(), expected) << n;
+  }
+}
+
 }  // namespace
 }  // namespace ptqx::kernels

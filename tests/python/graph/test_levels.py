@@ -26,7 +26,7 @@ from ptqx.graph import (
 from ptqx.quant import LEVELS, Recipe, Scheme, presets, recipe
 from torch import nn
 
-INTEGER = ("pow2", "apot", "kmeans", "ternary", "ttq", "binary", "stochastic")
+INTEGER = ("pow2", "apot", "kmeans", "ternary", "ttq", "binary", "stochastic", "w1a1")
 UNSNAPPED = Scheme(bits=4, levels="kmeans", granularity="channel", levels_args={"snapped": False})
 SIMULATED = {"shift": recipe("shift"), "unsnapped": recipe("kmeans", weights=UNSNAPPED)}
 X = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -43,7 +43,8 @@ def converted(chosen: str | Recipe) -> tuple[SimulatedModel, IntegerModel]:
 
 
 def test_every_set_of_levels_has_a_preset() -> None:
-    used = {recipe(name).weights.levels for name in presets()}
+    chosen = [recipe(name) for name in presets()]
+    used = {scheme.levels for r in chosen for scheme in (r.weights, r.activations) if scheme is not None}
     assert used == set(LEVELS)
 
 

@@ -37,7 +37,7 @@ RECIPES = {
     "ternary": recipe("ternary"),
 }
 IN_FLOAT = {"dynamic": recipe("int8-dynamic"), "weight only": recipe("int4-weight-only")}
-NOT_IN_ANY_INTEGER_GRAPH = {"dropout"}
+NOT_IN_ANY_INTEGER_GRAPH = {"dropout", "binarize"}
 
 
 def random_integer_model(seed: int, how: Recipe) -> tuple[IntegerModel, Tensor]:
@@ -131,6 +131,15 @@ def test_levels_that_are_no_whole_numbers_are_real_weights(tmp_path: Path) -> No
     assert any(node.op == "conv2d_simulated" for node in model.graph)
     for style in ("qdq", "integer"):
         verdict = ptqx.onnx.verify(model, exported(model, x, tmp_path, style=style), x)
+        assert all(step.largest_difference <= 1 for step in verdict.steps), str(verdict)
+
+
+def test_binary_layers_are_equal_bit_by_bit(tmp_path: Path) -> None:
+    model, x = small_cnn("w1a1")
+    assert any(node.op == "binary_conv2d" for node in model.graph)
+    for style in ("qdq", "integer"):
+        verdict = ptqx.onnx.verify(model, exported(model, x, tmp_path, style=style), x)
+        assert verdict.codes_equal or style == "qdq", str(verdict)
         assert all(step.largest_difference <= 1 for step in verdict.steps), str(verdict)
 
 

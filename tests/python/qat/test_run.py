@@ -68,7 +68,7 @@ def test_two_bits_recover(trained: nn.Module, digits: Digits, calibration: Batch
 def test_every_preset_trains_in_stages_and_converts(
     trained: nn.Module, few: Digits, calibration: Batches, name: str
 ) -> None:
-    narrow = name in ("w3a3", "w2a4", "w2a2", "ternary", "ttq", "binary")
+    narrow = name in ("w3a3", "w2a4", "w2a2", "ternary", "ttq", "binary", "w1a1")
     config = replace(SHORT, lr=0.005, progressive=(4,) if narrow else (), freeze_oscillating=0.01)
     prep = trained_on(trained, few, calibration, config, name)
     assert [row["epoch"] for row in prep.history] == [0, 1, 2]

@@ -44,6 +44,11 @@ def half_the_widest_gap(x: Tensor, scale: Tensor, scheme: Scheme) -> Tensor:
     return scale * float(levels.diff().max()) / 2 * torch.ones_like(x)
 
 
+def the_value_and_a_scale(x: Tensor, scale: Tensor, scheme: Scheme) -> Tensor:
+    """Of levels on both sides of 0, wherever the values are."""
+    return x.abs() + scale
+
+
 def additive(bits: int) -> set[float]:
     """By the paper's construction: powers dealt out in turn, the odd bit a set of its own."""
     sets = {
@@ -75,6 +80,7 @@ PROMISES = {
     "ternary": Promise(True, True, None, lambda bits: {-1.0, 0.0, 1.0}),
     "ttq": Promise(True, False, None, lambda bits: set(map(float, range(-127, 128)))),
     "binary": Promise(False, False, None, lambda bits: {-1.0, 1.0}),
+    "sign": Promise(False, False, the_value_and_a_scale, lambda bits: {-1.0, 1.0}),
 }
 
 
@@ -205,6 +211,9 @@ def test_symmetric_where_promised(scheme: Scheme) -> None:
 
 @each
 def test_equal_values_stay_what_they_are(scheme: Scheme) -> None:
+    if scheme.of_activations:  # which side of the threshold, not where
+        assert quantize_tensor(torch.full(SHAPE, 0.75), scheme).codes.unique().numel() == 1
+        return
     equal = torch.full(SHAPE, 0.75)
     quantized = quantize_tensor(equal, scheme)
     off = (quantized.dequantize() - equal).abs().max()
@@ -244,7 +253,7 @@ def test_weights_get_their_gradient_straight_through(scheme: Scheme) -> None:
     quantizer.fit(x)
     upstream = torch.randn(SHAPE, generator=torch.Generator().manual_seed(1))
     quantizer(x).backward(upstream)
-    if scheme.levels != "uniform":
+    if scheme.levels != "uniform" and not scheme.of_activations:
         assert torch.equal(x.grad, upstream)
     else:  # 0 where the code was clamped
         passed = torch.isclose(x.grad, upstream)

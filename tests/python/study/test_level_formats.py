@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 EXECUTION = {
     "apot": "integer",
     "binary": "integer",
+    "w1a1": "integer",
     "shift": "simulated",
     "fixed8": "integer",
     "fixed16": "simulated",
@@ -36,7 +37,7 @@ def test_row_says_how_it_runs_and_is_close_to_float(name: str, task: Task) -> No
     assert candidate.file.stat().st_size > 0
     with torch.no_grad():
         close = (candidate.module(task.example) - task.model(task.example)).abs().max()
-    assert float(close) < (1.0 if name == "binary" else 0.1)
+    assert float(close) < (1.0 if name in ("binary", "w1a1") else 0.1)
 
 
 def test_sixteen_bit_codes_are_stored_as_they_are(task: Task) -> None:
@@ -50,4 +51,6 @@ def test_all_means_every_listed_format_without_training() -> None:
     everything = expanded(["all", "w3a5"])
     assert everything[-1] == "w3a5" and len(set(everything)) == len(everything)
     assert set(everything[:-1]) == {name for name in names() if not name.endswith(QAT_SUFFIX)}
-    assert {recipe(n).weights.levels for n in everything if maker(n) is maker("int8")} == set(LEVELS)
+    chosen = [recipe(n) for n in everything if maker(n) is maker("int8")]
+    schemes = [s for r in chosen for s in (r.weights, r.activations) if s is not None]
+    assert {s.levels for s in schemes} == set(LEVELS)

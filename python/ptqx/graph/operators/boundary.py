@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...quant import check_finite
 from ..capture.call import Slot
-from ..formulas import quantize
+from ..formulas import Codes, quantize
 from ..ir import Node
 from .base import IntegerScope, Lowered, Operator, Value, operator
 
@@ -36,6 +36,29 @@ class Quantize(Operator):
     def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
         scale, zero_point = scope.qparams(node.name)
         return torch.ops.ptqx.quantize(inputs[0], scale, zero_point, node.output.qmin, node.output.qmax)
+
+
+@operator("binarize")
+class Binarize(Operator):
+    """Codes become signs, as codes 0 and 2 around the zero point 1: by a table in the integer graph."""
+
+    def real(self, attrs: dict[str, Any], *inputs: Tensor) -> Tensor:
+        return inputs[0]
+
+    def exact(self, model: SimulatedModel, node: Node, *inputs: Any) -> Value:
+        out = model.qparams(node)
+        assert out is not None
+        return Codes(self._table(model, node)[inputs[0].values.long()], out)
+
+    def lower(self, model: SimulatedModel, node: Node) -> Lowered:
+        return Lowered({}, {"table": self._table(model, node).to(torch.uint8)}, op="lookup")
+
+    def _table(self, model: SimulatedModel, node: Node) -> Tensor:
+        """For q = 0..255: 2 where the real value of q is not below the threshold, else 0."""
+        x = model.qparams_of(node.inputs[0])
+        codes = torch.arange(256, dtype=torch.float32, device=x.scale.device).clamp(x.qmin, x.qmax)
+        assert node.quantizer is not None
+        return 2 * model.activation_quantizer(node.quantizer).codes_f32(Codes(codes, x).real())
 
 
 @operator("dequantize")

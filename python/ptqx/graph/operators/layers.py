@@ -99,7 +99,16 @@ class StaticLayer(_Layer):
         if not layer.codes.on_grid:
             lowered.op = f"{node.op}_simulated"
             lowered.reason = f"levels {model.weight_quantizer(node).scheme.levels!r} are no whole numbers"
+        if not lowered.op and self._multiplies_signs(model, node):
+            lowered.op = f"binary_{node.op}"
         return lowered
+
+    @staticmethod
+    def _multiplies_signs(model: SimulatedModel, node: Node) -> bool:
+        """Whether inputs and weights are all +1 or -1, and every output channel sees all of the inputs."""
+        weights = model.weight_quantizer(node).scheme
+        signs = weights.levels == "binary" and model.input_scheme(node).of_activations
+        return signs and not weights.group_size and node.attrs.get("groups", 1) == 1
 
     def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
         x, *residual = inputs

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ... import ops
 from ..activations import float32
 from ..formulas import (
     Codes,
@@ -58,9 +59,8 @@ class FixedPointLayer(Operator):
         return spatial(stored_requantizer(scope, node).codes([acc], channels).to(torch.uint8))
 
 
-@operator("conv2d_simulated", "linear_simulated")
-class SimulatedLayer(Operator):
-    """A static layer whose weights are no whole numbers: its formulas on codes, in float32."""
+class LayerByFormula(Operator):
+    """A static layer that computes by its written formula, in float32."""
 
     def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
         x, *residual = (
@@ -74,8 +74,45 @@ class SimulatedLayer(Operator):
             layer = IntegerLayer(codes, bias.double(), True)
         slopes = scope.tensor(node, "slopes")
         slopes = None if slopes is None else per_channel(slopes, codes.values)
-        y = static_formula(x, residual, layer, out, node.attrs, tail, slopes)
-        return y.values.to(torch.uint8) if isinstance(y, Codes) else y
+        t = self.scaled_sums(node.attrs, x, layer, out)
+        y = finished(t, residual, out, tail, slopes)
+        return spatial(y.values.to(torch.uint8)) if isinstance(y, Codes) else y
+
+    def scaled_sums(
+        self, attrs: dict[str, Any], x: Codes, layer: IntegerLayer, out: QParams | None
+    ) -> Tensor:
+        raise NotImplementedError
+
+
+@operator("conv2d_simulated", "linear_simulated")
+class SimulatedLayer(LayerByFormula):
+    """Weights that are no whole numbers."""
+
+    def scaled_sums(
+        self, attrs: dict[str, Any], x: Codes, layer: IntegerLayer, out: QParams | None
+    ) -> Tensor:
+        return _scaled_sums(attrs, x, layer, out)
+
+
+@operator("binary_conv2d", "binary_linear")
+class BinaryLayer(LayerByFormula):
+    """Signs times signs: XNOR and popcount of 64 at a time. Taps on padding add 0."""
+
+    def scaled_sums(
+        self, attrs: dict[str, Any], x: Codes, layer: IntegerLayer, out: QParams | None
+    ) -> Tensor:
+        signs, weight = ops.pack_signs(x.centered()), ops.pack_signs(layer.codes.values)
+        channels = x.values.shape[1]
+        if weight.dim() == 4:
+            shape = [attrs[key] for key in ("stride", "padding", "dilation")]
+            acc = torch.ops.ptqx.binary_conv2d_s32(signs, weight, channels, *shape)
+        else:
+            acc = torch.ops.ptqx.binary_linear_s32(signs, weight, channels)
+        bias = layer.bias
+        if bias is not None and layer.bias_is_integer:
+            acc = acc.double() + per_channel(bias, weight)
+        t = acc.float() * per_channel(_unit(x.qparams, layer, out), weight)
+        return t if bias is None or layer.bias_is_integer else t + _real_bias(bias, out, weight)
 
 
 def _codes(scope: IntegerScope, name: str, values: Tensor) -> Codes:
@@ -92,7 +129,17 @@ def static_formula(
     slopes: Tensor | None,
 ) -> Value:
     """The written formula of a static layer: accumulate, scale, add, activate, round once."""
-    t = _scaled_sums(shape, x, layer, out)
+    return finished(_scaled_sums(shape, x, layer, out), residual, out, tail, slopes)
+
+
+def finished(
+    t: Tensor,
+    residual: list[Codes],
+    out: QParams | None,
+    tail: tuple[str, list[Tensor]],
+    slopes: Tensor | None,
+) -> Value:
+    """What follows the scaled sums of a layer, in units of the output scale."""
     if residual:
         assert out is not None
         t = t + residual[0].centered() * (residual[0].qparams.scale / out.scale)
@@ -100,12 +147,20 @@ def static_formula(
     return t if out is None else Codes(round_and_clamp(t, out), out)
 
 
+def _unit(x: QParams, layer: IntegerLayer, out: QParams | None) -> Tensor:
+    """What one unit of the sums is worth, in units of the output scale if there is one."""
+    scale = layer.codes.scale
+    return x.scale * scale if out is None else requantize_multiplier(x.scale, scale, out.scale)
+
+
+def _real_bias(bias: Tensor, out: QParams | None, weight: Tensor) -> Tensor:
+    return per_channel(bias if out is None else bias / out.scale, weight)
+
+
 def _scaled_sums(shape: dict[str, Any], x: Codes, layer: IntegerLayer, out: QParams | None) -> Tensor:
     codes, bias = layer.codes, layer.bias
     integers, weight, steps = x.centered(), codes.centered(), x.qparams.steps
-    scale = x.qparams.scale * codes.scale
-    if out is not None:
-        scale = requantize_multiplier(x.qparams.scale, codes.scale, out.scale)
+    scale = _unit(x.qparams, layer, out)
     if not codes.on_grid:  # one memory order, because the float result depends on it
         integers, weight = integers.contiguous(), weight.contiguous()
     if not codes.group_size:
@@ -118,5 +173,5 @@ def _scaled_sums(shape: dict[str, Any], x: Codes, layer: IntegerLayer, out: QPar
         for group, acc in enumerate(accs[1:], start=1):
             t = t + acc * per_channel(scale[:, group], weight)
     if bias is not None and not layer.bias_is_integer:
-        t = t + per_channel(bias if out is None else bias / out.scale, weight)
+        t = t + _real_bias(bias, out, weight)
     return t

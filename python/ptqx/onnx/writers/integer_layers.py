@@ -20,7 +20,7 @@ from .real import conv_attributes
 from .weights import weight_codes
 
 
-@writer("conv2d", "linear", styles=("integer",))
+@writer("conv2d", "linear", "binary_conv2d", "binary_linear", styles=("integer",))
 def static_layer(b: Builder, node: IntegerNode) -> str:
     x, *residual = node.inputs
     codes, scale, zero_point = weight_codes(b, node)

@@ -14,7 +14,8 @@ from .weights import dequantized_bias, dequantized_weight
 
 
 @writer("conv2d_simulated", "linear_simulated")
-@writer("conv2d", "linear", "conv2d_fixed_point", "linear_fixed_point", styles=("qdq",))
+@writer("conv2d", "linear", "binary_conv2d", "binary_linear", styles=("qdq",))
+@writer("conv2d_fixed_point", "linear_fixed_point", styles=("qdq",))
 def static_layer(b: Builder, node: IntegerNode) -> str:
     x, *residual = node.inputs
     y = layer(b, node, b.real(x), dequantized_weight(b, node), dequantized_bias(b, node))

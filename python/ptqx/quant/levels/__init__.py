@@ -6,6 +6,7 @@ from .base import Levels, Parameters, QuantizedTensor, fit_levels, make_levels, 
 from .codebook import Codebook, level_of
 from .kmeans import KMeans
 from .powers import AdditivePowersOfTwo, PowersOfTwo
+from .sign import Sign
 from .signs import Binary, Ternary, TrainedTernary
 from .uniform import FixedPoint, Shift, Uniform, stochastic_codes
 
@@ -20,6 +21,7 @@ __all__ = [
     "PowersOfTwo",
     "QuantizedTensor",
     "Shift",
+    "Sign",
     "Ternary",
     "TrainedTernary",
     "Uniform",

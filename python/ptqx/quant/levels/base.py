@@ -28,6 +28,8 @@ class Levels(ABC):
     granularities: tuple[str, ...] = ("tensor", "channel", "group", "sample")
     affine = False  # real = scale * (q - zero_point) and nothing else
     weighs_importance = False  # `fit` takes `importance`
+    of_activations = False  # they stand for values between layers, not for weights
+    wider_observer = "minmax"  # of the uniform levels that take their place where more bits are asked for
     learned_by = "levels"  # the quantizer that trains with them, by its registered name
 
     @classmethod
