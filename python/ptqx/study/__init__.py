@@ -7,6 +7,7 @@ from .experiment import Results, Study, page_of, read_results, read_study, run_s
 from .formats import names, register_format
 from .layers import layer_sqnr
 from .mixed_precision import Budget, measure_layers, mixed_precision, pareto
+from .pictures import draw_pictures
 from .report import Report, read_report
 from .rows import Row
 from .scalings import ScalingTable, scalings
@@ -37,6 +38,7 @@ __all__ = [
     "compare",
     "demo",
     "distribution",
+    "draw_pictures",
     "layer_sqnr",
     "load_workload",
     "measure_layers",
