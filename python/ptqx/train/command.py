@@ -18,6 +18,8 @@ from . import distributed
 from .artifact import round_to_half, save_model
 from .config import TrainConfig
 from .evaluation import evaluate
+from .gradients import GradientFormat
+from .log import Row
 from .loop import Interrupted, default_device, fit
 
 DEFAULT = TrainConfig()
@@ -57,6 +59,12 @@ def train(
     half: Annotated[bool, typer.Option("--half", help="Store the result in float16.")] = False,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves torch's choice.")] = 0,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = DEFAULT.seed,
+    gradient_bits: Annotated[
+        int, typer.Option(help="What the processes under torchrun send each other: 32, 8, 4 or 1.")
+    ] = 32,
+    gradient_rounding: Annotated[
+        str, typer.Option(help="Of 8 and 4 bits: nearest (the error is sent later) or stochastic.")
+    ] = "nearest",
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also log for TensorBoard.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the result here.")] = None,
 ) -> None:
@@ -65,7 +73,8 @@ def train(
     Under torchrun the batch is shared among the processes.
     """
     values = locals()
-    config = TrainConfig(**{field.name: values[field.name] for field in fields(TrainConfig)})
+    named = {field.name: values[field.name] for field in fields(TrainConfig) if field.name in values}
+    config = TrainConfig(**named, gradients=_gradient_format(gradient_bits, gradient_rounding))
     if threads < 0:
         raise PtqxError(f"threads must not be negative, got {threads}")
     if threads:
@@ -106,6 +115,8 @@ def train(
     pixels = {"mean": ",".join(map(str, train_set.mean)), "std": ",".join(map(str, train_set.std))}
     save_model(path, network, summary | pixels, half)
     _say(f"{path}: top-1 {evaluation.top1:.2f} % on {len(test_set)} test images after {epochs} epochs")
+    if config.gradients is not None:
+        summary |= _gradient_summary(config.gradients, result.history[-1])
     if json_file is not None:
         report = {
             "format": "fp16" if half else "fp32",
@@ -117,6 +128,28 @@ def train(
             "history": result.history,
         }
         write_text(json_file, json.dumps(report, indent=2) + "\n")
+
+
+def _gradient_format(bits: int, rounding: str) -> GradientFormat | None:
+    if bits != 32:
+        return GradientFormat(bits, rounding)
+    if rounding != "nearest":
+        raise PtqxError(f"gradients of 32 bits are not rounded; got rounding {rounding}")
+    return None
+
+
+def _gradient_summary(format: GradientFormat, row: Row) -> dict[str, Any]:
+    sent, float32 = row["gradient_bytes"], row["float32_gradient_bytes"]
+    _say(
+        f"gradients in {format.bits} bit: every process sent {sent:,} bytes, float32 would be {float32:,} "
+        f"({float32 / sent:.1f} times)"
+    )
+    return {
+        "gradient_bits": format.bits,
+        "gradient_rounding": format.rounding,
+        "gradient_bytes": sent,
+        "float32_gradient_bytes": float32,
+    }
 
 
 def _say(line: str) -> None:

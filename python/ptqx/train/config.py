@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from ..errors import PtqxError, unknown_name
+from .gradients import GradientFormat
 
 AMP_MODES = ("auto", "bf16", "off")
 
@@ -33,7 +34,8 @@ class TrainConfig:
         augment: the data set's own random crops and flips.
         val_split: fraction of the training set to hold out and evaluate after every epoch, in place of the
             test set.
-        seed: of initialization, order, augmentation and dropout.
+        seed: of initialization, order, augmentation, dropout and stochastic rounding.
+        gradients: what the processes send each other; None is float32.
     """
 
     epochs: int = 16
@@ -53,6 +55,7 @@ class TrainConfig:
     augment: bool = True
     val_split: float = 0.0
     seed: int = 0
+    gradients: GradientFormat | None = None
 
     def __post_init__(self) -> None:
         from .optimizer import OPTIMIZERS, SCHEDULES

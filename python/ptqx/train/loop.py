@@ -31,6 +31,7 @@ from . import distributed
 from .checkpoint import CHECKPOINT, random_state, read_checkpoint, set_random_state, write_checkpoint
 from .config import TrainConfig
 from .evaluation import Evaluation, evaluate
+from .gradients import GradientExchange
 from .hooks import Hook
 from .log import Log, Row
 from .memory import keep_freed_memory
@@ -89,7 +90,8 @@ def fit(
             and so do order and augmentation.
 
     Raises:
-        PtqxError: a checkpoint of another config, a model that does not take the images, a loss that is NaN.
+        PtqxError: a checkpoint of another config, a model that does not take the images, a loss that is NaN,
+            `config.gradients` of one process alone.
         Interrupted: Ctrl-C or SIGTERM; the checkpoint has been written.
 
     >>> from ptqx.data import load
@@ -165,6 +167,7 @@ class _Run:
             if config.ema
             else None
         )
+        self.exchange = _exchange(self.model, config)
         self.epoch, self.step = 0, 0
         self.totals = [0.0, 0.0, 0.0]  # of this rank in this epoch: loss, right answers, images
         self.seconds = 0.0
@@ -194,7 +197,10 @@ class _Run:
             self.log = Log(folder, tensorboard)
 
     def _save(self) -> None:
-        ranks = distributed.gather({"totals": self.totals, "random": random_state(self.device)})
+        own = {"totals": self.totals, "random": random_state(self.device)}
+        if self.exchange is not None:
+            own["gradients"] = self.exchange.state_dict()
+        ranks = distributed.gather(own)
         if self.folder is None or distributed.rank() != 0:
             return
         state = {
@@ -234,6 +240,8 @@ class _Run:
         own = state["ranks"][distributed.rank()]
         self.totals = own["totals"]
         set_random_state(own["random"], self.device)
+        if self.exchange is not None:
+            self.exchange.load_state_dict(own["gradients"])
 
     # Work
 
@@ -246,6 +254,8 @@ class _Run:
         network: nn.Module = self.model
         if distributed.world_size() > 1:
             network = DistributedDataParallel(self.model)
+            if self.exchange is not None:
+                self.exchange.attach(network)
         if self.config.compile:
             network = torch.compile(network)  # type: ignore[assignment]
         try:
@@ -302,7 +312,7 @@ class _Run:
                 f"training diverged: loss is {value} in epoch {self.epoch + 1}, step {self.step + 1}; "
                 f"lower --lr (now {self.config.lr}) or lengthen the warm-up"
             )
-        loss.backward()
+        self._backward(loss)
         if self.config.clip_norm:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         self.optimizer.step()
@@ -315,6 +325,14 @@ class _Run:
             self.average.update_parameters(self.model)
         right = (logits.argmax(dim=1) == y).sum().item()
         self.totals = [a + b for a, b in zip(self.totals, (value * len(y), right, len(y)), strict=True)]
+
+    def _backward(self, loss: Tensor) -> None:
+        try:
+            loss.backward()
+        except RuntimeError:
+            if self.exchange is not None:
+                self.exchange.raise_failure()
+            raise
 
     def _cross_entropy(self, logits: Tensor, y: Tensor, x: Tensor) -> Tensor:
         return F.cross_entropy(logits, y, label_smoothing=self.config.label_smoothing)
@@ -348,12 +366,26 @@ class _Run:
                 evaluation = self.evaluations[name] = evaluate(scored, data)
                 row |= {f"{name}_loss": evaluation.loss, f"{name}_top1": evaluation.top1}
         row["seconds"] = round(self.seconds, 2)
+        if self.exchange is not None:
+            row["gradient_bytes"] = self.exchange.bytes_sent
+            row["float32_gradient_bytes"] = self.exchange.float32_bytes_sent
         for hook in self.hooks:
             hook.end_epoch(model, row)
         return row
 
     def _scored(self, model: nn.Module) -> nn.Module:
         return model if self.score is None else self.score(model)
+
+
+def _exchange(model: nn.Module, config: TrainConfig) -> GradientExchange | None:
+    if config.gradients is None:
+        return None
+    if distributed.world_size() == 1:
+        raise PtqxError(
+            f"gradients of {config.gradients.bits} bit are what several processes send each other, and "
+            "there is one; start it by torchrun --nproc-per-node=2 -m ptqx.train, or leave them in float32"
+        )
+    return GradientExchange(model, config.gradients, config.seed)
 
 
 def _check_takes(model: nn.Module, data: ImageDataset, device: torch.device) -> None:
