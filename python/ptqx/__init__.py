@@ -21,7 +21,7 @@ from . import ops
 from .errors import PtqxError
 
 if TYPE_CHECKING:
-    from . import data, files, graph, methods, models, onnx, qat, quant, study, train
+    from . import data, files, graph, methods, models, onnx, qat, quant, sparsity, study, train
     from .graph.calibrate import calibrate
     from .graph.capture import capture
     from .graph.convert import convert
@@ -50,7 +50,19 @@ _HOMES = {
     "study": ("compare", "sensitivity"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES = ("data", "files", "graph", "methods", "models", "onnx", "qat", "quant", "study", "train")
+_MODULES = (
+    "data",
+    "files",
+    "graph",
+    "methods",
+    "models",
+    "onnx",
+    "qat",
+    "quant",
+    "sparsity",
+    "study",
+    "train",
+)
 
 __all__ = [
     "Engine",
@@ -84,6 +96,7 @@ __all__ = [
     "quantize",
     "save",
     "sensitivity",
+    "sparsity",
     "study",
     "train",
 ]

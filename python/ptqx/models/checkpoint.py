@@ -45,15 +45,17 @@ def weights_file(model_name: str, weights: str | os.PathLike[str]) -> Path:
 def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
     """Load a checkpoint file into `model`, in place and strictly, and return the model.
 
-    Storage in another floating type (float16 files) is converted to the parameters' own.
+    Storage in another floating type (float16 files) is converted to the parameters' own. The layers of a
+    model that `ptqx.sparsity.save` wrote become as narrow as its tensors are.
     Formats and wrappers: `ptqx.files.read_tensors`.
 
     Raises:
         PtqxError: an unreadable file; missing or unexpected keys; shapes that differ; another number of
             classes; NaN or Inf among the values. The model is unchanged then.
     """
-    tensors = _canonical(model, read_tensors(path)[0])
-    _check_fits(model, tensors, path)
+    tensors, metadata = read_tensors(path)
+    tensors = _canonical(model, tensors)
+    _fit_widths(model, tensors, metadata, path)
     model.load_state_dict(tensors)
     return model
 
@@ -64,14 +66,17 @@ def load_pretrained(model: nn.Module, path: str | os.PathLike[str]) -> bool:
     Everything but the last linear layer must fit. A head of another number of classes is left out, so that
     the model keeps its own, freshly initialized one.
     """
-    tensors = _canonical(model, read_tensors(path)[0])
+    tensors, metadata = read_tensors(path)
+    tensors = _canonical(model, tensors)
     own = model.state_dict()
     head = head_name(model)
     head_keys = [f"{head}.{name}" for name, _ in model.get_submodule(head).named_parameters()]
-    kept = all(key in tensors and tensors[key].shape == own[key].shape for key in head_keys)
+    kept = all(key in tensors and len(tensors[key]) == len(own[key]) for key in head_keys)
     if not kept:
-        tensors.update({key: own[key] for key in head_keys})
-    _check_fits(model, tensors, path)
+        weight, bias = f"{head}.weight", f"{head}.bias"
+        features = tensors.get(weight, own[weight]).shape[-1]  # fewer where channels were removed
+        tensors |= {weight: own[weight][:, :features], **({bias: own[bias]} if bias in own else {})}
+    _fit_widths(model, tensors, metadata, path)
     model.load_state_dict(tensors)
     return kept
 
@@ -118,6 +123,40 @@ def _canonical(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor
     return tensors
 
 
+def _fit_widths(
+    model: nn.Module, tensors: dict[str, Tensor], metadata: dict[str, str], path: str | os.PathLike[str]
+) -> None:
+    """Check that the tensors fit; where a checkpoint has fewer channels, make the model's layers as
+    narrow."""
+    from ..sparsity import OWN_WIDTHS, WIDTHS, take_widths
+
+    own = model.state_dict()
+    narrower = {
+        key: tensor
+        for key, tensor in tensors.items()
+        if metadata.get(WIDTHS) == OWN_WIDTHS and key in own and _is_narrower(tensor, own[key])
+    }
+    head = _last_linear(model)
+    narrower.pop(f"{head}.bias", None)
+    if f"{head}.weight" in narrower and len(tensors[f"{head}.weight"]) != len(own[f"{head}.weight"]):
+        del narrower[f"{head}.weight"]
+    _check_fits(model, {**tensors, **{key: own[key] for key in narrower}}, path)
+    _check_finite(narrower, path)
+    take_widths(model, narrower)
+
+
+def _is_narrower(tensor: Tensor, own: Tensor) -> bool:
+    """Of fewer output or input channels, and otherwise alike."""
+    return (
+        tensor.shape != own.shape
+        and tensor.dim() == own.dim()
+        and tensor.is_floating_point()
+        and tensor.numel() > 0
+        and tensor.shape[2:] == own.shape[2:]
+        and all(a <= b for a, b in zip(tensor.shape, own.shape, strict=True))
+    )
+
+
 def _check_fits(model: nn.Module, tensors: dict[str, Tensor], path: str | os.PathLike[str]) -> None:
     own = model.state_dict()
     missing = sorted(own.keys() - tensors.keys())
@@ -140,6 +179,11 @@ def _check_fits(model: nn.Module, tensors: dict[str, Tensor], path: str | os.Pat
     for key, tensor in tensors.items():
         if tensor.is_floating_point() != own[key].is_floating_point():
             raise PtqxError(f"{path}: {key} is {tensor.dtype}, expected {own[key].dtype}")
+    _check_finite(tensors, path)
+
+
+def _check_finite(tensors: dict[str, Tensor], path: str | os.PathLike[str]) -> None:
+    for key, tensor in tensors.items():
         bad = 0 if not tensor.is_floating_point() else int((~torch.isfinite(tensor)).sum())
         if bad:
             raise PtqxError(f"{path}: {key} has {bad} values that are NaN or Inf")
