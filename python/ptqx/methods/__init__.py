@@ -17,6 +17,7 @@ from .method import Method, method
 from .nearest import nearest
 from .range_search import range_search
 from .reconstruction import reconstruction
+from .sparse import sparse
 
 __all__ = [
     "Method",
@@ -32,4 +33,5 @@ __all__ = [
     "nearest",
     "range_search",
     "reconstruction",
+    "sparse",
 ]

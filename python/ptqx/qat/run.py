@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ def train_quantized(
     resume: bool = True,
     identity: dict[str, Any] | None = None,
     teacher: nn.Module | None = None,
+    hooks: Sequence[Hook] = (),
     device: torch.device | str = "cpu",
     progress: bool = True,
 ) -> SimulatedModel:
@@ -61,6 +62,7 @@ def train_quantized(
         resume: continue the run in `out`, bit by bit as if it had not been stopped.
         identity: further facts (model, data set) that must be equal for a run to be continued.
         teacher: gives logits, for `config.distillation`; by default the float model.
+        hooks: what else takes part in every stage, such as `KeepZeros`.
 
     Returns:
         The trained simulated model, of the epoch that was kept; `ptqx.convert` makes it an integer one. Its
@@ -96,7 +98,7 @@ def train_quantized(
             if not last or number > 1:
                 prepared = run.prepared(stage.recipe, prepared if number > 1 else None)
             folder = None if out is None else Path(out) if last else Path(out) / f"{number}-{stage.name}"
-            history = run.train_stage(prepared, stage, folder, resume, history, progress)
+            history = run.train_stage(prepared, stage, folder, resume, history, hooks, progress)
     prepared.history = history
     return prepared.eval()
 
@@ -199,6 +201,7 @@ class _QATRun:
         folder: Path | None,
         resume: bool,
         history: list[Row],
+        further: Sequence[Hook],
         progress: bool,
     ) -> list[Row]:
         """Train one stage; returns the log until its end."""
@@ -220,7 +223,7 @@ class _QATRun:
             device=self.device,
             param_groups=self.parameter_groups,
             criterion=self.loss(loop),
-            hooks=[*hooks, guard],
+            hooks=[*hooks, guard, *further],
             validation=self.held_out,
             score=guard.score,
             earlier=history,

@@ -2,6 +2,7 @@
 
 from .channels import Channels
 from .importance import IMPORTANCES, importance
+from .masks import Pattern, apply_masks, layer_weights, parse_pattern, sparsify, zero_masks, zero_share
 from .removal import Cost, Removal, Width, cost, remove_channels, save
 from .widths import OWN_WIDTHS, WIDTHS, take_widths
 
@@ -11,11 +12,18 @@ __all__ = [
     "WIDTHS",
     "Channels",
     "Cost",
+    "Pattern",
     "Removal",
     "Width",
+    "apply_masks",
     "cost",
     "importance",
+    "layer_weights",
+    "parse_pattern",
     "remove_channels",
     "save",
+    "sparsify",
     "take_widths",
+    "zero_masks",
+    "zero_share",
 ]
