@@ -33,7 +33,10 @@ def compare(
     model: Model,
     dataset: Dataset,
     formats: Annotated[
-        str, typer.Option(help="Separated by commas: fp32, fp16, bf16, any recipe, any recipe-qat; all.")
+        str,
+        typer.Option(
+            help="Separated by commas: fp32, fp16, bf16, any recipe, any recipe-qat, mixed:bits=3; all."
+        ),
     ] = "fp32,fp16,bf16,int8,int4",
     data_root: DataRoot = Path("data"),
     download: Download = True,

@@ -10,7 +10,7 @@ import typer
 
 from ..errors import PtqxError
 from .app import app, guarded
-from .options import DataRoot, Download, Json, test_inputs
+from .options import DataRoot, Download, Json, example_inputs
 
 
 @app.command()
@@ -34,7 +34,10 @@ def explain(
             help="Instead, follow one output from float input to code: LAYER:CHANNEL:Y:X, or LAYER:CHANNEL."
         ),
     ] = None,
-    sample: Annotated[int, typer.Option(min=0, help="For --value: which test image.")] = 0,
+    sample: Annotated[
+        int,
+        typer.Option(min=0, help="For --value: which test image of --dataset; without it, random inputs."),
+    ] = 0,
     data_root: DataRoot = Path("data"),
     download: Download = True,
     json_file: Json = None,
@@ -52,8 +55,11 @@ def explain(
     model = graph.load(source)
     if value is not None:
         place = _place(value)
-        inputs = test_inputs(model, dataset, sample + 1, data_root, download)
-        typer.echo(str(graph.explain_value(model, inputs, *place, sample=sample)))
+        inputs = example_inputs(model, dataset, sample + 1, data_root, download)
+        trace = graph.explain_value(model, inputs, *place, sample=sample)
+        typer.echo(str(trace))
+        if json_file is not None:
+            write_text(json_file, json.dumps(trace.to_dict(), indent=2) + "\n")
         return
     explanation = graph.explain(model)
     typer.echo(str(explanation))
@@ -66,7 +72,7 @@ def explain(
         measured = speeds.to_dicts()
         rows = [{**row, "measured": measured.get(row["name"])} for row in rows]
     if dataset is not None:
-        usage = graph.level_usage(model, test_inputs(model, dataset, images, data_root, download))
+        usage = graph.level_usage(model, example_inputs(model, dataset, images, data_root, download))
         typer.echo(f"\n{usage}")
         used = {row["layer"]: row for row in usage.to_dicts()}
         rows = [{**row, "levels": used.get(row["name"])} for row in rows]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .app import app, guarded
-from .options import DataRoot, Download, Json, test_inputs
+from .options import DataRoot, Download, Json, example_inputs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,7 +54,7 @@ def export(
 
     integer = graph.load(source)
     if to == "onnx":
-        inputs = test_inputs(integer, dataset, samples, data_root, download)
+        inputs = example_inputs(integer, dataset, samples, data_root, download)
         _export_onnx(integer, out, style, int4, inputs, json_file)
         return
     example = torch.zeros(2, *integer.graph.input_shape)

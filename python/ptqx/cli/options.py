@@ -91,7 +91,7 @@ def recipe_for(name: str, target: str | None, fit: bool, quantizer: str | None =
     return f"{name}-{target}", fitted(chosen, target)
 
 
-def test_inputs(
+def example_inputs(
     integer: IntegerModel, dataset: str | None, samples: int, data_root: Path, download: bool
 ) -> Tensor:
     """The first test images of a data set as inputs; without one, random inputs."""
@@ -102,8 +102,6 @@ def test_inputs(
     if dataset is None:
         return torch.randn(samples, *integer.graph.input_shape, generator=torch.Generator().manual_seed(0))
     test = data.load(dataset, data_root, "test", download)
-    if samples > len(test):
-        raise PtqxError(f"{dataset} has {len(test)} test images, {samples} were asked for")
     return test.normalize(test.images[:samples])
 
 

@@ -18,7 +18,8 @@ from .prepare import prepare
 from .quantize import apply_methods, check_methods, quantize
 from .simulated import SimulatedModel
 from .usage import LevelUsage, LevelUsages, level_usage
-from .value import ValueTrace, explain_value
+from .value import explain_value
+from .value_trace import ValueTrace
 from .weights import weight_tensors
 
 __all__ = [

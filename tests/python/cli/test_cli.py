@@ -330,10 +330,15 @@ def test_explain_follows_a_value_and_counts_codes(weights: Path, tmp_path: Path)
     made = ["quantize", *DIGITS, "--weights", str(weights), "--calibration", "32", "--out", str(model)]
     assert runner.invoke(cli.app, made).exit_code == 0
     followed = ["explain", str(model), "--dataset", "digits", "--value", "features.3:2:1:3", "--sample", "4"]
+    followed += ["--json", str(found)]
     result = runner.invoke(cli.app, followed)
     assert result.exit_code == 0, result.output
     assert result.output.startswith("features.3 (conv2d), sample 4, channel 2, y 1, x 3; it reads")
-    assert "= accumulator, int32" in result.output
+    trace = json.loads(found.read_text())
+    (line,) = (line for line in result.output.splitlines() if line.startswith("= accumulator, int32"))
+    assert line.split()[3] == str(trace["accumulator"])
+    assert trace["products"] == sum(tap["product"] for tap in trace["taps"])
+    assert trace["place"] == [4, 2, 1, 3] and trace["input"]["qmax"] == 255
     words = ["explain", str(model), "--dataset", "digits", "--images", "20", "--json", str(found)]
     result = runner.invoke(cli.app, words)
     assert result.exit_code == 0 and "what would help" in result.output and "20 images" in result.output

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from ptqx.errors import PtqxError
 from ptqx.graph import IntegerModel, compile, explain_value, quantize
 from ptqx.graph.accumulators import accumulating_layers, accumulator_bound
-from ptqx.graph.value import SHOWN_TAPS
+from ptqx.graph.value_trace import SHOWN_TAPS
 from ptqx.quant import Recipe, recipe
 from torch import nn
 

@@ -20,7 +20,6 @@ from ptqx.train import TrainConfig, fit
 from torch import nn
 
 Digits = tuple[data.ImageDataset, data.ImageDataset]
-torch.set_num_threads(1)  # the networks are small; threads would only wait for each other
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -28,11 +27,6 @@ def short() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(layer_costs, "ROUNDS", 2)
         yield
-
-
-@pytest.fixture(scope="module")
-def digits() -> Digits:
-    return data.load("digits"), data.load("digits", split="test").subset(slice(0, 120))
 
 
 @pytest.fixture(scope="module")
