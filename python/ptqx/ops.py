@@ -46,6 +46,7 @@ __all__ = [
     "conv2d",
     "conv2d_f32",
     "conv2d_s32",
+    "conv2d_s64",
     "dequantize",
     "dynamic_quantize",
     "engine_describe",
@@ -56,6 +57,7 @@ __all__ = [
     "linear",
     "linear_f32",
     "linear_s32",
+    "linear_s64",
     "lookup",
     "lsq",
     "lsq_backward",
@@ -717,6 +719,38 @@ def lookup(input: Tensor, table: Tensor) -> Tensor:
     tensor([ 0,  9, 33], dtype=torch.uint8)
     """
     return _ops.lookup(input, table)
+
+
+# ---- 16-bit fixed point ----
+
+
+def conv2d_s64(
+    input: Tensor,
+    weight: Tensor,
+    stride: _Ints = 1,
+    padding: _Ints = 0,
+    dilation: _Ints = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Sums of products of 16-bit codes, exact: int16 [N, C, H, W] and [O, C / groups, kh, kw] to int64.
+
+    `padding` is one number or [top, left, bottom, right]; codes have no zero point, and padding is 0.
+
+    >>> x = torch.full((1, 1, 2, 2), -32768, dtype=torch.int16)
+    >>> conv2d_s64(x, x).item() == 4 * 2**30
+    True
+    """
+    return _ops.conv2d_s64(input, weight, stride, padding, dilation, groups)
+
+
+def linear_s64(input: Tensor, weight: Tensor) -> Tensor:
+    """Sums of products of 16-bit codes, exact: int16 [..., K] and [O, K] to int64 [..., O].
+
+    >>> x = torch.tensor([[30000, -20000]], dtype=torch.int16)
+    >>> linear_s64(x, x)
+    tensor([[1300000000]])
+    """
+    return _ops.linear_s64(input, weight)
 
 
 # ---- binary layers ----

@@ -20,7 +20,6 @@ from .simulated import SimulatedModel
 from .usage import LevelUsage, LevelUsages, level_usage
 from .value import explain_value
 from .value_trace import ValueTrace
-from .weights import weight_tensors
 
 __all__ = [
     "ConversionReport",
@@ -54,5 +53,4 @@ __all__ = [
     "prepare",
     "quantize",
     "save",
-    "weight_tensors",
 ]

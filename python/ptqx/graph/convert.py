@@ -79,12 +79,6 @@ def convert(prep: SimulatedModel, verify: Iterable[Any] | None = None) -> Intege
     if not isinstance(prep, SimulatedModel):
         raise PtqxError(f"prep: expected a model of ptqx.prepare, got {type(prep).__name__}")
     check_finite_model(prep)
-    wide = [name for name, site in prep.graph.quantizers.items() if site.scheme.bits > 8]
-    if wide:
-        raise PtqxError(
-            f"codes of more than 8 bits ({wide[0]}) have no integer graph; the simulated model in eval() "
-            "computes them exactly"
-        )
     _warn_of_methods(prep)
     prep = _in_eval(prep)
     prep.require_calibrated()
@@ -144,7 +138,8 @@ def _output(prep: SimulatedModel, node: Node, tensors: dict[str, Tensor]) -> Out
     scale, zero_point = f"{owner}.output_scale", f"{owner}.output_zero_point"
     tensors[scale] = qparams.scale.reshape(1).clone()
     tensors[zero_point] = qparams.zero_point.reshape(1).to(torch.int32)
-    return Output("uint8", scale, zero_point, qparams.qmin, qparams.qmax)
+    dtype = "uint8" if qparams.steps <= 255 else "int16"
+    return Output(dtype, scale, zero_point, qparams.qmin, qparams.qmax)
 
 
 def _reason(node: Node) -> str:

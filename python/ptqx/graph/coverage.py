@@ -77,7 +77,7 @@ def coverage(model: nn.Module) -> Coverage:
     shapes: dict[str, torch.Tensor] = {}
     model.run(torch.zeros(1, *model.graph.input_shape), shapes)
     rows = tuple(_row(node, shapes[node.name].shape) for node in model.graph)
-    if not any("weight" in node.tensors and node.attrs["weight_bits"] <= 8 for node in model.graph):
+    if not any("weight" in node.tensors and node.attrs["weight_bits"] < 32 for node in model.graph):
         raise PtqxError("nothing is quantized: every layer stayed float")
     return Coverage(rows)
 
@@ -97,4 +97,5 @@ def _row(node: IntegerNode, shape: torch.Size) -> CoverageRow:
 
 def _computes_on_codes(node: IntegerNode) -> bool:
     layers = {f"{kind}{layer}" for layer in ("conv2d", "linear") for kind in ("", "binary_")}
-    return node.op in {*layers, "conv2d_dynamic", "linear_dynamic", "dequantize"}
+    layers |= {f"{layer}{kind}" for layer in ("conv2d", "linear") for kind in ("_dynamic", "_wide")}
+    return node.op in {*layers, "dequantize"}

@@ -15,12 +15,13 @@ from .tuning import Tuning, tuning_from_dict
 FORMAT = "ptqx"
 VERSION = 1
 PRODUCER = "ptqx 0.1.0"
+CODE_RANGES = {"uint8": (0, 255), "int16": (-(2**15), 2**15 - 1)}
 
 
 @dataclass(frozen=True)
 class Output:
-    """What a node gives: "float32" values, or "uint8" codes in [qmin, qmax] whose scale and zero point are
-    tensors."""
+    """What a node gives: "float32" values, or "uint8" or "int16" codes in [qmin, qmax] whose scale and zero
+    point are tensors."""
 
     dtype: str = "float32"
     scale: str = ""
@@ -61,7 +62,7 @@ class IntegerGraph:
 
     def tensor_names(self) -> set[str]:
         names = {t for node in self for t in node.tensors.values()}
-        outputs = [node.output for node in self if node.output.dtype == "uint8"]
+        outputs = [node.output for node in self if node.output.dtype != "float32"]
         return names.union(*({o.scale, o.zero_point} for o in outputs))
 
     def to_json(self) -> str:
@@ -134,7 +135,7 @@ def _node_to_json(node: IntegerNode) -> dict[str, Any]:
     if node.op == "float":
         raise PtqxError(f"{node.name} stayed a Python module ({node.reason}); a .ptqx file can't hold it")
     output: dict[str, Any] = {"dtype": node.output.dtype}
-    if node.output.dtype == "uint8":
+    if node.output.dtype != "float32":
         o = node.output
         output |= {"scale": o.scale, "zero_point": o.zero_point, "qmin": o.qmin, "qmax": o.qmax}
     entry = {
@@ -171,17 +172,21 @@ def _output_from_json(name: str, raw: Mapping[str, Any]) -> Output:
     dtype = raw.get("dtype")
     if dtype == "float32":
         return Output()
-    _require(dtype == "uint8", f"node {name!r}: output.dtype must be 'uint8' or 'float32', got {dtype!r}")
+    _require(
+        isinstance(dtype, str) and dtype in CODE_RANGES,
+        f"node {name!r}: output.dtype must be 'uint8', 'int16' or 'float32', got {dtype!r}",
+    )
+    lowest, highest = CODE_RANGES[str(dtype)]
     keys = ("scale", "zero_point", "qmin", "qmax")
     scale, zero_point, qmin, qmax = cast(tuple[str, str, int, int], tuple(raw.get(key) for key in keys))
     _require(
         isinstance(scale, str) and isinstance(zero_point, str), f"node {name!r}: output needs tensor names"
     )
     _require(
-        type(qmin) is int and type(qmax) is int and 0 <= qmin < qmax <= 255,
-        f"node {name!r}: expected 0 <= qmin < qmax <= 255, got {qmin!r} and {qmax!r}",
+        type(qmin) is int and type(qmax) is int and lowest <= qmin < qmax <= highest,
+        f"node {name!r}: expected {lowest} <= qmin < qmax <= {highest}, got {qmin!r} and {qmax!r}",
     )
-    return Output("uint8", scale, zero_point, qmin, qmax)
+    return Output(str(dtype), scale, zero_point, qmin, qmax)
 
 
 def _require(condition: bool, message: str) -> None:

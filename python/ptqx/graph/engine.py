@@ -71,8 +71,9 @@ def float_layers(qmodel: IntegerModel) -> list[str]:
 
 
 def layers_without_floats(qmodel: IntegerModel) -> list[str]:
-    """Names of the steps that requantize by a multiplier or a shift, which the engine does not."""
-    return [node.name for node in qmodel.graph if node.op.endswith("_fixed_point")]
+    """Names of the steps that requantize by a multiplier or a shift, or have codes of 16 bits; the engine
+    does neither."""
+    return [node.name for node in qmodel.graph if node.op.endswith(("_fixed_point", "_wide"))]
 
 
 @torch.no_grad()

@@ -20,7 +20,14 @@ from .image import ImageOptions
 from .integer import IntegerModel
 
 MAX_HEADER = 100 * 2**20
-DTYPES = {"I8": torch.int8, "U8": torch.uint8, "I32": torch.int32, "F32": torch.float32}
+DTYPES = {
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "I16": torch.int16,
+    "I32": torch.int32,
+    "I64": torch.int64,
+    "F32": torch.float32,
+}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 

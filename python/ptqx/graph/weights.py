@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .simulated import SimulatedModel
 
 MAX_INPUT = 255  # largest |q_x - zero_point| that kernels assume
-EXACT_IN_FLOAT64 = 2**53  # sums of 16-bit codes, which no kernel computes
+EXACT_IN_FLOAT64 = 2**53  # what the simulated model can sum of 16-bit codes
 TINY_FACTOR = 1e-8  # smallest |gamma / std| that unfolded training divides by
 
 
@@ -180,24 +180,6 @@ def smallest_scale(bias: Tensor, x: QParams, codes: LayerCodes) -> Tensor:
         needed = needed.amax(dim=0, keepdim=True)
     # Towards the larger float32, so that the quotient stays within the room.
     return torch.nextafter(needed.float(), torch.full_like(codes.scale, torch.inf)) * (needed > 0)
-
-
-def weight_tensors(model: SimulatedModel) -> dict[str, Tensor]:
-    """Codes, scales and integer biases of the static layers of a calibrated model, by name, as a file would
-    hold them.
-
-    For 16-bit codes, int16 with int64 biases, which no integer graph has.
-    """
-    tensors: dict[str, Tensor] = {}
-    for node in model.graph:
-        if node.kind != "static" or node.name not in model.schemes:
-            continue
-        layer = integer_layer(model, node, model.qparams_of(node.inputs[0]))
-        tensors[f"{node.name}.weight"] = layer.codes.values.to(torch.int16).contiguous()
-        tensors[f"{node.name}.weight_scale"] = layer.codes.scale.clone()
-        if layer.bias is not None:
-            tensors[f"{node.name}.bias"] = layer.bias.long()
-    return tensors
 
 
 def _sum_limit(x: QParams) -> int:

@@ -65,6 +65,11 @@ def export(
 
 
 def _built(model: IntegerModel, example: torch.Tensor, style: str, int4: bool) -> onnx.ModelProto:
+    wide = [node.name for node in model.graph if node.op.endswith("_wide")]
+    if wide:
+        raise PtqxError(
+            f"ONNX's integer operations have codes of 8 bits; these layers' are wider: {', '.join(wide)}"
+        )
     values: dict[str, torch.Tensor] = {}
     model.run(example[:1], values)
     shapes = {name: tuple(value.shape[1:]) for name, value in values.items()}

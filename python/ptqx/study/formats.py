@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch._inductor import config as inductor_config
 
 from .. import graph
 from ..data import ImageDataset
 from ..errors import PtqxError, unknown_name
-from ..files import atomic_write
 from ..qat import QATConfig, train_quantized
 from ..quant import Recipe, presets, recipe, resolve
 from ..train import save_model
@@ -209,8 +207,6 @@ def integer_candidate(
     name: str, kind: str, prepared: graph.SimulatedModel, task: Task, note: str = ""
 ) -> Candidate:
     """Converted; stored as .ptqx; run by the engine, or operator by operator where the engine can't."""
-    if prepared.recipe.activations is not None and prepared.recipe.activations.bits > 8:
-        return _exactly_simulated(name, kind, prepared, task, note)
     model = graph.convert(prepared)
     file = task.folder / f"{name}.ptqx"
     graph.save(model, file)
@@ -233,25 +229,6 @@ def integer_candidate(
         detail="; ".join(filter(None, notes)),
         simulated=prepared,
         layers=[asdict(row) for row in covered.rows],
-    )
-
-
-def _exactly_simulated(
-    name: str, kind: str, prepared: graph.SimulatedModel, task: Task, note: str
-) -> Candidate:
-    """Codes of 16 bits, which have no kernels: the simulated model, whose sums in float64 are exact."""
-    file = task.folder / f"{name}.safetensors"
-    with atomic_write(file) as partial:
-        save_file(graph.weight_tensors(prepared), partial)
-    notes = [widths(prepared.recipe), "exact sums in float64: no kernels of 16 bits", note]
-    return Candidate(
-        module=prepared.eval(),
-        timed=None,
-        kind=kind,
-        execution="simulated",
-        file=file,
-        detail="; ".join(filter(None, notes)),
-        simulated=prepared,
     )
 
 

@@ -11,13 +11,14 @@ import pytest
 import torch
 from ptqx.errors import PtqxError
 from ptqx.graph import calibrate, compile, convert, coverage, explain, load, prepare, save
+from ptqx.graph.document import graph_from_json
 from ptqx.graph.formulas import Codes, QParams
 from ptqx.graph.requantize import requantizer, shift_half_to_even
 from ptqx.quant import Scheme, recipe
 from torch import nn
 
 X = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-RECIPES = ["int8-multiplier", "fixed8"]
+RECIPES = ["int8-multiplier", "fixed8", "fixed16"]
 
 
 def qparams(scale: float, zero_point: int = 0, low: int = 0, high: int = 255) -> QParams:
@@ -93,7 +94,7 @@ def test_simulated_and_integer_are_equal_and_close_to_float(
     assert torch.equal(integer(other), prep(other))
     torch.testing.assert_close(integer(X), model(X), rtol=0.0, atol=0.15)
     assert {row.execution for row in coverage(integer).rows} == {"integer"}
-    assert any(node.op == "conv2d_fixed_point" for node in integer.graph)
+    assert any(node.op in ("conv2d_fixed_point", "conv2d_wide") for node in integer.graph)
     assert any(node.op == "add_fixed_point" for node in integer.graph)
     save(integer, tmp_path / "m.ptqx")
     assert torch.equal(load(tmp_path / "m.ptqx")(other), integer(other))
@@ -144,11 +145,68 @@ def test_sixteen_bit_fixed_point_computes_exactly_what_whole_numbers_do() -> Non
         acc = int((window * weight[channel].long()).sum()) + bias[channel]
         expected = min(max(round(Fraction(acc, 2 ** (n_x + n_w[channel] - n_y))), 0), 2**15 - 1)
         assert int(y.values[1, channel, row, column]) == expected
-    with pytest.raises(PtqxError, match=r"codes of more than 8 bits \(input.quantize\) have no"):
-        convert(prep)
+    integer = convert(prep)
+    assert integer.tensor(integer.graph.nodes["0"], "bias").tolist() == bias
+    values: dict[str, torch.Tensor] = {}
+    assert torch.equal(integer.run(X, values), output)
+    assert values["0"].dtype == torch.int16 and torch.equal(values["0"].float(), y.values)
 
 
-@pytest.mark.parametrize("name", [*RECIPES, "fixed16"])
+class WideNetwork(nn.Module):
+    """Strides, groups, pools, clipped activations, an addition, and features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 6, 3, padding=1)
+        self.conv2 = nn.Conv2d(6, 6, 3, padding=1, groups=2)
+        self.conv3 = nn.Conv2d(6, 9, (3, 2), stride=2, padding=(2, 0), dilation=(2, 1))
+        self.fc1 = nn.Linear(9 * 2, 7)
+        self.fc2 = nn.Linear(7, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = nn.functional.relu(self.conv1(x))
+        x = nn.functional.max_pool2d(x + self.conv2(x), 2, ceil_mode=True)
+        x = nn.functional.avg_pool2d(
+            nn.functional.relu6(self.conv3(nn.functional.pad(x, (1, 1, 0, 0)))), (1, 2)
+        )
+        return self.fc2(nn.functional.relu(self.fc1(x.flatten(1))))
+
+
+@pytest.mark.parametrize(("weight_bits", "activation_bits"), [(16, 16), (16, 8), (8, 16), (12, 10), (9, 16)])
+def test_wide_codes_of_every_kind_are_equal_and_stored(
+    weight_bits: int, activation_bits: int, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    model = WideNetwork().eval()
+    weights = Scheme(bits=weight_bits, levels="fixed", granularity="channel")
+    chosen = recipe("fixed16", weights=weights, activations=Scheme(bits=activation_bits, levels="fixed"))
+    prep = calibrate(prepare(model, chosen, X), [X]).eval()
+    integer = convert(prep)
+    x = 3 * torch.randn(5, 3, 8, 8)
+    expected = prep(x)
+    assert torch.equal(integer(x), expected)
+    save(integer, tmp_path / "m.ptqx")
+    loaded = load(tmp_path / "m.ptqx")
+    assert torch.equal(loaded(x), expected)
+    assert all(torch.equal(loaded.tensors()[k], v) for k, v in integer.tensors().items())
+    kinds = {node.name: node.op for node in integer.graph}
+    assert all(kinds[name].endswith("_wide") for name in ("conv1", "conv2", "conv3", "fc1", "fc2"))
+    assert all(row.execution == "integer" for row in coverage(integer).rows)
+    with pytest.raises(PtqxError, match="these do without floats: conv1"):
+        compile(integer, X)
+
+
+def test_codes_outside_their_type_are_refused() -> None:
+    integer = convert(calibrate(prepare(WideNetwork().eval(), "fixed16", X), [X]))
+    text = integer.graph.to_json()
+    assert '"int16"' in text
+    with pytest.raises(PtqxError, match="expected -32768 <= qmin < qmax <= 32767"):
+        graph_from_json(text.replace("-32768", "-32769", 1))
+    with pytest.raises(PtqxError, match="must be 'uint8', 'int16' or 'float32', got 'int32'"):
+        graph_from_json(text.replace('"int16"', '"int32"', 1))
+
+
+@pytest.mark.parametrize("name", RECIPES)
 def test_networks_train_without_floats_between_layers(name: str) -> None:
     model = networks.with_statistics(networks.Residual(8))
     prep = calibrate(prepare(model, name, X, qat=True), [X]).train()
@@ -161,9 +219,8 @@ def test_networks_train_without_floats_between_layers(name: str) -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0]
-    if name != "fixed16":
-        integer = convert(prep)
-        assert torch.equal(integer(X), prep.eval()(X))
+    integer = convert(prep)
+    assert torch.equal(integer(X), prep.eval()(X))
 
 
 @pytest.mark.parametrize(

@@ -458,6 +458,15 @@ def signs_of(packed, count):
     return torch.from_numpy(bits.astype(np.float64)) * 2 - 1
 
 
+def conv2d_s64(input, weight, stride=1, padding=0, dilation=1, groups=1):
+    acc = accumulators(input, weight, None, None, stride, padding, dilation, groups)
+    return torch.from_numpy(acc).to(torch.int64)
+
+
+def linear_s64(input, weight):
+    return uncolumn(conv2d_s64(column(input), weight[:, :, None, None]), input)
+
+
 def binary_conv2d_s32(input, weight, channels, stride=1, padding=0, dilation=1):
     acc = accumulators(
         signs_of(input, channels), signs_of(weight, channels), None, None, stride, padding, dilation, 1

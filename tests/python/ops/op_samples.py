@@ -586,6 +586,26 @@ def signs(*shape: int, seed: int = 0) -> Tensor:
     return op_oracle.pack_signs(reals(*shape, seed=seed))
 
 
+def s16(*shape: int, seed: int = 5) -> Tensor:
+    return torch.randint(-(2**15), 2**15, shape, generator=generator(seed)).to(torch.int16)
+
+
+def conv2d_s64_samples() -> Iterator[Sample]:
+    for id, (x, w, rest) in GEOMETRIES.items():
+        yield Sample("conv2d_s64", id, (s16(*x), s16(*w, seed=1)), rest)
+    for layout, x in layouts(s16(2, 19, 7, 6)):
+        yield Sample("conv2d_s64", layout, (x, s16(5, 19, 3, 3, seed=1)), {"padding": 1, "stride": 2})
+    lowest = torch.full((1, 40, 3, 3), -(2**15), dtype=torch.int16)
+    yield Sample("conv2d_s64", "largest-sums", (lowest, lowest), {"padding": 1})
+
+
+def linear_s64_samples() -> Iterator[Sample]:
+    for features in (1, 8, 45, 513):
+        yield Sample("linear_s64", f"{features}-features", (s16(3, features), s16(33, features, seed=1)))
+    yield Sample("linear_s64", "three-dimensions", (s16(2, 3, 9), s16(4, 9, seed=1)))
+    yield Sample("linear_s64", "no-samples", (s16(0, 40), s16(33, 40, seed=1)))
+
+
 def binary_conv2d_s32_samples() -> Iterator[Sample]:
     for id, (x, w, rest) in GEOMETRIES.items():
         if "groups" not in rest:
@@ -640,6 +660,8 @@ SAMPLES: dict[str, list[Sample]] = {
     "mul": list(arithmetic_samples("mul")),
     "cat": list(cat_samples()),
     "lookup": list(lookup_samples()),
+    "conv2d_s64": list(conv2d_s64_samples()),
+    "linear_s64": list(linear_s64_samples()),
     "pack_signs": list(pack_signs_samples()),
     "binary_conv2d_s32": list(binary_conv2d_s32_samples()),
     "binary_conv2d_f32": list(binary_conv2d_f32_samples()),

@@ -64,7 +64,7 @@ def test_two_bits_recover(trained: nn.Module, digits: Digits, calibration: Batch
     assert end["train_loss"] < prep.history[3]["train_loss"]
 
 
-@pytest.mark.parametrize("name", [name for name in presets() if recipe(name).weights.bits <= 8])
+@pytest.mark.parametrize("name", presets())
 def test_every_preset_trains_in_stages_and_converts(
     trained: nn.Module, few: Digits, calibration: Batches, name: str
 ) -> None:
@@ -74,13 +74,6 @@ def test_every_preset_trains_in_stages_and_converts(
     assert [row["epoch"] for row in prep.history] == [0, 1, 2]
     assert graph.convert(prep).report.samples > 0
     assert prep.history[-1]["val_top1"] > 20
-
-
-def test_codes_without_an_integer_graph_are_refused(
-    trained: nn.Module, few: Digits, calibration: Batches
-) -> None:
-    with pytest.raises(PtqxError, match=r"more than 8 bits .* have no integer graph"):
-        trained_on(trained, few, calibration, SHORT, "fixed16")
 
 
 def test_model_is_not_changed_and_the_run_repeats(

@@ -143,6 +143,11 @@ def operator_tail(node: IntegerNode) -> tuple[str, list[float]]:
     return node.attrs["activation"], args
 
 
+def as_codes(node: IntegerNode, values: Tensor) -> Tensor:
+    """Whole numbers as the codes that the node gives."""
+    return values.to(torch.int16 if node.output.dtype == "int16" else torch.uint8)
+
+
 def lower_fixed_point(lowered: Lowered, node: Node, fixed: Requantizer) -> None:
     """The same step without floats."""
     attrs, tensors = stored(fixed)

@@ -12,7 +12,7 @@ from ...quant import check_finite
 from ..capture.call import Slot
 from ..formulas import Codes, quantize
 from ..ir import Node
-from .base import IntegerScope, Lowered, Operator, Value, operator
+from .base import IntegerScope, Lowered, Operator, Value, as_codes, operator
 
 if TYPE_CHECKING:
     from ..document import IntegerNode
@@ -34,6 +34,8 @@ class Quantize(Operator):
         return quantize(inputs[0], out)
 
     def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
+        if node.output.dtype == "int16":
+            return as_codes(node, quantize(inputs[0], scope.output(node.name)).values)
         scale, zero_point = scope.qparams(node.name)
         return torch.ops.ptqx.quantize(inputs[0], scale, zero_point, node.output.qmin, node.output.qmax)
 
@@ -72,6 +74,8 @@ class Dequantize(Operator):
         return inputs[0].real()
 
     def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
+        if inputs[0].dtype == torch.int16:
+            return Codes(inputs[0].float(), scope.output(node.inputs[0])).real()
         return torch.ops.ptqx.dequantize(inputs[0], *scope.qparams(node.inputs[0]))
 
 

@@ -22,6 +22,7 @@ from ..formulas import (
 )
 from ..ir import Node
 from ..weights import (
+    MAX_INPUT,
     check_accumulators,
     folded,
     integer_layer,
@@ -88,14 +89,19 @@ class StaticLayer(_Layer):
         out = model.qparams(node)
         x = model.qparams_of(node.inputs[0])
         layer = integer_layer(model, node, x)
-        check_accumulators(node, layer)
+        wide = x.steps > MAX_INPUT or layer.codes.bits > 8 or (out is not None and out.steps > MAX_INPUT)
+        if not wide:
+            check_accumulators(node, layer)
         lowered = self._lowered(node, layer.codes.values.shape, lowered_tail(node.attrs, out))
         store_codes(lowered, layer.codes)
         if layer.bias is not None:
-            lowered.tensors["bias"] = layer.bias.int() if layer.bias_is_integer else layer.bias.clone()
+            whole = torch.int64 if wide else torch.int32
+            lowered.tensors["bias"] = layer.bias.to(whole) if layer.bias_is_integer else layer.bias.clone()
         store_slopes(lowered, model, node)
         if out is not None and model.recipe.requantize != "float":
             lower_fixed_point(lowered, node, layer_requantizer(model, node, x, layer, out))
+        if wide:
+            lowered.op = f"{node.op}_wide"
         if not layer.codes.on_grid:
             lowered.op = f"{node.op}_simulated"
             lowered.reason = f"levels {model.weight_quantizer(node).scheme.levels!r} are no whole numbers"

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import IntegerScope, Mover, operator, spatial
+from .base import IntegerScope, Mover, as_codes, operator, spatial
 
 
 @operator("flatten")
@@ -75,6 +75,8 @@ class MaxPool2d(Mover):
         attrs = node.attrs
         if node.output.dtype == "float32":
             return self.move(attrs, inputs[0], None)
+        if node.output.dtype == "int16":  # PyTorch pools no int16; float32 holds them all
+            return as_codes(node, self.move(attrs, inputs[0].float(), None))
         return torch.ops.ptqx.max_pool2d(
             spatial(inputs[0]),
             attrs["kernel_size"],

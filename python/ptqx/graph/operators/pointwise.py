@@ -17,6 +17,7 @@ from .base import (
     Lowered,
     Operator,
     Value,
+    as_codes,
     in_float64,
     lower_fixed_point,
     lowered_tail,
@@ -131,7 +132,7 @@ class FixedPointBinary(Operator):
         assert isinstance(operation, _Binary)
         centered = [x.long() - scope.qparams(name)[1] for x, name in zip(inputs, node.inputs, strict=True)]
         codes = stored_requantizer(scope, node).codes(operation.terms(*centered))
-        return spatial(codes.to(torch.uint8))
+        return spatial(as_codes(node, codes))
 
 
 @operator("cat")

@@ -18,6 +18,7 @@ from .base import (
     Lowered,
     Operator,
     Value,
+    as_codes,
     lower_fixed_point,
     operator,
     spatial,
@@ -92,8 +93,8 @@ class FixedPointPool(Operator):
     def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
         operation = OPERATORS[node.op.removesuffix("_fixed_point")]
         assert isinstance(operation, _AveragePool)
-        sums, _ = operation.sums(node.attrs, inputs[0].float() - scope.qparams(node.inputs[0])[1])
-        return spatial(stored_requantizer(scope, node).codes([sums.long()]).to(torch.uint8))
+        sums, _ = operation.sums(node.attrs, inputs[0].double() - scope.qparams(node.inputs[0])[1])
+        return spatial(as_codes(node, stored_requantizer(scope, node).codes([sums.long()])))
 
 
 @operator("avg_pool2d")

@@ -21,7 +21,17 @@ from ..formulas import (
 from ..ir import Node
 from ..requantize import Requantizer, requantizer
 from ..weights import IntegerLayer
-from .base import IntegerScope, Operator, Value, operator, spatial, stored_requantizer, tail_of
+from .base import (
+    IntegerScope,
+    Operator,
+    Value,
+    as_codes,
+    operator,
+    run_tail,
+    spatial,
+    stored_requantizer,
+    tail_of,
+)
 from .stored_weights import stored_codes, stored_weights
 
 SHAPE_ATTRS = ("stride", "padding", "dilation", "groups")
@@ -44,19 +54,62 @@ class FixedPointLayer(Operator):
     """A static layer that requantizes without floats."""
 
     def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
+        acc, weight = self._sums(scope, node, inputs[0])
+        channels = (-1, 1, 1) if weight.dim() == 4 else (-1,)
+        return spatial(as_codes(node, stored_requantizer(scope, node).codes([acc], channels)))
+
+    def _sums(self, scope: IntegerScope, node: IntegerNode, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The sums, bias included, as int64, and the weight."""
         weight, _, weight_zero_point, bias = stored_weights(scope, node)
         assert weight is not None
-        zero_point = scope.qparams(node.inputs[0])[1]
-        if weight.dim() == 4:
-            shape = [node.attrs[key] for key in SHAPE_ATTRS]
-            acc = torch.ops.ptqx.conv2d_s32(spatial(inputs[0]), weight, zero_point, weight_zero_point, *shape)
-        else:
-            acc = torch.ops.ptqx.linear_s32(inputs[0], weight, zero_point, weight_zero_point)
-        acc = acc.long()
-        if bias is not None:
-            acc = acc + per_channel(bias, weight)
-        channels = (-1, 1, 1) if weight.dim() == 4 else (-1,)
-        return spatial(stored_requantizer(scope, node).codes([acc], channels).to(torch.uint8))
+        acc = self._products(node, x, scope.qparams(node.inputs[0])[1], weight, weight_zero_point).long()
+        return acc if bias is None else acc + per_channel(bias, weight), weight
+
+    def _products(
+        self,
+        node: IntegerNode,
+        x: Tensor,
+        zero_point: Tensor,
+        weight: Tensor,
+        weight_zero_point: Tensor | None,
+    ) -> Tensor:
+        if weight.dim() == 2:
+            return torch.ops.ptqx.linear_s32(x, weight, zero_point, weight_zero_point)
+        shape = [node.attrs[key] for key in SHAPE_ATTRS]
+        return torch.ops.ptqx.conv2d_s32(spatial(x), weight, zero_point, weight_zero_point, *shape)
+
+
+@operator("conv2d_wide", "linear_wide")
+class WideLayer(FixedPointLayer):
+    """A static layer of 16-bit codes, which requantizes without floats; the network's last gives real
+    values."""
+
+    def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
+        if node.output.dtype != "float32":
+            return super().run(scope, node, *inputs)
+        acc, weight = self._sums(scope, node, inputs[0])
+        weight_scale = scope.tensor(node, "weight_scale")
+        assert weight_scale is not None
+        unit = scope.output(node.inputs[0]).scale * weight_scale
+        slopes = scope.tensor(node, "slopes")
+        slopes = None if slopes is None else per_channel(slopes, weight)
+        return run_tail(node.attrs, acc.double().float() * per_channel(unit, weight), slopes)
+
+    def _products(
+        self,
+        node: IntegerNode,
+        x: Tensor,
+        zero_point: Tensor,
+        weight: Tensor,
+        weight_zero_point: Tensor | None,
+    ) -> Tensor:
+        codes, weight = (
+            (x.int() - zero_point).short(),
+            weight.short(),
+        )  # no levels here have weights' zero points
+        if weight.dim() == 2:
+            return torch.ops.ptqx.linear_s64(codes, weight)
+        return torch.ops.ptqx.conv2d_s64(codes, weight, *(node.attrs[key] for key in SHAPE_ATTRS))
 
 
 class LayerByFormula(Operator):

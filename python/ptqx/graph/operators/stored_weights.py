@@ -23,7 +23,9 @@ def store_codes(lowered: Lowered, codes: LayerCodes) -> None:
     lowered.attrs.update(weight_bits=codes.bits, group_size=codes.group_size)
     if codes.levels is not None:
         lowered.tensors["weight_levels"] = codes.levels.to(torch.int8) if codes.on_grid else codes.levels
-    values = (codes.values if codes.codes is None else codes.codes).to(torch.int8)
+    values = (codes.values if codes.codes is None else codes.codes).to(
+        torch.int8 if codes.bits <= 8 else torch.int16
+    )
     if codes.bits <= 4:
         values = getattr(ops, f"pack_int{packed_bits(codes.bits)}")(values)
     lowered.tensors.update(weight=values, weight_scale=codes.scale.clone())
