@@ -1,5 +1,6 @@
 """Comparing formats: accuracy, size, speed, where the error is, and reports of it."""
 
+from . import sparse_formats  # noqa: F401  it registers formats
 from .bootstrap import paired_drop_interval
 from .compare import compare
 from .demo import demo

@@ -21,6 +21,7 @@ COMMANDS = [
     "targets",
     "quantize",
     "qat",
+    "prune",
     "export",
     "explain",
     "compare",

@@ -7,7 +7,7 @@ import torch
 from ptqx.graph import load
 from ptqx.models import cnn
 from ptqx.quant import LEVELS, recipe
-from ptqx.study.formats import QAT_SUFFIX, Task, expanded, maker, names
+from ptqx.study.formats import QAT_SUFFIX, Task, expanded, is_recipe, maker, names
 from ptqx.train import TrainConfig
 
 EXECUTION = {
@@ -51,6 +51,6 @@ def test_all_means_every_listed_format_without_training() -> None:
     everything = expanded(["all", "w3a5"])
     assert everything[-1] == "w3a5" and len(set(everything)) == len(everything)
     assert set(everything[:-1]) == {name for name in names() if not name.endswith(QAT_SUFFIX)}
-    chosen = [recipe(n) for n in everything if maker(n) is maker("int8")]
+    chosen = [recipe(n) for n in everything if is_recipe(n)]
     schemes = [s for r in chosen for s in (r.weights, r.activations) if s is not None]
     assert {s.levels for s in schemes} == set(LEVELS)
