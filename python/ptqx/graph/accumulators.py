@@ -10,10 +10,12 @@ from .formulas import convolve, per_channel
 from .integer import IntegerModel
 from .operators.stored_weights import stored_codes
 
+ACCUMULATING = ("conv2d", "linear", "binary_conv2d", "binary_linear")
+
 
 def accumulating_layers(model: IntegerModel) -> list[IntegerNode]:
     """Static layers whose int32 accumulators become codes by one multiplication, in order."""
-    return [node for node in model.graph if node.op in ("conv2d", "linear") and not node.attrs["group_size"]]
+    return [node for node in model.graph if node.op in ACCUMULATING and not node.attrs["group_size"]]
 
 
 def bits_of(bound: int) -> int:

@@ -19,6 +19,8 @@ from ptqx.graph import (
     compile,
     convert,
     explain,
+    explain_value,
+    level_usage,
     load,
     prepare,
     save,
@@ -160,6 +162,17 @@ def test_lenet_takes_a_thirtieth_of_the_bytes() -> None:
         expected = rows * -(-values // rows // 8) if op.startswith("binary") else values
         assert packed[name] == expected
     assert torch.equal(compile(model, x)(x), model(x))
+
+
+def test_one_value_is_followed_through_its_signs() -> None:
+    _, model = converted("w1a1", network())
+    trace = explain_value(model, X, "down", channel=32, y=0, x=1, sample=2)
+    assert {tap.product for tap in trace.taps} == {-1, 1} and trace.padding > 0
+    assert trace.accumulator == sum(tap.product for tap in trace.taps) + trace.bias
+    values: dict[str, Tensor] = {}
+    model.run(X, values)
+    assert trace.code == int(values["down"][2, 32, 0, 1])
+    assert [row.layer for row in level_usage(model, X).rows] == list(operations(model))
 
 
 def test_explain_names_the_popcount_kernel() -> None:
