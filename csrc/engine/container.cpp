@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
 #include <limits>
 #include <new>
 #include <optional>
@@ -20,6 +21,7 @@ namespace ptqx::engine {
 namespace {
 
 constexpr uint64_t kLengthBytes = 8;
+constexpr uint8_t kGzip[] = {0x1f, 0x8b, 0x08};  // how a gzip file begins; as a length it would be odd
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;
 constexpr size_t kMaxRank = 8;
 constexpr const char* kMetadata = "__metadata__";
@@ -58,6 +60,9 @@ std::string checksum(const std::string& graph, const TensorViews& tensors) {
 uint64_t header_length(const uint8_t* bytes, uint64_t file_size) {
   uint64_t length = 0;
   for (uint64_t i = kLengthBytes; i-- > 0;) length = length << 8 | bytes[i];
+  if (std::equal(std::begin(kGzip), std::end(kGzip), bytes)) {
+    throw Error("is compressed: unpack it with gunzip first");
+  }
   if (length > kMaxHeaderBytes || length > file_size - kLengthBytes) {
     throw Error("is not a .ptqx file, or is truncated: it announces a header of " + std::to_string(length) +
                 " bytes and has " + std::to_string(file_size) + " in all");

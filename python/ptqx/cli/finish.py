@@ -28,6 +28,8 @@ def finish(
 
     from .. import graph
     from ..files import write_text
+    from ..graph.compression import SUFFIX
+    from ..graph.io import to_bytes
     from ..study.formats import execution
     from ..train import evaluate
 
@@ -36,6 +38,9 @@ def finish(
     covered = graph.coverage(model)
     top1 = evaluate(model, work.test).top1
     typer.echo(str(covered))
+    plain_size = len(to_bytes(model))
+    if out.suffix == SUFFIX:
+        typer.echo(f"compressed from {plain_size:,} bytes to {100 * out.stat().st_size / plain_size:.1f} %")
     typer.echo(f"{out}: {out.stat().st_size:,} bytes, top-1 {top1:.2f} % on {len(work.test)} test images")
     if json_file is not None:
         result = {
@@ -44,6 +49,7 @@ def finish(
             "execution": execution(chosen, covered),
             "top1": top1,
             "size_bytes": out.stat().st_size,
+            "plain_size_bytes": plain_size,
             "coverage": 100.0 * covered.mac_share,
             "layers": [asdict(row) for row in covered.rows],
             "file": str(out),

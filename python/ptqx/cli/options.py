@@ -34,7 +34,10 @@ Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads [default: 
 Seed = Annotated[int, typer.Option(help="Of everything random.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Write the result here.")]
 Html = Annotated[Path | None, typer.Option("--html", help="Write a report to read here.")]
-Out = Annotated[Path | None, typer.Option(help="The integer model [default: MODEL_DATASET_RECIPE.ptqx].")]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="The integer model; .gz compresses it [default: MODEL_DATASET_RECIPE.ptqx]."),
+]
 RecipeName = Annotated[
     str, typer.Option(help="int8, int8-dynamic, int4, w4a4, ...; any wNaM of 2 to 8 bits.")
 ]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..errors import PtqxError
 from ..files import atomic_write
+from .compression import SUFFIX, compressed, expanded, is_compressed
 from .document import FORMAT, VERSION, graph_from_json
 from .image import ImageOptions
 from .integer import IntegerModel
@@ -41,6 +42,8 @@ def save(
 
     Args:
         model: of `ptqx.convert` or `ptqx.load`.
+        path: a name that ends in .gz makes a gzip file of it: smaller, read by `load` as it is, and for C++
+            programs, which read plain files alone, unpacked by gunzip.
         info: free strings kept in the file: model, dataset, recipe, …
         image: how images become inputs and what outputs are called, for programs that read image files; None
             keeps what the model has.
@@ -55,6 +58,8 @@ def save(
         _check_image(model, image)
         model.graph = replace(model.graph, image=image)
     content = to_bytes(model, info)
+    if Path(path).suffix == SUFFIX:
+        content = compressed(content)
     with atomic_write(path) as partial:
         Path(partial).write_bytes(content)
 
@@ -71,17 +76,18 @@ def _check_image(model: IntegerModel, image: ImageOptions) -> None:
 
 
 def load(path: str | os.PathLike[str]) -> IntegerModel:
-    """Read a .ptqx file; nothing in it is executed, and no model class is needed.
+    """Read a .ptqx file, plain or compressed; nothing in it is executed, and no model class is needed.
 
     Raises:
         PtqxError: no such file, or anything in it that does not fit: lengths, offsets, checksum, version,
-            graph.
+            graph, compressed data that would expand to more than 32 times its size.
     """
     path = Path(path)
     if not path.is_file():
         raise PtqxError(f"no such file: {path}")
     try:
-        return from_bytes(path.read_bytes())
+        content = path.read_bytes()
+        return from_bytes(expanded(content) if is_compressed(content) else content)
     except PtqxError as error:
         raise PtqxError(f"{path}: {error}") from error
 

@@ -95,7 +95,7 @@ def sparsify(model: nn.Module, example_inputs: Any, pattern: Pattern | str) -> n
     """A copy of `model` in which the weights that the pattern leaves out are 0.
 
     The zeros are stored, and multiplied with, like all weights: neither file nor latency get smaller, only
-    the compressed file does (`ptqx.save(..., compress=True)`). Train on with `ptqx.qat.KeepZeros`.
+    the compressed file does (`ptqx.save(model, "m.ptqx.gz")`). Train on with `ptqx.qat.KeepZeros`.
 
     >>> sparse = sparsify(nn.Sequential(nn.Conv2d(4, 8, 3)), torch.zeros(1, 4, 8, 8), "2:4")
     >>> zero_share(sparse)

@@ -15,8 +15,9 @@ from .rows import file_size, markdown_table, signed
 
 @dataclass(frozen=True)
 class PruneRow:
-    """One step: top1, drop and interval in percent points against the float network, zeros in percent of the
-    weights, the file's bytes, milliseconds of a batch (None where it is that of another row)."""
+    """One step: top1, drop and interval in percent points against the float network; zeros in percent of the
+    weights; bytes of the file, and of the compressed .ptqx file; milliseconds of a batch, None where it is
+    that of another row."""
 
     step: str
     execution: str
@@ -27,6 +28,7 @@ class PruneRow:
     zeros: float
     macs: int
     size_bytes: int
+    compressed_bytes: int | None
     latency_ms: float | None
 
 
@@ -42,7 +44,7 @@ class PruneResult:
 
     def to_markdown(self) -> str:
         header = ["step", "execution", "top-1 %", "drop [95 % interval]", "parameters", "zeros %"]
-        header += ["MACs", "size", f"ms/{self.batch}", "speed-up"]
+        header += ["MACs", "size", "gzip", f"ms/{self.batch}", "speed-up"]
         return markdown_table(header, [self._cells(row) for row in self.rows], frozenset(header[2:]))
 
     def to_json(self, path: str | Path) -> None:
@@ -62,6 +64,7 @@ class PruneResult:
             f"{row.zeros:.1f}",
             f"{row.macs:,}",
             file_size(row.size_bytes),
+            "-" if row.compressed_bytes is None else file_size(row.compressed_bytes),
             f"{row.latency_ms:.3g}" if row.latency_ms is not None else "-",
             f"{first / row.latency_ms:.2f}x" if timed else "-",  # type: ignore[operator]
         ]

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from .. import graph, sparsity
 from ..data import ImageDataset
 from ..errors import PtqxError
+from ..graph.compression import SUFFIX
 from ..qat import Distillation, GradualSparsity, KeepZeros, QATConfig, train_quantized
 from ..quant import recipe
 from ..sparsity import Pattern
@@ -132,6 +133,7 @@ class _Step:
     zeros: float
     size: int
     timed: nn.Module | None
+    compressed_size: int | None = None
 
 
 @dataclass(eq=False)
@@ -238,14 +240,26 @@ class _Pipeline:
         self.steps.append(_Step(name, "float", model, evaluation, zeros, size, module))
 
     def _integer_step(self, name: str, model: nn.Module, integer: graph.IntegerModel, file: Path) -> None:
+        packed = file.with_name(f"{file.name}{SUFFIX}")
         graph.save(integer, file)
+        graph.save(integer, packed)
         self.integer = integer
-        zeros, size = sparsity.zero_share(integer), file.stat().st_size
         try:
             module: nn.Module = graph.compile(integer, self.example)
         except PtqxError:  # an operation that the engine has not
             module = integer
-        self.steps.append(_Step(name, "integer", model, evaluate(module, self.test), zeros, size, module))
+        self.steps.append(
+            _Step(
+                name,
+                "integer",
+                model,
+                evaluate(module, self.test),
+                sparsity.zero_share(integer),
+                file.stat().st_size,
+                module,
+                packed.stat().st_size,
+            )
+        )
 
     def timed_rows(self, seconds: float) -> list[PruneRow]:
         calls = {step.name: _call(step.timed, self.example) for step in self.steps if step.timed is not None}
@@ -266,6 +280,7 @@ class _Pipeline:
             zeros=100 * step.zeros,
             macs=cost.macs,
             size_bytes=step.size,
+            compressed_bytes=step.compressed_size,
             latency_ms=None if latency is None else latency.median_ms,
         )
 

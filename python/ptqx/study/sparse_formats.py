@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from torch import nn
 from torch.optim.swa_utils import update_bn
@@ -10,10 +11,12 @@ from torch.optim.swa_utils import update_bn
 from .. import graph
 from ..data import ImageDataset
 from ..errors import PtqxError
+from ..graph.compression import compressed
 from ..qat import KeepZeros, train_quantized
 from ..sparsity import Pattern, cost, remove_channels, sparsify, zero_share
 from .formats import QAT_SUFFIX, Candidate, Task, integer_candidate, register_format
 from .report import plural
+from .rows import file_size
 
 RECIPE = "int8"
 PRUNED, SPARSE = re.compile(r"pruned(\d\d)?"), re.compile(r"sparse(24|\d\d)")
@@ -42,9 +45,12 @@ def without_some(name: str, task: Task) -> Candidate:
         model = sparsify(task.model, task.example[:1], pattern)
         note = f"{100 * zero_share(model):.0f} % of the weights 0, stored and computed like the others"
     if name.endswith(QAT_SUFFIX):
-        return _trained(name, model, task, note)
-    prepared = graph.calibrate(graph.prepare(model, RECIPE, task.example), task.calibration)
-    return integer_candidate(name, "ptq", prepared, task, note)
+        candidate = _trained(name, model, task, note)
+    else:
+        prepared = graph.calibrate(graph.prepare(model, RECIPE, task.example), task.calibration)
+        candidate = integer_candidate(name, "ptq", prepared, task, note)
+    packed = file_size(len(compressed(candidate.file.read_bytes())))
+    return replace(candidate, detail=f"{candidate.detail}; {packed} compressed")
 
 
 def _pruned(task: Task, share: float) -> tuple[nn.Module, str]:

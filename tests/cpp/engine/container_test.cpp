@@ -75,6 +75,7 @@ std::ostream& operator<<(std::ostream& out, const Violation& violation) { return
 const Violation kViolations[] = {
     {"empty", {}, "fewer than 8 bytes"},
     {"seven_bytes", std::vector<uint8_t>(7, 0), "fewer than 8 bytes"},
+    {"gzip", {0x1f, 0x8b, 0x08, 0, 0, 0, 0, 0, 0, 3, 1, 2}, "gunzip"},
     {"header_longer_than_file", with_length("{}", 3, ""), "announces a header of 3 bytes"},
     {"header_length_all_ones", with_length("{}", ~uint64_t{0}, ""), "announces a header"},
     {"header_over_100_megabytes", with_length("{}", 100'000'001, ""), "announces a header"},
