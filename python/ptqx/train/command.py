@@ -18,7 +18,7 @@ from . import distributed
 from .artifact import round_to_half, save_model
 from .config import TrainConfig
 from .evaluation import evaluate
-from .gradients import GradientFormat
+from .gradients import Accumulation, GradientFormat
 from .log import Row
 from .loop import Interrupted, default_device, fit
 
@@ -65,6 +65,12 @@ def train(
     gradient_rounding: Annotated[
         str, typer.Option(help="Of 8 and 4 bits: nearest (the error is sent later) or stochastic.")
     ] = "nearest",
+    micro_batches: Annotated[
+        int, typer.Option(help="Parts of a batch that are computed one after the other, to save memory.")
+    ] = 1,
+    accumulation_bits: Annotated[
+        int, typer.Option(help="Of the micro-batches' sum of gradients: 32, or 8 in one process.")
+    ] = 32,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also log for TensorBoard.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the result here.")] = None,
 ) -> None:
@@ -74,7 +80,12 @@ def train(
     """
     values = locals()
     named = {field.name: values[field.name] for field in fields(TrainConfig) if field.name in values}
-    config = TrainConfig(**named, gradients=_gradient_format(gradient_bits, gradient_rounding))
+    accumulation = Accumulation(micro_batches, accumulation_bits)
+    config = TrainConfig(
+        **named,
+        gradients=_gradient_format(gradient_bits, gradient_rounding),
+        accumulation=None if accumulation == Accumulation(1) else accumulation,
+    )
     if threads < 0:
         raise PtqxError(f"threads must not be negative, got {threads}")
     if threads:

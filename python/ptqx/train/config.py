@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from ..errors import PtqxError, unknown_name
-from .gradients import GradientFormat
+from .gradients import Accumulation, GradientFormat
 
 AMP_MODES = ("auto", "bf16", "off")
 
@@ -36,6 +36,7 @@ class TrainConfig:
             test set.
         seed: of initialization, order, augmentation, dropout and stochastic rounding.
         gradients: what the processes send each other; None is float32.
+        accumulation: micro-batches of a batch and how their gradients are summed up; None is one.
     """
 
     epochs: int = 16
@@ -56,6 +57,7 @@ class TrainConfig:
     val_split: float = 0.0
     seed: int = 0
     gradients: GradientFormat | None = None
+    accumulation: Accumulation | None = None
 
     def __post_init__(self) -> None:
         from .optimizer import OPTIMIZERS, SCHEDULES

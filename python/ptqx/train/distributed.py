@@ -10,6 +10,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from ..errors import PtqxError
+
+GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
+
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
@@ -44,6 +48,17 @@ def all_sum(values: list[float], device: torch.device) -> list[float]:
     total = torch.tensor(values, dtype=torch.float64, device=device)
     dist.all_reduce(total)
     return total.tolist()
+
+
+@contextmanager
+def losing_nobody(remedy: str) -> Iterator[None]:
+    """Where gloo finds that another process has gone, an error that says so and the remedy."""
+    try:
+        yield
+    except RuntimeError as error:
+        if world_size() == 1 or not any(sign in str(error) for sign in GONE):
+            raise
+        raise PtqxError(f"another process of this run ended; see what it said. {remedy}") from error
 
 
 @contextmanager

@@ -20,7 +20,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
@@ -31,7 +30,7 @@ from . import distributed
 from .checkpoint import CHECKPOINT, random_state, read_checkpoint, set_random_state, write_checkpoint
 from .config import TrainConfig
 from .evaluation import Evaluation, evaluate
-from .gradients import GradientExchange
+from .gradients import GradientPath
 from .hooks import Hook
 from .log import Log, Row
 from .memory import keep_freed_memory
@@ -114,7 +113,9 @@ def fit(
         run.identity = {**(identity or {}), **asdict(config), "world_size": distributed.world_size()}
         if out is not None:
             run.open_folder(Path(out), resume, tensorboard)
-        return run.execute()
+        again = "it starts anew" if out is None else f"it continues from {Path(out) / CHECKPOINT}"
+        with distributed.losing_nobody(f"Given the same command, {again}"):
+            return run.execute()
 
 
 def default_device() -> torch.device:
@@ -167,7 +168,7 @@ class _Run:
             if config.ema
             else None
         )
-        self.exchange = _exchange(self.model, config)
+        self.gradients = GradientPath(self.model, config)
         self.epoch, self.step = 0, 0
         self.totals = [0.0, 0.0, 0.0]  # of this rank in this epoch: loss, right answers, images
         self.seconds = 0.0
@@ -197,9 +198,11 @@ class _Run:
             self.log = Log(folder, tensorboard)
 
     def _save(self) -> None:
-        own = {"totals": self.totals, "random": random_state(self.device)}
-        if self.exchange is not None:
-            own["gradients"] = self.exchange.state_dict()
+        own = {
+            "totals": self.totals,
+            "random": random_state(self.device),
+            "gradients": self.gradients.state_dict(),
+        }
         ranks = distributed.gather(own)
         if self.folder is None or distributed.rank() != 0:
             return
@@ -240,8 +243,7 @@ class _Run:
         own = state["ranks"][distributed.rank()]
         self.totals = own["totals"]
         set_random_state(own["random"], self.device)
-        if self.exchange is not None:
-            self.exchange.load_state_dict(own["gradients"])
+        self.gradients.load_state_dict(own.get("gradients", {}))
 
     # Work
 
@@ -251,11 +253,7 @@ class _Run:
         return int(self.earlier[-1]["epoch"]) if self.earlier else 0
 
     def execute(self) -> TrainResult:
-        network: nn.Module = self.model
-        if distributed.world_size() > 1:
-            network = DistributedDataParallel(self.model)
-            if self.exchange is not None:
-                self.exchange.attach(network)
+        network = self.gradients.network()
         if self.config.compile:
             network = torch.compile(network)  # type: ignore[assignment]
         try:
@@ -269,6 +267,7 @@ class _Run:
                 self.epoch, self.step, self.totals, self.seconds = self.epoch + 1, 0, [0.0, 0.0, 0.0], 0.0
         finally:
             self.log.close()
+            self.gradients.close()
         if self.average is not None:
             self.model.load_state_dict(self.average.module.state_dict())
         for hook in self.hooks:
@@ -300,6 +299,24 @@ class _Run:
         for hook in self.hooks:
             hook.begin_step(self.model, self._position())
         self.optimizer.zero_grad(set_to_none=True)
+        parts = self.gradients.parts(len(y))
+        sums = [0.0, 0.0, 0.0]
+        for number, part in enumerate(parts, start=1):
+            with self.gradients.unsent(network, last=number == len(parts)):
+                of_part = self._backward(network, x[part], y[part], share=len(y[part]) / len(y))
+            sums = [a + b for a, b in zip(sums, of_part, strict=True)]
+        self.gradients.step(self.optimizer)
+        self.lr = self.optimizer.param_groups[0]["lr"]
+        self.scheduler.step()
+        self.step += 1
+        for hook in self.hooks:
+            hook.end_step(self.model, self._position())
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        self.totals = [a + b for a, b in zip(self.totals, sums, strict=True)]
+
+    def _backward(self, network: nn.Module, x: Tensor, y: Tensor, share: float) -> list[float]:
+        """Add the gradients of a micro-batch, `share` of its batch; its loss, right answers and images."""
         with self.config.autocast(self.device):
             logits = network(x)
         if not isinstance(logits, Tensor):
@@ -312,27 +329,9 @@ class _Run:
                 f"training diverged: loss is {value} in epoch {self.epoch + 1}, step {self.step + 1}; "
                 f"lower --lr (now {self.config.lr}) or lengthen the warm-up"
             )
-        self._backward(loss)
-        if self.config.clip_norm:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
-        self.optimizer.step()
-        self.lr = self.optimizer.param_groups[0]["lr"]
-        self.scheduler.step()
-        self.step += 1
-        for hook in self.hooks:
-            hook.end_step(self.model, self._position())
-        if self.average is not None:
-            self.average.update_parameters(self.model)
+        self.gradients.backward(loss * share)
         right = (logits.argmax(dim=1) == y).sum().item()
-        self.totals = [a + b for a, b in zip(self.totals, (value * len(y), right, len(y)), strict=True)]
-
-    def _backward(self, loss: Tensor) -> None:
-        try:
-            loss.backward()
-        except RuntimeError:
-            if self.exchange is not None:
-                self.exchange.raise_failure()
-            raise
+        return [value * len(y), right, len(y)]
 
     def _cross_entropy(self, logits: Tensor, y: Tensor, x: Tensor) -> Tensor:
         return F.cross_entropy(logits, y, label_smoothing=self.config.label_smoothing)
@@ -366,26 +365,13 @@ class _Run:
                 evaluation = self.evaluations[name] = evaluate(scored, data)
                 row |= {f"{name}_loss": evaluation.loss, f"{name}_top1": evaluation.top1}
         row["seconds"] = round(self.seconds, 2)
-        if self.exchange is not None:
-            row["gradient_bytes"] = self.exchange.bytes_sent
-            row["float32_gradient_bytes"] = self.exchange.float32_bytes_sent
+        row |= self.gradients.columns()
         for hook in self.hooks:
             hook.end_epoch(model, row)
         return row
 
     def _scored(self, model: nn.Module) -> nn.Module:
         return model if self.score is None else self.score(model)
-
-
-def _exchange(model: nn.Module, config: TrainConfig) -> GradientExchange | None:
-    if config.gradients is None:
-        return None
-    if distributed.world_size() == 1:
-        raise PtqxError(
-            f"gradients of {config.gradients.bits} bit are what several processes send each other, and "
-            "there is one; start it by torchrun --nproc-per-node=2 -m ptqx.train, or leave them in float32"
-        )
-    return GradientExchange(model, config.gradients, config.seed)
 
 
 def _check_takes(model: nn.Module, data: ImageDataset, device: torch.device) -> None:
