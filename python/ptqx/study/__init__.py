@@ -6,6 +6,8 @@ from .compare import compare
 from .demo import demo
 from .experiment import Results, Study, page_of, read_results, read_study, run_study
 from .formats import names, register_format
+from .gradient_memory import MemoryTable, gradient_memory
+from .gradients import GradientTable, compare_gradients
 from .layers import layer_sqnr
 from .mixed_precision import Budget, measure_layers, mixed_precision, pareto
 from .pictures import draw_pictures
@@ -26,7 +28,9 @@ from .workload import Workload, load_workload
 __all__ = [
     "Budget",
     "Distribution",
+    "GradientTable",
     "LayerSensitivity",
+    "MemoryTable",
     "Report",
     "Results",
     "Row",
@@ -37,9 +41,11 @@ __all__ = [
     "Workload",
     "activation_distributions",
     "compare",
+    "compare_gradients",
     "demo",
     "distribution",
     "draw_pictures",
+    "gradient_memory",
     "layer_sqnr",
     "load_workload",
     "measure_layers",

@@ -3,13 +3,16 @@
 from .artifact import round_to_half, save_model
 from .config import TrainConfig
 from .evaluation import Evaluation, evaluate
+from .gradients import Accumulation, GradientFormat
 from .hooks import Hook
 from .log import Row
 from .loop import Interrupted, TrainResult, fit
 from .optimizer import decay_groups
 
 __all__ = [
+    "Accumulation",
     "Evaluation",
+    "GradientFormat",
     "Hook",
     "Interrupted",
     "Row",

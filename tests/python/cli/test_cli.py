@@ -29,6 +29,8 @@ COMMANDS = [
     "scalings",
     "sensitivity",
     "mixed",
+    "gradients",
+    "gradient-memory",
     "bench",
     "report",
     "info",

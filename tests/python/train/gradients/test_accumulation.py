@@ -13,8 +13,8 @@ import torch
 from ptqx.data import ImageDataset
 from ptqx.errors import PtqxError
 from ptqx.models import cnn
-from ptqx.train import Interrupted, TrainConfig, fit
-from ptqx.train.gradients import Accumulation, Int8Gradients
+from ptqx.train import Interrupted, TrainConfig, distributed, fit
+from ptqx.train.gradients import Accumulation, GradientPath, Int8Gradients
 from ptqx.train.gradients.accumulation import CHUNK, GROUP
 from torch import Tensor, nn
 
@@ -130,6 +130,12 @@ def test_threads_and_repetition_make_no_difference() -> None:
 def test_other_accumulations_are_refused(arguments: tuple[int, ...], message: str) -> None:
     with pytest.raises(PtqxError, match=message):
         Accumulation(*arguments)
+
+
+def test_several_processes_are_told_that_int8_saves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    with pytest.raises(PtqxError, match="8 bits save memory in one process alone"):
+        GradientPath(cnn(), TrainConfig(accumulation=Accumulation(2, 8)))
 
 
 def test_micro_batches_of_float32_are_the_whole_batch(digits: Digits) -> None:
