@@ -38,7 +38,7 @@ class GradientFormat:
 
     >>> GradientFormat(1).packed_bytes(61_706)
     7714
-    >>> gradient = torch.tensor([0.5, -0.1, 1.0])
+    >>> gradient = torch.tensor([0.6, -0.1, 1.0])
     >>> scale, packed = GradientFormat(4).encode(gradient)
     >>> GradientFormat(4).decode(scale, packed, 3)
     tensor([ 0.5714, -0.1429,  1.0000])
