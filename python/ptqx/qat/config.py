@@ -134,7 +134,8 @@ class QATConfig:
 
     def loop(self, epochs: int) -> TrainConfig:
         """The training loop's part, for one stage."""
-        shared = {f.name: getattr(self, f.name) for f in fields(TrainConfig)}
+        names = {f.name for f in fields(self)} & {f.name for f in fields(TrainConfig)}
+        shared = {name: getattr(self, name) for name in names}
         given = {name: value for name, value in shared.items() if value is not None}
         warmup = self.warmup_epochs * epochs / max(1, self.epochs)
         return TrainConfig(**{**given, "epochs": epochs, "warmup_epochs": warmup, "val_split": 0.0})
