@@ -36,9 +36,12 @@ def test_prune_writes_a_network_that_other_commands_take(
     assert all(f"| {row['step']} " in printed for row in rows)
     assert rows[-1]["parameters"] <= 0.5 * rows[0]["parameters"]
     arguments[-1] = str(out / "pruned.safetensors")
-    quantized = ["--out", str(tmp_path / "again.ptqx"), "--calibration", "64"]
-    assert cli.main(["quantize", *arguments, *quantized]) == 0
-    assert (tmp_path / "again.ptqx").stat().st_size == pytest.approx(rows[-1]["size_bytes"], rel=0.1)
+    again = tmp_path / "again.ptqx.gz"
+    assert cli.main(["quantize", *arguments, "--out", str(again), "--calibration", "64"]) == 0
+    assert again.stat().st_size == pytest.approx(rows[-1]["compressed_bytes"], rel=0.1)
+    assert "compressed from " in capsys.readouterr().out
+    assert cli.main(["explain", str(again)]) == 0
+    assert "features.0" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
