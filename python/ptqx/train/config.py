@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 
@@ -86,6 +87,17 @@ class TrainConfig:
             raise PtqxError(f"warmup_epochs must be in [0, epochs], got {self.warmup_epochs}")
         if not 0 < self.lr < math.inf:
             raise PtqxError(f"lr must be positive and finite, got {self.lr}")
+
+    def identity(self) -> dict[str, Any]:
+        """The fields, by which a run is known again; without what it leaves to PyTorch's own gradients.
+
+        >>> TrainConfig(gradients=GradientFormat(1)).identity()["gradients"]
+        {'bits': 1, 'rounding': 'nearest'}
+        >>> "gradients" in TrainConfig().identity()
+        False
+        """
+        plain = ("gradients", "accumulation")
+        return {name: value for name, value in asdict(self).items() if name not in plain or value is not None}
 
     @property
     def warmup(self) -> float:

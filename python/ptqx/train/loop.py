@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,7 @@ def fit(
             run.monitored = {"val": validation, **run.monitored}
         run.stop = stop
         run.progress = progress and distributed.rank() == 0
-        run.identity = {**(identity or {}), **asdict(config), "world_size": distributed.world_size()}
+        run.identity = {**(identity or {}), **config.identity(), "world_size": distributed.world_size()}
         if out is not None:
             run.open_folder(Path(out), resume, tensorboard)
         again = "it starts anew" if out is None else f"it continues from {Path(out) / CHECKPOINT}"

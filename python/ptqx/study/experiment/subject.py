@@ -6,7 +6,7 @@ import base64
 import copy
 import hashlib
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -130,7 +130,7 @@ def train_float(study: Study, folder: Path, work: Workload, progress: bool) -> N
     config = study.train_config
     assert config is not None
     path = folder / MODELS / "float.safetensors"
-    identity = {"model": study.model, "dataset": study.dataset, **asdict(config)}
+    identity = {"model": study.model, "dataset": study.dataset, **config.identity()}
     metadata = {key: str(value) for key, value in identity.items()}
     if path.is_file() and read_tensors(path)[1] == metadata:
         load_weights(work.model, path)
