@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import PtqxError
 from ..quant import Recipe
 from ..quant import recipe as find_recipe
-from ..train import Accumulation, GradientFormat, TrainConfig
+from ..train import TrainConfig
 from .stages import Stage, plan_stages, smallest_bits
 
 SHARE = 0.7  # of the teacher in the loss, for those who only say that there is one
@@ -34,7 +34,7 @@ class QATConfig:
     Attributes:
         epochs: passes over the training set, of all stages together.
         batch_size, optimizer, schedule, momentum, warmup_epochs, clip_norm, ema, amp, channels_last, compile,
-            augment, seed, gradients, accumulation: of `ptqx.train.TrainConfig`.
+            augment, seed: of `ptqx.train.TrainConfig`.
         lr: peak learning rate of the weights, of every stage.
         scale_lr: that of scales, offsets and clips, as a multiple of `lr`.
         weight_decay: on matrices and filters only.
@@ -83,8 +83,6 @@ class QATConfig:
     compile: bool = False
     augment: bool = True
     seed: int = 0
-    gradients: GradientFormat | None = None
-    accumulation: Accumulation | None = None
 
     def __post_init__(self) -> None:
         if self.progressive is not None:
