@@ -75,9 +75,15 @@ def test_costs_are_those_of_the_converted_model(trained: nn.Module, digits: Digi
         without.ranked("hessian")
 
 
-def test_recipes_without_an_integer_model_have_no_costs(trained: nn.Module, digits: Digits) -> None:
-    rows = sensitivity(trained, *digits, recipe="fixed16", images=64).rows
-    assert [(row.size_bytes, row.milliseconds) for row in rows] == [(None, None)] * 4
+def test_recipes_that_the_engine_does_not_run_have_sizes_and_no_times(
+    trained: nn.Module, digits: Digits
+) -> None:
+    wide, narrow = (
+        sensitivity(trained, *digits, recipe=name, images=64).rows for name in ("fixed16", "int8")
+    )
+    assert [row.milliseconds for row in wide] == [None] * 4
+    sizes = {row.layer: row.size_bytes for row in narrow}
+    assert all(row.size_bytes > sizes[row.layer] for row in wide)
 
 
 def test_a_layer_made_bad_comes_first_with_the_cause(trained: nn.Module, digits: Digits) -> None:
