@@ -103,10 +103,8 @@ class WideLayer(FixedPointLayer):
         weight: Tensor,
         weight_zero_point: Tensor | None,
     ) -> Tensor:
-        codes, weight = (
-            (x.int() - zero_point).short(),
-            weight.short(),
-        )  # no levels here have weights' zero points
+        codes = (x.int() - zero_point).short()
+        weight = weight.short()  # fixed point has no zero points of weights
         if weight.dim() == 2:
             return torch.ops.ptqx.linear_s64(codes, weight)
         return torch.ops.ptqx.conv2d_s64(codes, weight, *(node.attrs[key] for key in SHAPE_ATTRS))
