@@ -72,6 +72,7 @@ class LSQPlus(LSQ):
     Bhalgat et al., "LSQ+: Improving low-bit quantization through learnable offsets and better
     initialization", CVPR workshops 2020.
 
+    >>> from ptqx.quant import Scheme
     >>> quantizer = LSQPlus(Scheme(bits=2, signed=False, symmetric=False))
     >>> quantizer.fit(torch.tensor([-1.0, 2.0]))
     >>> quantizer.learned_offset.item(), quantizer.zero_point.item()
@@ -116,6 +117,7 @@ class PACT(Quantizer):
     Choi et al., "PACT: Parameterized clipping activation for quantized neural networks", 2018,
     arXiv:1805.06085.
 
+    >>> from ptqx.quant import Scheme
     >>> quantizer = PACT(Scheme(bits=2, signed=False, symmetric=False))
     >>> quantizer.fit(torch.tensor([0.0, 3.0]))
     >>> quantizer(torch.tensor([0.9, 2.0, 7.0])).sum().backward()
