@@ -12,8 +12,4 @@ std::span<const Row<DotS16Fn>> dot_s16_rows() {
   return kRows;
 }
 
-int64_t dot_s16(const int16_t* x, const int16_t* w, int64_t n) {
-  return best_row(dot_s16_rows()).function(x, w, n);
-}
-
 }  // namespace ptqx::kernels

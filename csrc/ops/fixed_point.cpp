@@ -45,8 +45,11 @@ Tensor linear_s64_meta(const Tensor& input, const Tensor& weight) {
 
 constexpr int64_t kGrain = 16384;  // multiplications
 
+kernels::DotS16Fn* best_dot() { return kernels::best_row(kernels::dot_s16_rows()).function; }
+
 /// A line of outputs of one image; x is NHWC, w is OHWI.
-void convolve_line(const LayerShape& layer, const int16_t* x, const int16_t* w, int64_t oy, int64_t* y) {
+void convolve_line(kernels::DotS16Fn* dot, const LayerShape& layer, const int16_t* x, const int16_t* w,
+                   int64_t oy, int64_t* y) {
   const engine::Conv2dShape& s = layer.conv;
   const int64_t in_group = s.in_channels / s.groups, out_group = s.out_channels / s.groups;
   for (int64_t ox = 0; ox < s.output_w(layer.w); ++ox) {
@@ -58,8 +61,8 @@ void convolve_line(const LayerShape& layer, const int16_t* x, const int16_t* w, 
         for (int64_t kx = 0; kx < s.kernel_w; ++kx) {
           const int64_t ix = ox * s.stride_w - s.pad_left + kx * s.dilation_w;
           if (ix < 0 || ix >= layer.w) continue;
-          sum += kernels::dot_s16(x + (iy * layer.w + ix) * s.in_channels + oc / out_group * in_group,
-                                  w + ((oc * s.kernel_h + ky) * s.kernel_w + kx) * in_group, in_group);
+          sum += dot(x + (iy * layer.w + ix) * s.in_channels + oc / out_group * in_group,
+                     w + ((oc * s.kernel_h + ky) * s.kernel_w + kx) * in_group, in_group);
         }
       }
       y[ox * s.out_channels + oc] = sum;
@@ -81,9 +84,10 @@ Tensor conv2d_s64_cpu(const Tensor& input, const Tensor& weight, at::IntArrayRef
   const int64_t image = layer.h * layer.w * layer.conv.in_channels;
   const int64_t line = output.size(3) * output.size(1);
   const int64_t macs = line * filters.numel() / filters.size(0);
+  kernels::DotS16Fn* const dot = best_dot();
   at::parallel_for(0, layer.n * lines, std::max<int64_t>(kGrain / macs, 1), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      convolve_line(layer, x + i / lines * image, w, i % lines, y + i * line);
+      convolve_line(dot, layer, x + i / lines * image, w, i % lines, y + i * line);
     }
   });
   return output;
@@ -98,8 +102,9 @@ Tensor linear_s64_cpu(const Tensor& input, const Tensor& weight) {
   const auto* w = filters.const_data_ptr<int16_t>();
   auto* y = output.mutable_data_ptr<int64_t>();
   const int64_t k = filters.size(1), out = filters.size(0);
+  kernels::DotS16Fn* const dot = best_dot();
   at::parallel_for(0, output.numel(), std::max<int64_t>(kGrain / k, 1), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) y[i] = kernels::dot_s16(x + i / out * k, w + i % out * k, k);
+    for (int64_t i = begin; i < end; ++i) y[i] = dot(x + i / out * k, w + i % out * k, k);
   });
   return output;
 }

@@ -17,6 +17,7 @@ from ..data import ImageDataset
 from ..errors import PtqxError
 from ..graph.compression import SUFFIX
 from ..qat import Distillation, GradualSparsity, KeepZeros, QATConfig, train_quantized
+from ..qat.distillation import fingerprint
 from ..quant import recipe
 from ..sparsity import Pattern
 from ..train import Evaluation, Hook, TrainConfig, evaluate, fit
@@ -205,7 +206,12 @@ class _Pipeline:
             loop,
             out=self.out / f"round-{number}",
             resume=self.resume,
-            identity={"prune": json.dumps(plan), "dataset": self.train.name},
+            identity={
+                "prune": json.dumps(plan),
+                "dataset": self.train.name,
+                "start": fingerprint(model),
+                "teacher": fingerprint(self.model),
+            },
             device="cpu",
             criterion=criterion,
             hooks=hooks,

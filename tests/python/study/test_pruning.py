@@ -72,6 +72,16 @@ def test_what_was_written_is_what_was_measured(trained, digits, tmp_path) -> Non
     assert [row["step"] for row in stored["rows"]] == [row.step for row in result.rows]
 
 
+def test_training_of_another_network_is_not_taken_for_its_own(trained, digits, tmp_path) -> None:
+    few = digits[0].subset(slice(0, 128)), digits[1].subset(slice(0, 60))
+    run(trained, few, tmp_path, train=fine_tuning(1))
+    torch.manual_seed(1)
+    with pytest.raises(PtqxError, match="start"):
+        run(models.cnn().eval(), few, tmp_path, train=fine_tuning(1))
+    again = run(trained, few, tmp_path, train=fine_tuning(1))
+    assert [row.step for row in again.rows][-1] == "int8, pruned"
+
+
 def test_rounds_together_remove_the_share(trained, digits, tmp_path) -> None:
     result = run(trained, digits, tmp_path, share=0.6, rounds=2, multiple=1, train=fine_tuning(1))
     left = [row.parameters / result.rows[0].parameters for row in result.rows]
