@@ -16,7 +16,7 @@ from .. import models
 from ..errors import PtqxError
 from ..train import TrainConfig, decay_groups
 from ..train.gradients import Accumulation, GradientPath
-from ..train.memory import keep_freed_memory
+from ..train.memory import return_freed_memory
 from ..train.optimizer import OPTIMIZERS
 from .rows import MIB, markdown_table
 
@@ -75,7 +75,8 @@ def gradient_memory(
     """Measure `ptqx train`'s steps on random images, each way in a process of its own.
 
     The peak is the kernel's (VmHWM of /proc/self/status, set back after a first step) without the pages of
-    libraries, so it holds parameters, activations, momenta and temporary tensors as well as the sums.
+    libraries, so it holds parameters, activations, momenta and temporary tensors as well as the sums. Freed
+    blocks go back to the kernel at once here; `ptqx train` itself keeps them, which is faster and takes more.
 
     Args:
         batch_size: images of one step, shared by the micro-batches.
@@ -107,7 +108,7 @@ def _measure(
     threads: int,
 ) -> MemoryRow:
     torch.set_num_threads(threads)
-    keep_freed_memory()
+    return_freed_memory()
     torch.manual_seed(0)
     network = models.build(model, num_classes, **models.image_options(model, image_shape))
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
