@@ -13,6 +13,7 @@
 #include "ops/executor.h"
 #include "ops/layer.h"
 #include "ops/layout.h"
+#include "ops/packed_weight.h"
 #include "ops/registration.h"
 
 namespace ptqx::ops {
@@ -132,17 +133,11 @@ void run_binary(const LayerShape& shape, const Tensor& input, const Tensor& weig
                     signs);
   if (output.numel() == 0) return;
   const Tensor codes = dense_spatial(input);
-  const Tensor filters = weight.contiguous();
-  try {
-    const engine::PackedConv2d packed =
-        engine::PackedConv2d::binary(shape.conv, filters.const_data_ptr<uint8_t>(), signs);
-    const engine::Conv2dCall call{.n = shape.n, .h = shape.h, .w = shape.w, .tail = tail};
-    const engine::Conv2dData data{.input = codes.const_data_ptr<uint8_t>(),
-                                  .output = output.mutable_data_ptr()};
-    engine::conv2d(packed, call, data, TorchExecutor());
-  } catch (const std::invalid_argument& error) {
-    TORCH_CHECK_VALUE(false, error.what());
-  }
+  const auto packed = packed_binary_weight(shape.conv, weight, signs);
+  const engine::Conv2dCall call{.n = shape.n, .h = shape.h, .w = shape.w, .tail = tail};
+  const engine::Conv2dData data{.input = codes.const_data_ptr<uint8_t>(),
+                                .output = output.mutable_data_ptr()};
+  engine::conv2d(packed->conv, call, data, TorchExecutor());
 }
 
 void run_s32(const LayerShape& shape, const Tensor& input, const Tensor& weight, int64_t signs,

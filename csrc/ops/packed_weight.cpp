@@ -52,20 +52,12 @@ std::vector<int64_t> magnitudes_of(const std::vector<int8_t>& weight, const std:
   return sums;
 }
 
-engine::PackedConv2d pack(const engine::Conv2dShape& shape, const std::vector<int8_t>& weight,
-                          const std::vector<int32_t>& zero_points, int64_t group_size) {
-  try {
-    return {shape, weight.data(), zero_points.empty() ? nullptr : zero_points.data(), group_size};
-  } catch (const std::invalid_argument& error) {
-    TORCH_CHECK_VALUE(false, error.what());
-  }
-}
-
 /// What the packed form depends on beside the weight itself.
 struct Key {
   std::array<int64_t, sizeof(engine::Conv2dShape) / sizeof(int64_t)> shape;
   std::vector<int32_t> zero_points;
   int64_t group_size;
+  int64_t signs;  // of a binary weight's input channel; else 0
   kernels::Isa isa;
   bool operator==(const Key&) const = default;
 };
@@ -77,6 +69,25 @@ Cache& cache() {
   return packed;
 }
 
+/// What is remembered of `weight`, or what `make` makes of it, remembered from now on.
+template <typename Make>
+std::shared_ptr<const PackedWeight> remembered(const at::Tensor& weight, const Key& key, const Make& make) {
+  const TensorIdentity identity(weight);
+  if (const auto known = cache().find(identity, key)) return *known;
+  std::shared_ptr<const PackedWeight> packed;
+  try {
+    packed = std::make_shared<const PackedWeight>(make());
+  } catch (const std::invalid_argument& error) {
+    TORCH_CHECK_VALUE(false, error.what());
+  }
+  if (identity.counts_writes()) cache().insert(identity, key, packed, packed->conv.bytes());
+  return packed;
+}
+
+decltype(Key::shape) shape_key(const engine::Conv2dShape& shape) {
+  return std::bit_cast<decltype(Key::shape)>(shape);
+}
+
 }  // namespace
 
 void forget_dead_packed_weights() { cache().forget_dead(); }
@@ -84,16 +95,31 @@ void forget_dead_packed_weights() { cache().forget_dead(); }
 std::shared_ptr<const PackedWeight> packed_weight(const engine::Conv2dShape& shape, const at::Tensor& weight,
                                                   const std::optional<at::Tensor>& zero_point,
                                                   int64_t group_size) {
-  Key key{std::bit_cast<decltype(Key::shape)>(shape),
-          signed_zero_points(weight, zero_point, shape.out_channels), group_size, kernels::isa_ceiling()};
-  const TensorIdentity identity(weight);
-  if (const auto known = cache().find(identity, key)) return *known;
-  const std::vector<int8_t> values = signed_values(weight);
-  const auto packed = std::make_shared<const PackedWeight>(
-      PackedWeight{.conv = pack(shape, values, key.zero_points, group_size),
-                   .magnitudes = magnitudes_of(values, key.zero_points, shape.out_channels)});
-  if (identity.counts_writes()) cache().insert(identity, key, packed, packed->conv.bytes());
-  return packed;
+  const Key key{.shape = shape_key(shape),
+                .zero_points = signed_zero_points(weight, zero_point, shape.out_channels),
+                .group_size = group_size,
+                .signs = 0,
+                .isa = kernels::isa_ceiling()};
+  return remembered(weight, key, [&] {
+    const std::vector<int8_t> values = signed_values(weight);
+    const int32_t* zero_points = key.zero_points.empty() ? nullptr : key.zero_points.data();
+    return PackedWeight{.conv = {shape, values.data(), zero_points, group_size},
+                        .magnitudes = magnitudes_of(values, key.zero_points, shape.out_channels)};
+  });
+}
+
+std::shared_ptr<const PackedWeight> packed_binary_weight(const engine::Conv2dShape& shape,
+                                                         const at::Tensor& weight, int64_t signs) {
+  const Key key{.shape = shape_key(shape),
+                .zero_points = {},
+                .group_size = 0,
+                .signs = signs,
+                .isa = kernels::isa_ceiling()};
+  return remembered(weight, key, [&] {
+    const at::Tensor filters = weight.contiguous();
+    return PackedWeight{.conv = engine::PackedConv2d::binary(shape, filters.const_data_ptr<uint8_t>(), signs),
+                        .magnitudes = {}};
+  });
 }
 
 }  // namespace ptqx::ops

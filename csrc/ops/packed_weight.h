@@ -13,7 +13,8 @@ namespace ptqx::ops {
 /// The weight of a layer in the layout of its kernel.
 struct PackedWeight {
   engine::PackedConv2d conv;
-  std::vector<int64_t> magnitudes;  // of each output channel, the sum over its taps of |w - zero_point|
+  std::vector<int64_t> magnitudes;  // of each output channel, the sum over its taps of |w - zero_point|;
+                                    // empty for a binary weight
 };
 
 /// The packed `weight` (int8 or uint8, its channels first; int32 zero points, one or one a channel, absent is
@@ -23,6 +24,10 @@ struct PackedWeight {
 std::shared_ptr<const PackedWeight> packed_weight(const engine::Conv2dShape& shape, const at::Tensor& weight,
                                                   const std::optional<at::Tensor>& zero_point,
                                                   int64_t group_size);
+
+/// The same of a binary weight: uint8, `signs` signs of every tap in whole dwords, as pack_signs makes them.
+std::shared_ptr<const PackedWeight> packed_binary_weight(const engine::Conv2dShape& shape,
+                                                         const at::Tensor& weight, int64_t signs);
 
 /// Frees the packed forms of weights that live no more.
 void forget_dead_packed_weights();

@@ -9,7 +9,7 @@
 namespace ptqx::ops {
 namespace {
 
-constexpr size_t kLeast = 1 << 20;  // bytes that are worth a request
+constexpr size_t kLeast = 64 << 10;  // bytes that are worth a request
 
 /// The whole pages that hold some bytes.
 struct Pages {

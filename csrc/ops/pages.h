@@ -7,8 +7,8 @@
 namespace ptqx::ops {
 
 /// Tells the system that these bytes are not needed soon. Their values stay: pages of a file are read again
-/// when somebody looks, others may go to swap. Nothing happens to less than a megabyte, or
-/// where the system knows no such request.
+/// when somebody looks, others may go to swap. Nothing happens to less than 64 KiB, or where
+/// the system knows no such request.
 void release_pages(std::span<const uint8_t> bytes);
 
 /// Bytes of the pages that are in main memory now, those that only the system's file cache holds included.

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from .errors import PtqxError
 
-LEAST_PAGEABLE = 2**20  # bytes
+LEAST_PAGEABLE = 2**16  # bytes
 PICKLE_SUFFIXES = (".pt", ".pth", ".th")
 
 

@@ -89,6 +89,32 @@ def test_zero_points_and_geometry_are_part_of_it() -> None:
         assert torch.equal(got, real.int())
 
 
+def test_binary_weights_and_their_number_of_signs() -> None:
+    x = torch.randn(2, 40, 6, 6, generator=torch.Generator().manual_seed(0))
+    real = torch.randn(16, 40, 3, 3, generator=torch.Generator().manual_seed(1))
+    weight = ops.pack_signs(real)
+
+    def assert_right_signs(channels: int) -> None:
+        # Signs beyond the channels are 0 bits in both, and so must be the reference's.
+        signs, filters = ops.pack_signs(x[:, :channels]), ops.pack_signs(real[:, :channels])
+        assert signs.shape[1] == weight.shape[1]
+        weight.copy_(filters)
+        truth = torch.conv2d(x[:, :channels].sign(), real[:, :channels].sign()).int()
+        for _ in range(2):
+            assert torch.equal(ops.binary_conv2d_s32(signs, weight, channels), truth)
+
+    for channels in (40, 33, 40):
+        assert_right_signs(channels)
+    real.neg_()
+    assert_right_signs(40)
+    same_bytes = ops.pack_signs(real[:, :33])
+    for channels in (33, 40, 33):
+        signs = ops.pack_signs(x[:, :33])
+        got = ops.binary_conv2d_s32(signs, same_bytes, channels)
+        truth = torch.conv2d(x[:, :33].sign(), real[:, :33].sign()).int() + (channels - 33) * 9
+        assert torch.equal(got, truth), "the same bytes, other signs"
+
+
 def test_instruction_sets_have_their_own() -> None:
     weight = s8(16, 8, 3, 3)
     ceiling = _C.isa_ceiling()
