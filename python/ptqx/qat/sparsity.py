@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -27,6 +27,9 @@ class KeepZeros(Hook):
 
     def __init__(self) -> None:
         self.masks: dict[str, Tensor] | None = None
+
+    def identity(self) -> dict[str, Any]:
+        return {"keep_zeros": True}
 
     def begin_step(self, model: nn.Module, position: float) -> None:
         if self.masks is None:
@@ -67,6 +70,10 @@ class GradualSparsity(KeepZeros):
         self.pattern = pattern
         self.begin, self.end, self.every = begin, end, every
         self.updated = -1.0  # position of the last change of masks
+
+    def identity(self) -> dict[str, Any]:
+        schedule = {"begin": self.begin, "end": self.end, "every": self.every}
+        return {"gradual_sparsity": {**asdict(self.pattern), **schedule, "weights": self.weights}}
 
     def share(self, position: float) -> float:
         """s(t).

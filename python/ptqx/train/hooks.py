@@ -16,6 +16,10 @@ class Hook:
     epochs that this run has trained, a fraction.
     """
 
+    def identity(self) -> dict[str, Any]:
+        """Plain values that must be the same where a run is continued."""
+        return {}
+
     def begin_step(self, model: nn.Module, position: float) -> None:
         """Before a training step; the model is in train()."""
 

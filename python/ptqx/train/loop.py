@@ -111,6 +111,8 @@ def fit(
         run.stop = stop
         run.progress = progress and distributed.rank() == 0
         run.identity = {**(identity or {}), **config.identity(), "world_size": distributed.world_size()}
+        for hook in hooks:
+            run.identity |= hook.identity()
         if out is not None:
             run.open_folder(Path(out), resume, tensorboard)
         again = "it starts anew" if out is None else f"it continues from {Path(out) / CHECKPOINT}"

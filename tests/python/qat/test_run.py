@@ -16,7 +16,7 @@ import torch
 from ptqx import graph
 from ptqx.data import ImageDataset
 from ptqx.errors import PtqxError
-from ptqx.qat import QATConfig, train_control, train_quantized
+from ptqx.qat import KeepZeros, QATConfig, train_control, train_quantized
 from ptqx.quant import LSQPlus, presets, recipe
 from ptqx.train import Interrupted, TrainConfig, decay_groups, evaluate, fit
 from torch import Tensor, nn
@@ -170,6 +170,8 @@ def test_other_options_are_another_run(
     ):
         with pytest.raises(PtqxError, match=f"is of another run: .*{message}"):
             trained_on(trained, few, calibration, replace(config, **change), name, out=tmp_path)
+    with pytest.raises(PtqxError, match=r"is of another run: .*keep_zeros None \(now True\)"):
+        trained_on(trained, few, calibration, config, "w4a4", out=tmp_path, hooks=[KeepZeros()])
 
 
 def test_batch_norm_statistics_rest_at_the_end(trained: nn.Module, few: Digits, calibration: Batches) -> None:
