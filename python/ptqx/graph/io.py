@@ -28,6 +28,8 @@ DTYPES = {
     "I32": torch.int32,
     "I64": torch.int64,
     "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
 }
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..quant import Recipe, Scheme, resolve
+from ..quant import Recipe, Scheme, float_dtype, resolve
 from .fusion import LAYERS
 from .ir import Graph, Node, QuantizerSite
 
@@ -39,7 +39,9 @@ def assign_kinds(graph: Graph, recipe: Recipe) -> dict[str, tuple[Scheme | None,
     for name, (weights, activations) in schemes.items():
         node = graph.nodes[name]
         if weights is None:
-            node.kind, node.reason = "float", "the recipe leaves its weights float"
+            dtype = float_dtype(recipe, name)
+            node.kind, node.reason = "float", f"the recipe leaves its weights {dtype}"
+            node.attrs["dtype"] = dtype
         elif activations is None:
             node.kind, node.reason = "weight_only", "weight-only quantization computes in float"
         else:

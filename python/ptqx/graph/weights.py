@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import PtqxError
-from ..quant import MIN_SCALE, LevelQuantizer, level_of, level_offset, next_power_of_two
+from ..quant import FLOAT_DTYPES, MIN_SCALE, LevelQuantizer, level_of, level_offset, next_power_of_two
 from .formulas import MAX_ACCUMULATOR, QParams
 from .ir import Node
 
@@ -92,6 +92,13 @@ def folded(model: SimulatedModel, node: Node) -> tuple[Tensor, Tensor | None]:
     if "bn_bias" in node.params:
         shifted = shifted + model.tensor(node.params["bn_bias"]).double()
     return (weight.double() * _column(factor, weight)).float(), shifted.float()
+
+
+def in_float_dtype(weight: Tensor, node: Node) -> Tensor:
+    """The weight of a layer that stays float as the type that holds it rounds it, in float32; gradients pass
+    as if it were not rounded."""
+    rounded = weight.to(FLOAT_DTYPES[node.attrs["dtype"]]).float()
+    return weight + (rounded - weight).detach()
 
 
 def layer_codes(model: SimulatedModel, node: Node, weight: Tensor, least: Tensor | None = None) -> LayerCodes:

@@ -46,7 +46,7 @@ from .plain_rounding import (
 )
 from .presets import presets, recipe, register_recipe
 from .quantizer import Quantizer, make_quantizer
-from .recipe import Recipe, resolve
+from .recipe import FLOAT_DTYPES, Recipe, float_dtype, resolve
 from .registry import (
     LEVELS,
     METHODS,
@@ -63,6 +63,7 @@ from .sign_quantizer import LearnedSign, SignFixed
 from .targets import TARGETS, Unmet, fitted, unmet
 
 __all__ = [
+    "FLOAT_DTYPES",
     "LEVELS",
     "LSQ",
     "METHODS",
@@ -118,6 +119,7 @@ __all__ = [
     "dequantize_codes",
     "expand_to",
     "fitted",
+    "float_dtype",
     "level_of",
     "level_offset",
     "make_levels",

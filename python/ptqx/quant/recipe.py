@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import torch
+
 from ..errors import PtqxError, unknown_name
 from .frozen import FrozenMapping
 from .method_entry import Entry, checked_methods
@@ -17,7 +19,8 @@ from .scheme import Scheme, scheme_from_dict, uniform_scheme
 BIASES = ("int32", "float32")
 RESIDUALS = ("fused", "requantized")
 REQUANTIZES = ("float", "multiplier", "shift")
-OVERRIDE_KEYS = ("weights", "activations", "bits")
+OVERRIDE_KEYS = ("weights", "activations", "bits", "dtype")
+FLOAT_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,9 @@ class Recipe:
             exception for them.
         overrides: module name or glob -> {"weights": ..., "activations": ..., "bits": ...} for the layers it
             matches. The value of the first two is None (float), a Scheme, or a mapping of Scheme fields to
-            change; "bits" changes both widths. Globs are applied in the order written, then the exact name.
-            Overrides win over edge_bits.
+            change; "bits" changes both widths. {"dtype": "fp16"}, or "bf16" or "fp32", leaves the layer
+            float: its weights are rounded to that type and stored so, its arithmetic is float32. Globs are
+            applied in the order written, then the exact name. Overrides win over edge_bits.
 
     Raises:
         PtqxError: a value or a key outside these, with the nearest that exist.
@@ -173,10 +177,25 @@ def resolve(recipe: Recipe, module_name: str, is_edge: bool = False) -> tuple[Sc
     schemes = {"weights": recipe.weights, "activations": recipe.activations}
     if is_edge and recipe.edge_bits is not None:
         schemes = {key: _widened(scheme, recipe.edge_bits) for key, scheme in schemes.items()}
-    globs = [p for p in recipe.overrides if p != module_name and fnmatch.fnmatchcase(module_name, p)]
-    for pattern in globs + [p for p in recipe.overrides if p == module_name]:
-        schemes = _overridden(schemes, recipe.overrides[pattern])
+    for override in _overrides_of(recipe, module_name):
+        schemes = _overridden(schemes, override)
     return schemes["weights"], schemes["activations"]
+
+
+def float_dtype(recipe: Recipe, module_name: str) -> str:
+    """The type that holds the weights of a layer that stays float.
+
+    >>> from ptqx.quant import recipe
+    >>> float_dtype(recipe("int8", overrides={"classifier.*": {"dtype": "bf16"}}), "classifier.1")
+    'bf16'
+    """
+    return next((o["dtype"] for o in reversed(_overrides_of(recipe, module_name)) if "dtype" in o), "fp32")
+
+
+def _overrides_of(recipe: Recipe, module_name: str) -> list[Mapping[str, Any]]:
+    """Those that match, in the order in which they apply."""
+    globs = [p for p in recipe.overrides if p != module_name and fnmatch.fnmatchcase(module_name, p)]
+    return [recipe.overrides[p] for p in [*globs, *(p for p in recipe.overrides if p == module_name)]]
 
 
 def _widened(scheme: Scheme | None, bits: int) -> Scheme | None:
@@ -191,6 +210,8 @@ def _with_bits(scheme: Scheme, bits: int) -> Scheme:
 
 
 def _overridden(schemes: dict[str, Scheme | None], override: Mapping[str, Any]) -> dict[str, Scheme | None]:
+    if "dtype" in override:
+        return {"weights": None, "activations": None}
     schemes = dict(schemes)
     if "bits" in override:
         schemes = {key: s if s is None else _with_bits(s, override["bits"]) for key, s in schemes.items()}
@@ -234,7 +255,15 @@ def _checked_overrides(recipe: Recipe) -> FrozenMapping:
         for key, value in override.items():
             if key not in OVERRIDE_KEYS:
                 raise unknown_name(f"key in overrides[{pattern!r}]", key, OVERRIDE_KEYS)
-            if key != "bits" and not isinstance(value, Scheme | Mapping | None):
+            if key == "dtype":
+                if value not in FLOAT_DTYPES:
+                    raise unknown_name(f"dtype in overrides[{pattern!r}]", str(value), FLOAT_DTYPES)
+                if len(override) > 1:
+                    raise PtqxError(
+                        f"overrides[{pattern!r}]: a dtype leaves the layer float; remove it or "
+                        f"{', '.join(k for k in override if k != 'dtype')}"
+                    )
+            elif key != "bits" and not isinstance(value, Scheme | Mapping | None):
                 raise PtqxError(
                     f"overrides[{pattern!r}][{key!r}]: expected a Scheme, its fields or None, got {value!r}"
                 )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import PtqxError
 from ..graph import IntegerModel, capture
-from ..graph.operators.stored_weights import stored_codes
+from ..graph.operators.stored_weights import is_held_in_float, real_weight, stored_codes
 
 LAYERS = ("conv2d", "linear")
 
@@ -137,4 +137,7 @@ def zero_share(model: nn.Module) -> float:
 
 def _integer_weights(model: IntegerModel) -> list[Tensor]:
     nodes = [node for node in model.graph if "weight" in node.tensors and "weight_bits" in node.attrs]
-    return [stored_codes(model, node).centered() for node in nodes]
+    return [
+        real_weight(model, node) if is_held_in_float(model, node) else stored_codes(model, node).centered()
+        for node in nodes
+    ]

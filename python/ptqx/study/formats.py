@@ -16,14 +16,14 @@ from .. import graph
 from ..data import ImageDataset
 from ..errors import PtqxError, unknown_name
 from ..qat import QATConfig, train_quantized
-from ..quant import Recipe, presets, recipe, resolve
+from ..quant import FLOAT_DTYPES, Recipe, presets, recipe, resolve
 from ..train import save_model
 from .machine import native_float_types
 from .report import plural
 from .rounding import RoundedModel
 
 QAT_SUFFIX = "-qat"
-FLOAT16_TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+FLOAT16_TYPES = {name: FLOAT_DTYPES[name] for name in ("fp16", "bf16")}
 
 
 @dataclass(frozen=True, eq=False)

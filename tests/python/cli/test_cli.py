@@ -122,7 +122,10 @@ def test_help_imports_nothing_that_only_commands_need() -> None:
         ),
         (["mixed", *DIGITS, "--weights", "w", "--bits", "3;4"], "--bits must be numbers separated by commas"),
         (["mixed", *DIGITS, "--weights", "w", "--by", "los"], "unknown measure 'los'; did you mean loss"),
-        (["mixed", *DIGITS, "--weights", "w", "--widths", "4,9"], "widths: expected 2 to 8 bits or 'fp32'"),
+        (
+            ["mixed", *DIGITS, "--weights", "w", "--widths", "4,9"],
+            "widths: expected 2 to 8 bits, 'bf16', 'fp16', 'fp32'",
+        ),
         (["report", "none.json"], "can't read none.json"),
         (["train", "--model", "cnnn"], "did you mean cnn"),
         (["train", "--no-such-option"], "No such option: --no-such-option"),

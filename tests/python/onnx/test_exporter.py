@@ -36,7 +36,11 @@ RECIPES = {
     "apot on a grid": recipe("apot"),
     "ternary": recipe("ternary"),
 }
-IN_FLOAT = {"dynamic": recipe("int8-dynamic"), "weight only": recipe("int4-weight-only")}
+IN_FLOAT = {
+    "dynamic": recipe("int8-dynamic"),
+    "weight only": recipe("int4-weight-only"),
+    "bf16 at the end": recipe("int8", overrides={"fc": {"dtype": "bf16"}}),
+}
 NOT_IN_ANY_INTEGER_GRAPH = {"dropout", "binarize"}
 WIDER_THAN_ONNX = {"conv2d_wide", "linear_wide"}
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..formulas import convolve, per_channel
 from ..ir import Node
-from ..weights import folded, raw_weight, training_factor
+from ..weights import folded, in_float_dtype, raw_weight, training_factor
 
 if TYPE_CHECKING:
     from ..simulated import SimulatedModel
@@ -24,6 +24,8 @@ def trained(model: SimulatedModel, node: Node, x: Tensor) -> Tensor:
     """
     if model.observing or node.kind == "float":
         weight, bias = folded(model, node)
+        if not model.observing:
+            weight = in_float_dtype(weight, node)
         return convolve(x, weight, node.attrs, bias)
     quantizer = model.weight_quantizer(node)
     factor = training_factor(model, node)

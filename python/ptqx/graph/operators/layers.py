@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ... import ops
+from ...quant import FLOAT_DTYPES
 from ..formulas import (
     Codes,
     QParams,
@@ -25,6 +26,7 @@ from ..weights import (
     MAX_INPUT,
     check_accumulators,
     folded,
+    in_float_dtype,
     integer_layer,
     layer_codes,
 )
@@ -44,7 +46,7 @@ from .base import (
 )
 from .layer_training import trained
 from .static_layers import SHAPE_ATTRS, layer_requantizer, static_formula
-from .stored_weights import layer_slopes, store_codes, store_slopes, stored_codes, stored_weights
+from .stored_weights import layer_slopes, real_weight, store_codes, store_slopes, stored_weights
 
 if TYPE_CHECKING:
     from ..document import IntegerNode
@@ -188,12 +190,14 @@ def dynamic_input(model: SimulatedModel, node: Node, x: Tensor) -> Tensor:
 
 @operator("conv2d_float", "linear_float")
 class FloatLayer(_Layer):
-    """Float arithmetic: weights dequantized from their codes ("weight_only"), or kept float32."""
+    """Float arithmetic: weights dequantized from their codes ("weight_only"), or held in a float type."""
 
     def exact(self, model: SimulatedModel, node: Node, *inputs: Any) -> Value:
         weight, bias = folded(model, node)
         if node.kind == "weight_only":
             weight = layer_codes(model, node, weight).real()
+        else:
+            weight = in_float_dtype(weight, node)
         return _float_layer(
             inputs[0], weight, bias, node.attrs, lowered_tail(node.attrs, None), layer_slopes(model, node)
         )
@@ -204,8 +208,9 @@ class FloatLayer(_Layer):
         if node.kind == "weight_only":
             store_codes(lowered, layer_codes(model, node, weight.detach()))
         else:
-            lowered.attrs.update(weight_bits=32, group_size=0)
-            lowered.tensors["weight"] = weight.detach().clone()
+            held = weight.detach().to(FLOAT_DTYPES[node.attrs["dtype"]])
+            lowered.attrs.update(weight_bits=8 * held.element_size(), group_size=0)
+            lowered.tensors["weight"] = held.clone()
         if bias is not None:
             lowered.tensors["bias"] = bias.detach().clone()
         store_slopes(lowered, model, node)
@@ -213,11 +218,7 @@ class FloatLayer(_Layer):
 
     def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
         attrs = node.attrs
-        if attrs["weight_bits"] == 32:
-            weight = scope.tensor(node, "weight")
-        else:
-            weight = stored_codes(scope, node).real()
-        assert weight is not None
+        weight = real_weight(scope, node)
         slopes = scope.tensor(node, "slopes")
         slopes = None if slopes is None else per_channel(slopes, weight)
         return _float_layer(inputs[0], weight, scope.tensor(node, "bias"), attrs, attrs, slopes)

@@ -52,6 +52,19 @@ def stored_codes(scope: IntegerScope, node: IntegerNode) -> LayerCodes:
     return LayerCodes(values, scale, zero_point, bits, group_size, on_grid=on_grid)
 
 
+def is_held_in_float(scope: IntegerScope, node: IntegerNode) -> bool:
+    """Whether a layer's weights are no codes."""
+    weight = scope.tensor(node, "weight")
+    return weight is not None and weight.is_floating_point()
+
+
+def real_weight(scope: IntegerScope, node: IntegerNode) -> Tensor:
+    """A layer's weights as float32: dequantized, or as they are held."""
+    weight = scope.tensor(node, "weight")
+    assert weight is not None
+    return weight.float() if is_held_in_float(scope, node) else stored_codes(scope, node).real()
+
+
 def packed_bits(bits: int) -> int:
     """What a code of up to 4 bits takes in a file."""
     return 4 if bits == 3 else bits

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ...graph import IntegerNode
-from ...graph.operators.stored_weights import stored_codes, unpacked_weight
+from ...graph.operators.stored_weights import is_held_in_float, real_weight, stored_codes, unpacked_weight
 from ..builder import Builder
 
 
@@ -22,10 +22,8 @@ def weight_codes(b: Builder, node: IntegerNode) -> tuple[Tensor, Tensor, Tensor 
 def dequantized_weight(b: Builder, node: IntegerNode) -> str:
     """The layer's real weights: float32 as they are or of levels that are no whole numbers, or
     DequantizeLinear of INT4 or INT8, per tensor, per output channel or in blocks of input channels."""
-    if node.attrs["weight_bits"] == 32:
-        weight = b.tensor(node, "weight")
-        assert weight is not None
-        return b.constant(weight, "weight")
+    if is_held_in_float(b.model, node):
+        return b.constant(real_weight(b.model, node), "weight")
     stored = stored_codes(b.model, node)
     if not stored.on_grid:
         return b.constant(stored.real(), "weight")

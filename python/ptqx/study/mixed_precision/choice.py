@@ -12,14 +12,22 @@ from torch import nn
 
 from ...data import ImageDataset
 from ...errors import PtqxError
-from ...quant import Recipe, Scheme
+from ...quant import Recipe
 from ..compare import calibration_batches
 from ..curvature import float_network, labelled_batches, layer_weights
 from ..rows import markdown_table
 from .costs import LayerCosts, layer_costs
 from .knapsack import knapsack
 from .losses import Evidence, Losses, layer_losses
-from .widths import DEFAULT_WIDTHS, FP32, Width, base_recipe, checked_widths, mixed_recipe
+from .widths import (
+    DEFAULT_WIDTHS,
+    FLOAT_WIDTHS,
+    Width,
+    base_recipe,
+    checked_widths,
+    mixed_recipe,
+    stored_bits,
+)
 
 
 @dataclass(frozen=True)
@@ -127,8 +135,8 @@ class MeasuredLayers:
             return float(values[layers, chosen].sum())
 
         widths = {layer: self.widths[i] for layer, i in zip(self.parameters, chosen, strict=True)}
-        if set(widths.values()) == {FP32}:
-            raise PtqxError(f"budget: {budget} leaves every layer in fp32: nothing would be quantized")
+        if set(widths.values()) <= set(FLOAT_WIDTHS):
+            raise PtqxError(f"budget: {budget} leaves every layer in float: nothing would be quantized")
         times = self.costs.milliseconds
         spent = None if times is None else total(self._array(times)) + self.costs.other_milliseconds
         return Choice(
@@ -147,7 +155,7 @@ class MeasuredLayers:
     def _stored_bits(self) -> np.ndarray:
         """Shares of the average number of bits that a weight takes, (layers, widths)."""
         counts = np.array(list(self.parameters.values()), float)
-        stored = [Scheme(bits=w).storage_bits if isinstance(w, int) else 32 for w in self.widths]
+        stored = [stored_bits(width) for width in self.widths]
         return np.outer(counts / counts.sum(), stored)
 
     def to_dicts(self) -> list[dict[str, Any]]:
@@ -205,7 +213,8 @@ def measure_layers(
         train: a data set, or batches (x, y). Losses are found on `images` of it that calibration does not see
             (where it is a data set).
         by: "loss" (each layer alone, measured), "hessian" or "fisher"; see `layer_losses`.
-        widths: of weights, 2 to 8 bits or "fp32", in which the layer runs outside the engine.
+        widths: of weights, 2 to 8 bits, or "bf16", "fp16" or "fp32": stored so, computed in float32, and
+            outside the engine.
         activations: bits of every layer's input.
         methods: post-training methods of the recipe; losses are those without them.
         batch: time the engine on so many samples; None leaves time out.

@@ -15,7 +15,7 @@ from ...errors import PtqxError
 from ...graph import IntegerModel, quantize
 from ...quant import Recipe
 from ..layer_costs import engine_program, layer_bytes, step_milliseconds
-from .widths import FP32, Width, uniform_recipe
+from .widths import FLOAT_WIDTHS, Width, stored_bits, uniform_recipe
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class LayerCosts:
 
     Attributes:
         bytes: of the layer's tensors in a .ptqx file: packed codes, scales, levels, bias.
-        milliseconds: of the layer's steps in the engine, for a batch on one thread; infinite for "fp32",
+        milliseconds: of the layer's steps in the engine, for a batch on one thread; infinite for float,
             which the engine does not run. None if nothing was timed.
         other_milliseconds: of all other steps together.
         batch: samples that were timed together; 0 if none.
@@ -55,25 +55,25 @@ def layer_costs(
     Raises:
         PtqxError: the model is to be timed, and the engine does not run it.
     """
-    integer = [width for width in widths if width != FP32] or [8]
+    integer = [width for width in widths if isinstance(width, int)] or [8]
+    floats = [width for width in widths if width in FLOAT_WIDTHS]
     models = {
         width: quantize(model, calibration[:1], uniform_recipe(base, width, weights))
         for width in tqdm(integer, "convert", disable=not progress, leave=False)
     }
     weighed = {width: layer_bytes(converted) for width, converted in models.items()}
     sizes: dict[str, dict[Width, int]] = {
-        layer: {width: weighed[width][layer] for width in widths if width != FP32} for layer in weights
+        layer: {width: weighed[width][layer] for width in integer} for layer in weights
     }
-    if FP32 in widths:
-        one = next(iter(models.values()))
-        for layer, weight in weights.items():
-            sizes[layer][FP32] = 4 * (weight.numel() + _other_parameters(one, layer))
+    one = next(iter(models.values()))
+    for layer, weight in weights.items():
+        for width in floats:
+            sizes[layer][width] = stored_bits(width) // 8 * weight.numel() + 4 * _other_parameters(one, layer)
     if batch is None:
         return LayerCosts(sizes)
     times, other = _milliseconds(models, list(weights), batch)
-    if FP32 in widths:
-        for layer in times:
-            times[layer][FP32] = math.inf
+    for layer in times:
+        times[layer] |= dict.fromkeys(floats, math.inf)
     return LayerCosts(sizes, times, other, batch)
 
 

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from ...errors import unknown_name
-from ...quant import make_quantizer, recipe
+from ...quant import FLOAT_DTYPES, make_quantizer, recipe
 from ..curvature import empirical_fisher, float_network, hessian_traces, layer_weights
 from ..sensitivity import sensitivity
-from .widths import FP32, Width
+from .widths import Width
 
 Losses = dict[str, dict[Width, float]]
 
@@ -34,6 +35,8 @@ class Evidence:
 def layer_losses(evidence: Evidence, by: str, widths: tuple[Width, ...]) -> Losses:
     """Estimated increase of the mean cross-entropy by layer and width, of one layer alone; 0 of "fp32".
 
+    A layer in 16 bits of float computes with unrounded inputs.
+
     Args:
         by: "loss": measured, with the layer's input quantized to `evidence.activations` bits as well.
             "hessian": tr(H) / n * |Q(w) - w|^2 / 2, n the layer's weights (HAWQ-V2). "fisher":
@@ -41,8 +44,8 @@ def layer_losses(evidence: Evidence, by: str, widths: tuple[Width, ...]) -> Loss
     """
     if by not in MEASURES:
         raise unknown_name("measure", by, MEASURES)
-    found = MEASURES[by](evidence, [width for width in widths if isinstance(width, int)])
-    return {layer: _monotone({**values, FP32: 0.0}, widths) for layer, values in found.items()}
+    found = MEASURES[by](evidence, [width for width in widths if width != "fp32"])
+    return {layer: _monotone({**values, "fp32": 0.0}, widths) for layer, values in found.items()}
 
 
 def _monotone(values: Mapping[Width, float], widths: tuple[Width, ...]) -> dict[Width, float]:
@@ -51,9 +54,10 @@ def _monotone(values: Mapping[Width, float], widths: tuple[Width, ...]) -> dict[
     return dict(zip(reversed(widths), floors, strict=True))
 
 
-def _alone(evidence: Evidence, widths: list[int]) -> Losses:
-    found: Losses = {}
-    for width in tqdm(widths, "widths", disable=not evidence.progress, leave=False):
+def _alone(evidence: Evidence, widths: list[Width]) -> Losses:
+    found = _float_alone(evidence, [width for width in widths if isinstance(width, str)])
+    integer = [width for width in widths if isinstance(width, int)]
+    for width in tqdm(integer, "widths", disable=not evidence.progress, leave=False):
         result = sensitivity(
             evidence.model,
             evidence.calibration,
@@ -68,7 +72,27 @@ def _alone(evidence: Evidence, widths: list[int]) -> Losses:
     return found
 
 
-def _by_trace(evidence: Evidence, widths: list[int]) -> Losses:
+@torch.no_grad()
+def _float_alone(evidence: Evidence, widths: list[str]) -> Losses:
+    """Of layers whose weights alone are rounded."""
+    network = float_network(evidence.model, evidence.calibration[0])
+
+    def loss() -> float:
+        sums = (F.cross_entropy(network.float_output(x), y, reduction="sum") for x, y in evidence.labelled)
+        return float(torch.stack(list(sums)).sum(dtype=torch.float64)) / images
+
+    images = sum(len(y) for _, y in evidence.labelled)
+    whole, found = loss() if widths else 0.0, Losses()
+    for layer, weight in layer_weights(network).items():
+        real = weight.clone()
+        for width in widths:
+            weight.copy_(real.to(FLOAT_DTYPES[width]))
+            found.setdefault(layer, {})[width] = loss() - whole
+        weight.copy_(real)
+    return found
+
+
+def _by_trace(evidence: Evidence, widths: list[Width]) -> Losses:
     network = float_network(evidence.model, evidence.calibration[0])
     traces = hessian_traces(network, evidence.labelled, seed=evidence.seed, progress=evidence.progress)
     return {
@@ -80,7 +104,7 @@ def _by_trace(evidence: Evidence, widths: list[int]) -> Losses:
     }
 
 
-def _by_fisher(evidence: Evidence, widths: list[int]) -> Losses:
+def _by_fisher(evidence: Evidence, widths: list[Width]) -> Losses:
     network = float_network(evidence.model, evidence.calibration[0])
     information = empirical_fisher(network, evidence.labelled, evidence.progress)
     return {
@@ -92,7 +116,7 @@ def _by_fisher(evidence: Evidence, widths: list[int]) -> Losses:
     }
 
 
-MEASURES: dict[str, Callable[[Evidence, list[int]], Losses]] = {
+MEASURES: dict[str, Callable[[Evidence, list[Width]], Losses]] = {
     "loss": _alone,
     "hessian": _by_trace,
     "fisher": _by_fisher,
@@ -100,10 +124,13 @@ MEASURES: dict[str, Callable[[Evidence, list[int]], Losses]] = {
 
 
 @torch.no_grad()
-def _rounding_errors(layer: str, weight: Tensor, widths: list[int]) -> dict[int, Tensor]:
+def _rounding_errors(layer: str, weight: Tensor, widths: list[Width]) -> dict[Width, Tensor]:
     """Q(w) - w of a layer's weight by width."""
-    errors = {}
+    errors: dict[Width, Tensor] = {}
     for width in widths:
+        if isinstance(width, str):
+            errors[width] = weight.detach().to(FLOAT_DTYPES[width]) - weight.detach()
+            continue
         scheme = recipe(f"w{width}a8").weights
         assert scheme is not None
         quantizer = make_quantizer(scheme, "fixed", len(weight), name=layer)

@@ -1,4 +1,4 @@
-"""What a width is: a whole number of bits of integer weights, or "fp32", a layer left in float."""
+"""What a width is: a whole number of bits of integer weights, or the type of a layer that stays float."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from ...errors import PtqxError
-from ...quant import Recipe, Scheme, recipe
+from ...quant import FLOAT_DTYPES, Recipe, Scheme, recipe
 
 Width = int | str
-FP32 = "fp32"
-WIDTHS: tuple[Width, ...] = (2, 3, 4, 5, 6, 7, 8, FP32)
+FLOAT_WIDTHS = ("bf16", "fp16", "fp32")
+WIDTHS: tuple[Width, ...] = (2, 3, 4, 5, 6, 7, 8, *FLOAT_WIDTHS)
 DEFAULT_WIDTHS: tuple[Width, ...] = (2, 4, 8)  # 3 takes as many bytes as 4; 5, 6 and 7 as many as 8
 
 
@@ -23,7 +23,9 @@ def checked_widths(widths: Sequence[Width]) -> tuple[Width, ...]:
     """
     for width in widths:
         if width not in WIDTHS or isinstance(width, bool):
-            raise PtqxError(f"widths: expected 2 to 8 bits or 'fp32', got {width!r}")
+            raise PtqxError(
+                f"widths: expected 2 to 8 bits, {', '.join(map(repr, FLOAT_WIDTHS))}; got {width!r}"
+            )
     if not widths:
         raise PtqxError("widths: expected at least one")
     return tuple(width for width in WIDTHS if width in widths)
@@ -49,7 +51,11 @@ def mixed_recipe(base: Recipe, widths: Mapping[str, Width]) -> Recipe:
     >>> mixed_recipe(base_recipe(8), {"features.0": 8, "features.3": 2}).overrides
     {'features.3': {'weights': {'bits': 2, 'observer': 'mse'}}}
     """
-    overrides = {layer: {"weights": _weights(width)} for layer, width in widths.items() if width != 8}
+    overrides = {
+        layer: {"weights": _weights(width)} if isinstance(width, int) else {"dtype": width}
+        for layer, width in widths.items()
+        if width != 8
+    }
     return replace(base, overrides=overrides)
 
 
@@ -58,10 +64,19 @@ def uniform_recipe(base: Recipe, width: Width, layers: Iterable[str]) -> Recipe:
     return mixed_recipe(base, dict.fromkeys(layers, width))
 
 
-def _weights(width: Width) -> Mapping[str, Any] | None:
+def stored_bits(width: Width) -> int:
+    """What a weight takes.
+
+    >>> stored_bits(3), stored_bits("bf16")
+    (4, 16)
+    """
+    if isinstance(width, int):
+        return Scheme(bits=width).storage_bits
+    return 8 * FLOAT_DTYPES[width].itemsize
+
+
+def _weights(width: int) -> Mapping[str, Any]:
     """Fields that make the presets' 8-bit weights those of `width` bits."""
-    if not isinstance(width, int):
-        return None
     scheme = recipe(f"w{width}a8").weights
     assert isinstance(scheme, Scheme)
     fields: dict[str, Any] = {"bits": width}

@@ -40,7 +40,7 @@ def trained(digits: Digits) -> nn.Module:
 
 @pytest.fixture(scope="module")
 def measured(trained: nn.Module, digits: Digits) -> MeasuredLayers:
-    widths = (2, 3, 4, 6, 8, "fp32")
+    widths = (2, 3, 4, 6, 8, "bf16", "fp32")
     return measure_layers(trained, digits[0], widths=widths, calibration=64, images=64, batch=2)
 
 
@@ -51,14 +51,14 @@ def test_foreseen_bytes_are_those_of_the_converted_model(
     tmp_path: Path,
 ) -> None:
     batches = calibration_batches(digits[0], 64, 0)
-    budgets = [Budget(bits=b) for b in (2, 2.5, 3, 4, 5.5, 8, 20, 28)]
+    budgets = [Budget(bits=b) for b in (2, 2.5, 3, 4, 5.5, 8, 9, 15)]
     budgets += [Budget(bytes=3000), Budget(milliseconds=1e3), Budget(bits=4, bytes=2500)]
     table = pareto(trained, batches, digits[1], measured, budgets, save_to=tmp_path / "new")
     for budget, row in zip(budgets, table.rows, strict=True):
         assert row.real_bytes == row.bytes
         assert row.bits <= (budget.bits or 32)
         assert row.bytes <= (budget.bytes or row.bytes)
-        in_float = "fp32" in row.widths
+        in_float = "fp32" in row.widths or "bf16" in row.widths
         assert (row.milliseconds is None) == (row.real_milliseconds is None) == in_float
     losses = [row.loss for row in table.rows[:8]]
     assert losses == sorted(losses, reverse=True)
@@ -81,7 +81,10 @@ def test_bytes_are_packed_as_the_files_are(trained: nn.Module, measured: Measure
         assert sizes[3] == sizes[4] == rows * -(-columns // 2) + scales_and_biases
         levels = sizes[2] - rows * -(-columns // 4) - scales_and_biases
         assert levels in (0, 4, 4 * rows)
-        assert sizes["fp32"] == 4 * rows * columns + 4 * rows
+        assert (sizes["bf16"], sizes["fp32"]) == (
+            2 * rows * columns + 4 * rows,
+            4 * rows * columns + 4 * rows,
+        )
 
 
 def test_losses_never_fall_with_fewer_bits(measured: MeasuredLayers) -> None:
@@ -97,9 +100,9 @@ def test_curvature_foresees_the_error_of_a_quadratic_loss(
 ) -> None:
     batches = list(data.Loader(digits[0].subset(slice(0, 128)), 64))
     evidence = Evidence(trained, [x for x, _ in batches], batches)
-    found = layer_losses(evidence, by, (2, 4, 8))
+    found = layer_losses(evidence, by, (2, 4, 8, "bf16", "fp16"))
     for losses in found.values():
-        assert 0 <= losses[8] < losses[4] < losses[2]
+        assert 0 <= losses["fp16"] < losses["bf16"] < losses[8] < losses[4] < losses[2]
         assert losses[4] / losses[8] > 50  # four bits are a factor of 256 in squared error
 
 
@@ -177,7 +180,7 @@ def test_budgets_that_cannot_be_kept_are_named(measured: MeasuredLayers) -> None
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"widths": (1, 4)}, "widths: expected 2 to 8 bits or 'fp32', got 1"),
+        ({"widths": (1, 4)}, "widths: expected 2 to 8 bits, 'bf16', 'fp16', 'fp32'; got 1"),
         ({"widths": ()}, "widths: expected at least one"),
         ({"by": "los"}, "unknown measure 'los'; did you mean loss"),
     ],
