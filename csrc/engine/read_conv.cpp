@@ -20,11 +20,12 @@ int64_t row_size(const std::vector<int64_t>& shape) {
   return size;
 }
 
-/// Two, four or eight codes a byte, every output channel begun on a new byte.
-template <class Unpack>
-void unpack_rows(const TensorView& packed, int64_t rows, int64_t k, Unpack unpack, int8_t* codes) {
+/// Codes without gaps, every output channel begun on a new byte.
+void unpack_rows(const TensorView& packed, int64_t rows, int64_t k, int bits, int8_t* codes) {
   const int64_t stride = packed.shape[1];
-  for (int64_t row = 0; row < rows; ++row) unpack(packed.data.data() + row * stride, k, codes + row * k);
+  for (int64_t row = 0; row < rows; ++row) {
+    kernels::unpack_codes(packed.data.data() + row * stride, k, bits, codes + row * k);
+  }
 }
 
 /// A file may say what each code stands for: weight_levels, I8 [1 or rows, 2^bits], the level of the
@@ -47,29 +48,18 @@ void read_weight(NodeReader& reader, const std::vector<int64_t>& shape, Conv2d& 
   for (const int64_t extent : shape) {
     reader.require((size *= extent) <= kMaxCodes, "weight_shape is too large");
   }
-  const int64_t bits = reader.integer("weight_bits", 1, 8);
+  const auto bits = static_cast<int>(reader.integer("weight_bits", 1, 8));
   const int64_t rows = shape[0];
   const int64_t k = row_size(shape);
-  if (bits > 4) {
+  if (bits == 8) {
     const TensorView& view = reader.tensor("weight", DType::kI8, shape);
     const auto* codes = reinterpret_cast<const int8_t*>(view.data.data());
     conv.weight.assign(codes, codes + size);
   } else {
     // The tensor is checked before anything of the weight's size is allocated.
-    const int64_t per_byte = bits == 1 ? 8 : bits == 2 ? 4 : 2;
-    kernels::UnpackFn* const unpack = bits == 1   ? kernels::unpack_int1
-                                      : bits == 2 ? kernels::unpack_int2
-                                                  : kernels::unpack_int4;
-    const TensorView& view = reader.tensor("weight", DType::kU8, {rows, (k + per_byte - 1) / per_byte});
+    const TensorView& view = reader.tensor("weight", DType::kU8, {rows, kernels::packed_bytes(k, bits)});
     conv.weight.resize(static_cast<size_t>(size));
-    unpack_rows(view, rows, k, unpack, conv.weight.data());
-  }
-  const int limit = 1 << (bits - 1);
-  for (const int8_t code : conv.weight) {
-    if (code < -limit || code >= limit) {
-      reader.fail("weight holds the code " + std::to_string(code) + ", which is not of " +
-                  std::to_string(bits) + " bits");
-    }
+    unpack_rows(view, rows, k, bits, conv.weight.data());
   }
   apply_levels(reader, bits, rows, conv.weight);
 }

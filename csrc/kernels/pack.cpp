@@ -86,6 +86,49 @@ void unpack_int1(const uint8_t* packed, int64_t n, int8_t* y) {
   best_row(unpack_int1_rows()).function(packed, n, y);
 }
 
+namespace {
+
+/// Eight codes are kBits bytes. Little-endian, as every machine is that has one of our instruction sets.
+template <int kBits>
+void pack_groups(const int8_t* x, int64_t n, uint8_t* packed) {
+  constexpr uint64_t kMask = (1U << kBits) - 1;
+  for (int64_t i = 0; i < n; i += 8, packed += kBits) {
+    const int64_t count = n - i < 8 ? n - i : 8;
+    uint64_t group = 0;
+    for (int64_t k = 0; k < count; ++k) group |= (static_cast<uint64_t>(x[i + k]) & kMask) << (k * kBits);
+    std::memcpy(packed, &group, static_cast<size_t>(packed_bytes(count, kBits)));
+  }
+}
+
+template <int kBits>
+void unpack_groups(const uint8_t* packed, int64_t n, int8_t* y) {
+  constexpr int kMask = (1 << kBits) - 1;
+  constexpr int kSign = 1 << (kBits - 1);
+  for (int64_t i = 0; i < n; i += 8, packed += kBits) {
+    const int64_t count = n - i < 8 ? n - i : 8;
+    uint64_t group = 0;
+    std::memcpy(&group, packed, static_cast<size_t>(packed_bytes(count, kBits)));
+    for (int64_t k = 0; k < count; ++k) {
+      const int code = static_cast<int>(group >> (k * kBits)) & kMask;
+      y[i + k] = static_cast<int8_t>((code ^ kSign) - kSign);
+    }
+  }
+}
+
+}  // namespace
+
+void pack_codes(const int8_t* x, int64_t n, int bits, uint8_t* packed) {
+  constexpr PackFn* kPack[] = {pack_int1,      pack_int2,      pack_groups<3>, pack_int4,
+                               pack_groups<5>, pack_groups<6>, pack_groups<7>};
+  kPack[bits - 1](x, n, packed);
+}
+
+void unpack_codes(const uint8_t* packed, int64_t n, int bits, int8_t* y) {
+  constexpr UnpackFn* kUnpack[] = {unpack_int1,      unpack_int2,      unpack_groups<3>, unpack_int4,
+                                   unpack_groups<5>, unpack_groups<6>, unpack_groups<7>};
+  kUnpack[bits - 1](packed, n, y);
+}
+
 PackSignsFn pack_signs_scalar, pack_signs_avx2, pack_signs_avx512vnni;
 
 std::span<const Row<PackSignsFn>> pack_signs_rows() {

@@ -1,7 +1,7 @@
 #pragma once
 
-// Codes of 4, 2 and 1 bits, several a byte, and signs. Codes outside -8..7, -2..1 and -1..0 are the
-// caller's to refuse; only their low bits are kept.
+// Codes of 1 to 7 bits without gaps, and signs. Codes that do not fit are the caller's to refuse; only their
+// low bits are kept.
 
 #include <cstdint>
 #include <span>
@@ -10,20 +10,24 @@
 
 namespace ptqx::kernels {
 
-/// x has n codes and `packed` ceil(n / codes per byte) bytes.
+/// Code i lies in bits [i * bits, (i + 1) * bits) of the row, the lowest bit of the first byte being bit 0;
+/// unused bits of the last byte are 0.
+void pack_codes(const int8_t* x, int64_t n, int bits, uint8_t* packed);
+void unpack_codes(const uint8_t* packed, int64_t n, int bits, int8_t* y);
+
+/// Of n codes.
+constexpr int64_t packed_bytes(int64_t n, int bits) {
+  return n / 8 * bits + (n % 8 * bits + 7) / 8;  // n * bits may overflow
+}
+
+/// The same for the widths of which whole codes fill a byte; `packed` has packed_bytes(n, bits).
 using PackFn = void(const int8_t* x, int64_t n, uint8_t* packed);
 using UnpackFn = void(const uint8_t* packed, int64_t n, int8_t* y);
 
-/// Two codes a byte, the element with the even index in the low nibble; an odd n leaves the last
-/// high nibble 0.
 PackFn pack_int4;
 UnpackFn unpack_int4;
-
-/// Four codes a byte, lowest index in the lowest bits; unused bits of the last byte are 0.
 PackFn pack_int2;
 UnpackFn unpack_int2;
-
-/// Eight codes a byte, -1 as bit 1, the first one lowest; unused bits of the last byte are 0.
 PackFn pack_int1;
 UnpackFn unpack_int1;
 

@@ -1,4 +1,4 @@
-// pack_int4, pack_int2, pack_int1 and back: codes of few bits, several a byte.
+// pack_codes, pack_int4 and back: codes of few bits, several a byte.
 
 #include "kernels/pack.h"
 
@@ -11,30 +11,25 @@
 namespace ptqx::ops {
 namespace {
 
-struct Width {
-  int64_t codes_per_byte;
-  int8_t low, high;
-  kernels::PackFn* pack;
-  kernels::UnpackFn* unpack;
-};
-constexpr Width kInt4{2, -8, 7, kernels::pack_int4, kernels::unpack_int4};
-constexpr Width kInt2{4, -2, 1, kernels::pack_int2, kernels::unpack_int2};
-constexpr Width kInt1{8, -1, 0, kernels::pack_int1, kernels::unpack_int1};
+constexpr int kMostBits = 7;
+
+void check_bits(int64_t bits) {
+  TORCH_CHECK_VALUE(1 <= bits && bits <= kMostBits, "bits must lie in 1..", kMostBits, ", got ", bits);
+}
 
 // ---- shapes ----
 
-template <const Width& width>
-Tensor pack_meta(const Tensor& input) {
+Tensor pack_meta(const Tensor& input, int64_t bits) {
+  check_bits(bits);
   check_dtype(input, "input", {at::kChar});
   TORCH_CHECK_VALUE(input.dim() >= 1, "input must have at least one dimension, got a scalar");
   c10::SymInt row = 1;
   for (const c10::SymInt& size : input.sym_sizes().slice(1)) row = row * size;
-  const c10::SymInt bytes = (row + (width.codes_per_byte - 1)) / width.codes_per_byte;
-  return at::empty_symint({input.sym_size(0), bytes}, input.options().dtype(at::kByte));
+  return at::empty_symint({input.sym_size(0), (row * bits + 7) / 8}, input.options().dtype(at::kByte));
 }
 
-template <const Width& width>
-Tensor unpack_meta(const Tensor& packed, at::IntArrayRef sizes) {
+Tensor unpack_meta(const Tensor& packed, int64_t bits, at::IntArrayRef sizes) {
+  check_bits(bits);
   check_dtype(packed, "packed", {at::kByte});
   check_dim(packed, "packed", 2);
   TORCH_CHECK_VALUE(!sizes.empty(), "sizes must have at least one entry, got none");
@@ -47,76 +42,86 @@ Tensor unpack_meta(const Tensor& packed, at::IntArrayRef sizes) {
                       sizes);
     row *= size;
   }
-  const int64_t bytes = (row + width.codes_per_byte - 1) / width.codes_per_byte;
+  const int64_t bytes = kernels::packed_bytes(row, static_cast<int>(bits));
   TORCH_CHECK_VALUE(packed.sym_size(0) == sizes[0] && packed.sym_size(1) == bytes, "packed must have shape [",
-                    sizes[0], ", ", bytes, "] for sizes ", sizes, ", got ", packed.sym_sizes());
+                    sizes[0], ", ", bytes, "] for ", bits, "-bit codes of sizes ", sizes, ", got ",
+                    packed.sym_sizes());
   return at::empty(sizes, packed.options().dtype(at::kChar));
 }
 
 // ---- CPU ----
 
-template <const Width& width>
-Tensor pack_cpu(const Tensor& input) {
-  Tensor packed = pack_meta<width>(input);
+Tensor pack_cpu(const Tensor& input, int64_t bits) {
+  Tensor packed = pack_meta(input, bits);
   const Tensor dense = input.contiguous();
   const int8_t* x = dense.const_data_ptr<int8_t>();
+  const int half = 1 << (bits - 1);
   for (int64_t i = 0; i < dense.numel(); ++i) {
-    TORCH_CHECK_VALUE(width.low <= x[i] && x[i] <= width.high, "input must lie in ", int{width.low}, "..",
-                      int{width.high}, ", got ", int{x[i]}, " at index ", i);
+    TORCH_CHECK_VALUE(-half <= x[i] && x[i] < half, "input must lie in ", -half, "..", half - 1, ", got ",
+                      int{x[i]}, " at index ", i);
   }
   if (packed.numel() == 0) return packed;
   const int64_t row = dense.numel() / packed.size(0);
   uint8_t* y = packed.mutable_data_ptr<uint8_t>();
-  for (int64_t r = 0; r < packed.size(0); ++r) width.pack(x + r * row, row, y + r * packed.size(1));
+  for (int64_t r = 0; r < packed.size(0); ++r) {
+    kernels::pack_codes(x + r * row, row, static_cast<int>(bits), y + r * packed.size(1));
+  }
   return packed;
 }
 
-template <const Width& width>
-Tensor unpack_cpu(const Tensor& packed, at::IntArrayRef sizes) {
-  Tensor output = unpack_meta<width>(packed, sizes);
+Tensor unpack_cpu(const Tensor& packed, int64_t bits, at::IntArrayRef sizes) {
+  Tensor output = unpack_meta(packed, bits, sizes);
   if (output.numel() == 0) return output;
   const Tensor dense = packed.contiguous();
   const uint8_t* x = dense.const_data_ptr<uint8_t>();
   const int64_t row = output.numel() / packed.size(0);
   int8_t* y = output.mutable_data_ptr<int8_t>();
-  for (int64_t r = 0; r < packed.size(0); ++r) width.unpack(x + r * packed.size(1), row, y + r * row);
+  for (int64_t r = 0; r < packed.size(0); ++r) {
+    kernels::unpack_codes(x + r * packed.size(1), row, static_cast<int>(bits), y + r * row);
+  }
   return output;
+}
+
+// ---- four bits, the width that others have, too ----
+
+constexpr int64_t kInt4 = 4;
+
+Tensor pack_int4_meta(const Tensor& input) { return pack_meta(input, kInt4); }
+Tensor pack_int4_cpu(const Tensor& input) { return pack_cpu(input, kInt4); }
+Tensor unpack_int4_meta(const Tensor& packed, at::IntArrayRef sizes) {
+  return unpack_meta(packed, kInt4, sizes);
+}
+Tensor unpack_int4_cpu(const Tensor& packed, at::IntArrayRef sizes) {
+  return unpack_cpu(packed, kInt4, sizes);
 }
 
 }  // namespace
 
-// Row by row of dimension 0: [rows, ...] int8 <-> [rows, bytes] uint8, the first code in the lowest bits.
+// Row by row of dimension 0: [rows, ...] int8 <-> [rows, bytes] uint8, without gaps between the codes of a
+// row, the first code in the lowest bits.
 TORCH_LIBRARY_FRAGMENT(ptqx, m) {
+  m.def("pack_codes(Tensor input, int bits) -> Tensor", kAnyStrides);
+  m.def("unpack_codes(Tensor packed, int bits, int[] sizes) -> Tensor", kAnyStrides);
   m.def("pack_int4(Tensor input) -> Tensor", kAnyStrides);
   m.def("unpack_int4(Tensor packed, int[] sizes) -> Tensor", kAnyStrides);
-  m.def("pack_int2(Tensor input) -> Tensor", kAnyStrides);
-  m.def("unpack_int2(Tensor packed, int[] sizes) -> Tensor", kAnyStrides);
-  m.def("pack_int1(Tensor input) -> Tensor", kAnyStrides);
-  m.def("unpack_int1(Tensor packed, int[] sizes) -> Tensor", kAnyStrides);
 }
 TORCH_LIBRARY_IMPL(ptqx, Meta, m) {
-  m.impl("pack_int4", pack_meta<kInt4>);
-  m.impl("unpack_int4", unpack_meta<kInt4>);
-  m.impl("pack_int2", pack_meta<kInt2>);
-  m.impl("unpack_int2", unpack_meta<kInt2>);
-  m.impl("pack_int1", pack_meta<kInt1>);
-  m.impl("unpack_int1", unpack_meta<kInt1>);
+  m.impl("pack_codes", pack_meta);
+  m.impl("unpack_codes", unpack_meta);
+  m.impl("pack_int4", pack_int4_meta);
+  m.impl("unpack_int4", unpack_int4_meta);
 }
 TORCH_LIBRARY_IMPL(ptqx, CPU, m) {
-  m.impl("pack_int4", pack_cpu<kInt4>);
-  m.impl("unpack_int4", unpack_cpu<kInt4>);
-  m.impl("pack_int2", pack_cpu<kInt2>);
-  m.impl("unpack_int2", unpack_cpu<kInt2>);
-  m.impl("pack_int1", pack_cpu<kInt1>);
-  m.impl("unpack_int1", unpack_cpu<kInt1>);
+  m.impl("pack_codes", pack_cpu);
+  m.impl("unpack_codes", unpack_cpu);
+  m.impl("pack_int4", pack_int4_cpu);
+  m.impl("unpack_int4", unpack_int4_cpu);
 }
 TORCH_LIBRARY_IMPL(ptqx, Autograd, m) {
+  m.impl("pack_codes", no_derivative());
+  m.impl("unpack_codes", no_derivative());
   m.impl("pack_int4", no_derivative());
   m.impl("unpack_int4", no_derivative());
-  m.impl("pack_int2", no_derivative());
-  m.impl("unpack_int2", no_derivative());
-  m.impl("pack_int1", no_derivative());
-  m.impl("unpack_int1", no_derivative());
 }
 
 }  // namespace ptqx::ops

@@ -66,13 +66,11 @@ __all__ = [
     "min_max",
     "moments",
     "mul",
-    "pack_int1",
-    "pack_int2",
+    "pack_codes",
     "pack_int4",
     "pack_signs",
     "quantize",
-    "unpack_int1",
-    "unpack_int2",
+    "unpack_codes",
     "unpack_int4",
 ]
 
@@ -840,6 +838,29 @@ def binary_linear_f32(
 # ---- storage ----
 
 
+def pack_codes(input: Tensor, bits: int) -> Tensor:
+    """int8 codes of 1 to 7 bits, [rows, ...], as uint8 [rows, ceil(K * bits / 8)], without gaps; K is the
+    product of the other sizes.
+
+    Code i lies in bits [i * bits, (i + 1) * bits) of its row, the lowest bit of the first byte being bit 0.
+
+    >>> pack_codes(torch.tensor([[1, -1, -2, 0, 1]], dtype=torch.int8), 2)
+    tensor([[45,  1]], dtype=torch.uint8)
+    >>> pack_codes(torch.tensor([[3, -4, 1]], dtype=torch.int8), 3)
+    tensor([[99,  0]], dtype=torch.uint8)
+    """
+    return _ops.pack_codes(input, bits)
+
+
+def unpack_codes(packed: Tensor, bits: int, sizes: Sequence[int]) -> Tensor:
+    """The int8 codes of shape `sizes` that `pack_codes` packed.
+
+    >>> unpack_codes(torch.tensor([[45, 1]], dtype=torch.uint8), 2, [1, 5])
+    tensor([[ 1, -1, -2,  0,  1]], dtype=torch.int8)
+    """
+    return _ops.unpack_codes(packed, bits, sizes)
+
+
 def pack_int4(input: Tensor) -> Tensor:
     """int8 codes in -8..7, [rows, ...], as uint8 [rows, ceil(K / 2)]; K is the product of the other sizes.
 
@@ -858,42 +879,6 @@ def unpack_int4(packed: Tensor, sizes: Sequence[int]) -> Tensor:
     tensor([[ 1, -1,  7]], dtype=torch.int8)
     """
     return _ops.unpack_int4(packed, sizes)
-
-
-def pack_int2(input: Tensor) -> Tensor:
-    """int8 codes in -2..1, [rows, ...], as uint8 [rows, ceil(K / 4)]: four a byte, the first one lowest.
-
-    >>> pack_int2(torch.tensor([[1, -1, -2, 0, 1]], dtype=torch.int8))
-    tensor([[45,  1]], dtype=torch.uint8)
-    """
-    return _ops.pack_int2(input)
-
-
-def unpack_int2(packed: Tensor, sizes: Sequence[int]) -> Tensor:
-    """The int8 codes of shape `sizes` that `pack_int2` packed.
-
-    >>> unpack_int2(torch.tensor([[45, 1]], dtype=torch.uint8), [1, 5])
-    tensor([[ 1, -1, -2,  0,  1]], dtype=torch.int8)
-    """
-    return _ops.unpack_int2(packed, sizes)
-
-
-def pack_int1(input: Tensor) -> Tensor:
-    """int8 codes -1 and 0, [rows, ...], as uint8 [rows, ceil(K / 8)]: eight a byte, the first one lowest.
-
-    >>> pack_int1(torch.tensor([[-1, -1, 0, 0, -1]], dtype=torch.int8))
-    tensor([[19]], dtype=torch.uint8)
-    """
-    return _ops.pack_int1(input)
-
-
-def unpack_int1(packed: Tensor, sizes: Sequence[int]) -> Tensor:
-    """The int8 codes of shape `sizes` that `pack_int1` packed.
-
-    >>> unpack_int1(torch.tensor([[19]], dtype=torch.uint8), [1, 5])
-    tensor([[-1, -1,  0,  0, -1]], dtype=torch.int8)
-    """
-    return _ops.unpack_int1(packed, sizes)
 
 
 # ---- a whole network ----

@@ -163,8 +163,8 @@ class Scheme:
 
     @property
     def storage_bits(self) -> int:
-        """Bits per code in a file: 8, or packed 4 (3 and 4 bits), 2 or 1."""
-        return next(width for width in (1, 2, 4, 8, 16) if self.bits <= width)
+        """Bits per code in a file: the code's own up to 8 bits, which are packed without gaps, else 16."""
+        return self.bits if self.bits <= 8 else 16
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, ready for JSON; `Scheme(**d)` gives the scheme back."""

@@ -225,17 +225,14 @@ class GraphBuilder {
     const int64_t limit = int64_t{1} << (bits - 1);
     std::vector<int8_t> values(static_cast<size_t>(product(shape)));
     for (int8_t& value : values) value = static_cast<int8_t>(integer(-limit, limit - 1));
-    if (bits > 4) return Tensor::of(DType::kI8, shape, values);
-    const int64_t per_byte = bits == 1 ? 8 : bits == 2 ? 4 : 2;
-    const int64_t width = 8 / per_byte;
+    if (bits == 8) return Tensor::of(DType::kI8, shape, values);
     const int64_t k = product(shape) / shape[0];
-    const int64_t row_bytes = (k + per_byte - 1) / per_byte;
+    const int64_t row_bytes = (k * bits + 7) / 8;
     std::vector<uint8_t> packed(static_cast<size_t>(shape[0] * row_bytes));
     for (int64_t row = 0; row < shape[0]; ++row) {
-      for (int64_t i = 0; i < k; ++i) {
-        const int code = values[static_cast<size_t>(row * k + i)] & ((1 << width) - 1);
-        packed[static_cast<size_t>(row * row_bytes + i / per_byte)] |=
-            static_cast<uint8_t>(code << (i % per_byte * width));
+      for (int64_t bit = 0; bit < k * bits; ++bit) {
+        const int value = values[static_cast<size_t>(row * k + bit / bits)] >> (bit % bits) & 1;
+        packed[static_cast<size_t>(row * row_bytes + bit / 8)] |= static_cast<uint8_t>(value << (bit % 8));
       }
     }
     return Tensor::of(DType::kU8, {shape[0], row_bytes}, packed);

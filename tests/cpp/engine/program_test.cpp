@@ -144,8 +144,8 @@ const Violation kViolations[] = {
      "weight must be U8"},
     {"weight_bits_9", [](Graph& g) { attrs(g, 2)["weight_bits"] = 9; }, "weight_bits"},
     {"weight_bits_0", [](Graph& g) { attrs(g, 2)["weight_bits"] = 0; }, "weight_bits"},
-    {"weight_codes_exceed_bits", [](Graph& g) { attrs(g, 2)["weight_bits"] = 5; }, "not of 5 bits"},
-    {"packed_codes_exceed_bits", [](Graph& g) { attrs(g, 3)["weight_bits"] = 3; }, "not of 3 bits"},
+    {"weight_is_not_of_5_bits", [](Graph& g) { attrs(g, 2)["weight_bits"] = 5; }, "weight"},
+    {"weight_is_not_of_3_bits", [](Graph& g) { attrs(g, 3)["weight_bits"] = 3; }, "weight"},
     {"weight_levels_of_eight_bits",
      [](Graph& g) {
        g.tensors["levels"] = Tensor::of(DType::kI8, {1, 256}, std::vector<int8_t>(256, 1));

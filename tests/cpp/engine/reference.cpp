@@ -156,15 +156,17 @@ class Reference {
 
   std::vector<int32_t> weight_codes(const json& node, size_t rows, size_t k) const {
     const int bits = node["attrs"]["weight_bits"];
-    const int width = bits > 4 ? 8 : bits <= 2 ? bits : 4;
     const std::vector<uint8_t> bytes = tensor<uint8_t>(node, "weight");
     const size_t row_bytes = bytes.size() / rows;
     std::vector<int32_t> codes(rows * k);
     for (size_t row = 0; row < rows; ++row) {
       for (size_t i = 0; i < k; ++i) {
-        const size_t bit = i * static_cast<size_t>(width);
-        const int code = bytes[row * row_bytes + bit / 8] >> (bit % 8) & ((1 << width) - 1);
-        codes[row * k + i] = code >= 1 << (width - 1) ? code - (1 << width) : code;
+        int code = 0;
+        for (int b = 0; b < bits; ++b) {
+          const size_t bit = i * static_cast<size_t>(bits) + static_cast<size_t>(b);
+          code |= (bytes[row * row_bytes + bit / 8] >> (bit % 8) & 1) << b;
+        }
+        codes[row * k + i] = code >= 1 << (bits - 1) ? code - (1 << bits) : code;
       }
     }
     if (node["tensors"].contains("weight_levels")) {

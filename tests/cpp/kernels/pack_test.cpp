@@ -82,6 +82,34 @@ TEST(PackRows, test_every_byte_unpacks_to_its_signed_codes) {
   }
 }
 
+TEST(PackCodes, test_every_width_lies_without_gaps_and_comes_back) {
+  for (int bits = 1; bits < 8; ++bits) {
+    const int half = 1 << (bits - 1);
+    for (const int64_t n : kLengths) {
+      SCOPED_TRACE(std::to_string(n) + " codes of " + std::to_string(bits) + " bits");
+      const std::vector<int8_t> codes = random_codes<int8_t>(n, -half, half - 1);
+      GuardedBuffer<uint8_t> packed(packed_bytes(n, bits), 1);
+      pack_codes(codes.data(), n, bits, packed.data());
+      ASSERT_TRUE(packed.guards_intact());
+      std::vector<uint8_t> truth(static_cast<size_t>(packed_bytes(n, bits)));
+      for (int64_t bit = 0; bit < n * bits; ++bit) {
+        const int value = codes[static_cast<size_t>(bit / bits)] >> (bit % bits) & 1;
+        truth[static_cast<size_t>(bit / 8)] |= static_cast<uint8_t>(value << (bit % 8));
+      }
+      expect_same(truth, packed.values());
+      GuardedBuffer<int8_t> back(n, 1);
+      unpack_codes(packed.data(), n, bits, back.data());
+      expect_same(codes, back.values());
+      ASSERT_TRUE(back.guards_intact());
+    }
+  }
+}
+
+TEST(PackCodes, test_bytes_of_huge_rows_do_not_overflow) {
+  EXPECT_EQ(packed_bytes(9, 3), 4);
+  EXPECT_EQ(packed_bytes(int64_t{1} << 61, 7), (int64_t{1} << 58) * 7);
+}
+
 TEST(PackRows, test_signs_equal_the_definition) {
   for (const int64_t n : kLengths) {
     const std::vector<float> x = edge_values(n, 0.5F, true);

@@ -401,43 +401,29 @@ def lookup(input, table):
     return table[input.long() + (128 if input.dtype == torch.int8 else 0)]
 
 
-def pack(input: Tensor, bits: int) -> Tensor:
-    per_byte = 8 // bits
-    rows = input.reshape(len(input), math.prod(input.shape[1:])).long() & (2**bits - 1)
-    rows = F.pad(rows, (0, -rows.shape[1] % per_byte))
-    shifts = torch.arange(per_byte) * bits
-    return (rows.unflatten(1, (-1, per_byte)) << shifts).sum(2).to(torch.uint8)
+def pack_codes(input, bits):
+    """Through NumPy's packbits, bit by bit."""
+    rows = input.reshape(len(input), math.prod(input.shape[1:])).numpy().view(np.uint8)
+    stream = np.unpackbits(rows[..., None], axis=2, bitorder="little")[..., :bits]
+    stream = stream.reshape(len(rows), rows.shape[1] * bits)
+    return torch.from_numpy(np.packbits(stream, axis=1, bitorder="little"))
 
 
-def unpack(packed: Tensor, sizes, bits: int) -> Tensor:
-    shifts = torch.arange(8 // bits) * bits
-    values = (packed.long().unsqueeze(2) >> shifts) & (2**bits - 1)
-    values = torch.where(values >= 2 ** (bits - 1), values - 2**bits, values)
-    return values.flatten(1)[:, : math.prod(sizes[1:])].reshape(sizes).to(torch.int8)
+def unpack_codes(packed, bits, sizes):
+    count = math.prod(sizes[1:])
+    stream = np.unpackbits(packed.numpy(), axis=1, bitorder="little")[:, : count * bits]
+    digits = stream.reshape(len(packed), count, bits).astype(np.int64)
+    values = (digits << np.arange(bits)).sum(2)
+    values = np.where(values >= 2 ** (bits - 1), values - 2**bits, values)
+    return torch.from_numpy(values.astype(np.int8)).reshape(sizes)
 
 
 def pack_int4(input):
-    return pack(input, 4)
+    return pack_codes(input, 4)
 
 
 def unpack_int4(packed, sizes):
-    return unpack(packed, sizes, 4)
-
-
-def pack_int2(input):
-    return pack(input, 2)
-
-
-def unpack_int2(packed, sizes):
-    return unpack(packed, sizes, 2)
-
-
-def pack_int1(input):
-    return pack(input, 1)
-
-
-def unpack_int1(packed, sizes):
-    return unpack(packed, sizes, 1)
+    return unpack_codes(packed, 4, sizes)
 
 
 # ---- binary layers ----

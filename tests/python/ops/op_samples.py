@@ -465,19 +465,20 @@ def lookup_samples() -> Iterator[Sample]:
     yield Sample("lookup", "no-samples", (u8(0, 3, 4, 4), u8(256)))
 
 
-def pack_samples(bits: int) -> Iterator[Sample]:
-    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1)
-    for layout, x in layouts(s8(6, 3, 3, 5, low=low, high=high)):
-        yield Sample(f"pack_int{bits}", layout, (x,))
-    yield Sample(f"pack_int{bits}", "long", (s8(3, 301, low=low, high=high),))
-    yield Sample(f"pack_int{bits}", "empty", (s8(0, 5, low=low, high=high),))
+def pack_samples() -> Iterator[Sample]:
+    for bits in range(1, 8):
+        low, high = -(2 ** (bits - 1)), 2 ** (bits - 1)
+        for layout, x in layouts(s8(6, 3, 3, 5, low=low, high=high)):
+            yield Sample("pack_codes", f"{bits}-bits-{layout}", (x, bits))
+        yield Sample("pack_codes", f"{bits}-bits-long", (s8(3, 301, low=low, high=high), bits))
+        yield Sample("pack_codes", f"{bits}-bits-empty", (s8(0, 5, low=low, high=high), bits))
 
 
-def unpack_samples(bits: int) -> Iterator[Sample]:
-    for sizes in ([6, 3, 3, 5], [3, 301], [0, 5], [4]):
-        row = math.prod(sizes[1:])
-        packed = u8(sizes[0], -(-row * bits // 8))
-        yield Sample(f"unpack_int{bits}", "x".join(map(str, sizes)), (packed, sizes))
+def unpack_samples() -> Iterator[Sample]:
+    for bits in range(1, 8):
+        for sizes in ([6, 3, 3, 5], [3, 301], [0, 5], [4]):
+            packed = u8(sizes[0], -(-math.prod(sizes[1:]) * bits // 8))
+            yield Sample("unpack_codes", f"{bits}-bits-{'x'.join(map(str, sizes))}", (packed, bits, sizes))
 
 
 # ---- a .ptqx file of two steps, written by hand from the format's description ----
@@ -667,12 +668,10 @@ SAMPLES: dict[str, list[Sample]] = {
     "binary_conv2d_f32": list(binary_conv2d_f32_samples()),
     "binary_linear_s32": list(binary_linear_samples("binary_linear_s32")),
     "binary_linear_f32": list(binary_linear_samples("binary_linear_f32", scales(33), reals(33))),
-    "pack_int4": list(pack_samples(4)),
-    "unpack_int4": list(unpack_samples(4)),
-    "pack_int2": list(pack_samples(2)),
-    "unpack_int2": list(unpack_samples(2)),
-    "pack_int1": list(pack_samples(1)),
-    "unpack_int1": list(unpack_samples(1)),
+    "pack_codes": list(pack_samples()),
+    "unpack_codes": list(unpack_samples()),
+    "pack_int4": [Sample("pack_int4", "long", (s8(3, 301, low=-8, high=8),))],
+    "unpack_int4": [Sample("unpack_int4", "3x301", (u8(3, 151), [3, 301]))],
     "engine_run": list(engine_run_samples()),
 }
 ALL: list[Sample] = [sample for samples in SAMPLES.values() for sample in samples]

@@ -246,8 +246,13 @@ CASES: dict[str, tuple[Any, str]] = {
         r"bias must have shape \[3\]",
     ),
     "unpack-shape": (lambda: ops.unpack_int4(u8(2, 3), [2, 7]), r"packed must have shape \[2, 4\]"),
-    "unpack-negative": (lambda: ops.unpack_int2(u8(2, 3), [2, -7]), "sizes must be at least 0"),
-    "unpack-huge": (lambda: ops.unpack_int2(u8(2, 3), [2, 2**31, 2**31, 2**31]), "sizes must have a product"),
+    "unpack-negative": (lambda: ops.unpack_codes(u8(2, 3), 2, [2, -7]), "sizes must be at least 0"),
+    "unpack-huge": (
+        lambda: ops.unpack_codes(u8(2, 3), 2, [2, 2**31, 2**31, 2**31]),
+        "sizes must have a product",
+    ),
+    "unpack-bits": (lambda: ops.unpack_codes(u8(2, 3), 8, [2, 3]), r"bits must lie in 1\.\.7, got 8"),
+    "pack-bits": (lambda: ops.pack_codes(s8(2, 3), 0), r"bits must lie in 1\.\.7, got 0"),
     "engine-garbage": (lambda: ops.engine_run(reals(1, 12), u8(100), [4]), "program: .*not a .ptqx file"),
     "engine-type": (
         lambda: ops.engine_run(u8(1, 12), engine_program(), [4]),

@@ -33,7 +33,7 @@ def test_code_range(fields, qmin, qmax):
     assert (scheme.qmin, scheme.qmax) == (qmin, qmax)
 
 
-@pytest.mark.parametrize(("bits", "storage"), [(2, 2), (3, 4), (4, 4), (5, 8), (8, 8)])
+@pytest.mark.parametrize(("bits", "storage"), [(2, 2), (3, 3), (4, 4), (5, 5), (8, 8)])
 def test_storage_bits(bits, storage):
     assert Scheme(bits=bits).storage_bits == storage
 

@@ -26,8 +26,8 @@ def store_codes(lowered: Lowered, codes: LayerCodes) -> None:
     values = (codes.values if codes.codes is None else codes.codes).to(
         torch.int8 if codes.bits <= 8 else torch.int16
     )
-    if codes.bits <= 4:
-        values = getattr(ops, f"pack_int{packed_bits(codes.bits)}")(values)
+    if codes.bits < 8:
+        values = ops.pack_codes(values, codes.bits)
     lowered.tensors.update(weight=values, weight_scale=codes.scale.clone())
     if codes.zero_point is not None:
         zero_point = codes.zero_point.int() if codes.on_grid else codes.zero_point
@@ -65,18 +65,12 @@ def real_weight(scope: IntegerScope, node: IntegerNode) -> Tensor:
     return weight.float() if is_held_in_float(scope, node) else stored_codes(scope, node).real()
 
 
-def packed_bits(bits: int) -> int:
-    """What a code of up to 4 bits takes in a file."""
-    return 4 if bits == 3 else bits
-
-
 def unpacked_weight(scope: IntegerScope, node: IntegerNode) -> Tensor:
     """A layer's stored weights as int8 in their shape: unpacked, and looked up where there is a codebook."""
     weight, bits = scope.tensor(node, "weight"), node.attrs["weight_bits"]
     assert weight is not None
-    if bits <= 4:
-        unpack = getattr(torch.ops.ptqx, f"unpack_int{packed_bits(bits)}")
-        weight = unpack(weight, node.attrs["weight_shape"])
+    if bits < 8:
+        weight = torch.ops.ptqx.unpack_codes(weight, bits, node.attrs["weight_shape"])
     levels = scope.tensor(node, "weight_levels")
     if levels is None:
         return weight

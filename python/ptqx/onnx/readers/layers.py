@@ -57,8 +57,8 @@ def _store_weight(lowered: Lowered, weight: QuantizedConstant, name: str) -> Non
             raise PtqxError(f"{name}: weights in blocks have zero points; only symmetric ones can be read")
         points = np.broadcast_to(zero_point.reshape(-1), len(codes)).astype(np.int32)
         lowered.tensors["weight_zero_point"] = torch.from_numpy(points.copy())
-    if bits <= 4:
-        codes = ops.pack_int2(codes) if bits == 2 else ops.pack_int4(codes)
+    if bits < 8:
+        codes = ops.pack_codes(codes, bits)
     lowered.attrs.update(weight_bits=bits, group_size=group_size)
     lowered.tensors["weight"] = codes
     lowered.tensors["weight_scale"] = torch.tensor(scale if group_size else scale.reshape(-1))

@@ -12,7 +12,7 @@ from ...quant import FLOAT_DTYPES, Recipe, Scheme, recipe
 Width = int | str
 FLOAT_WIDTHS = ("bf16", "fp16", "fp32")
 WIDTHS: tuple[Width, ...] = (2, 3, 4, 5, 6, 7, 8, *FLOAT_WIDTHS)
-DEFAULT_WIDTHS: tuple[Width, ...] = (2, 4, 8)  # 3 takes as many bytes as 4; 5, 6 and 7 as many as 8
+DEFAULT_WIDTHS: tuple[Width, ...] = (2, 3, 4, 6, 8)
 
 
 def checked_widths(widths: Sequence[Width]) -> tuple[Width, ...]:
@@ -68,7 +68,7 @@ def stored_bits(width: Width) -> int:
     """What a weight takes.
 
     >>> stored_bits(3), stored_bits("bf16")
-    (4, 16)
+    (3, 16)
     """
     if isinstance(width, int):
         return Scheme(bits=width).storage_bits

@@ -83,14 +83,18 @@ class GradientFormat:
             codes = ops.quantize(gradient, scale, zero_point, qmin, qmax)
         else:
             codes = stochastic_codes(gradient, scale, zero_point, self._scheme, noise).to(torch.int8)
-        return scale, codes.view(torch.uint8) if self.bits == 8 else ops.pack_int4(codes[None])[0]
+        return scale, codes.view(torch.uint8) if self.bits == 8 else ops.pack_codes(codes[None], self.bits)[0]
 
     def decode(self, scale: Tensor, packed: Tensor, count: int) -> Tensor:
         """The float32 [count] that scale and codes stand for."""
         if self.bits == 1:
-            negative = ops.unpack_int1(packed[None], [1, count])[0]
+            negative = ops.unpack_codes(packed[None], 1, [1, count])[0]
             return torch.where(negative.bool(), -scale, scale)
-        codes = packed.view(torch.int8) if self.bits == 8 else ops.unpack_int4(packed[None], [1, count])[0]
+        codes = (
+            packed.view(torch.int8)
+            if self.bits == 8
+            else ops.unpack_codes(packed[None], self.bits, [1, count])[0]
+        )
         return codes * scale
 
     @cached_property
@@ -103,7 +107,7 @@ class GradientFormat:
         if not_finite:
             return self._not_finite(gradient)
         scale = (total / gradient.numel()).float().reshape(1)
-        return scale, ops.pack_int1(-(gradient < 0).to(torch.int8)[None])[0]
+        return scale, ops.pack_codes(-(gradient < 0).to(torch.int8)[None], 1)[0]
 
     def _not_finite(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
         return torch.full((1,), math.nan), torch.zeros(self.packed_bytes(gradient.numel()), dtype=torch.uint8)

@@ -77,9 +77,10 @@ def test_bytes_are_packed_as_the_files_are(trained: nn.Module, measured: Measure
         rows, columns = len(weight), weight[0].numel()
         scales_and_biases = 4 * rows + 4 * rows
         sizes = measured.costs.bytes[layer]
-        assert sizes[6] == sizes[8] == rows * columns + scales_and_biases
-        assert sizes[3] == sizes[4] == rows * -(-columns // 2) + scales_and_biases
-        levels = sizes[2] - rows * -(-columns // 4) - scales_and_biases
+        packed = {bits: rows * -(-columns * bits // 8) for bits in (2, 3, 4, 6, 8)}
+        for bits in (3, 4, 6, 8):
+            assert sizes[bits] == packed[bits] + scales_and_biases
+        levels = sizes[2] - packed[2] - scales_and_biases
         assert levels in (0, 4, 4 * rows)
         assert (sizes["bf16"], sizes["fp32"]) == (
             2 * rows * columns + 4 * rows,
