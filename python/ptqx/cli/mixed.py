@@ -40,7 +40,7 @@ def mixed(
         str, typer.Option("--ms", help="Budgets: milliseconds of a batch in the engine, one thread.")
     ] = "",
     by: Annotated[str, typer.Option(help="What layers lose: loss (measured), hessian or fisher.")] = "loss",
-    widths: Annotated[str, typer.Option(help="Of weights: 2 to 8 bits, bf16, fp16 or fp32.")] = "2,4,8",
+    widths: Annotated[str, typer.Option(help="Of weights: 2 to 8 bits, bf16, fp16 or fp32.")] = "2,3,4,6,8",
     activations: Annotated[int, typer.Option(min=2, max=8, help="Bits of activations.")] = 8,
     methods: Methods = None,
     images: Annotated[int, typer.Option(min=1, help="Training images to find losses on.")] = 512,
