@@ -15,6 +15,7 @@ from ..graph.workbench import Workbench
 from .walk import Stage
 
 COLUMN_VALUES = 2**25  # values of unfolded inputs at a time
+GRAM_BLOCK = 512  # rows of a product that are worth a matrix product of their own
 COLUMNS_PER_WEIGHT = 64  # more positions than that for each weight of an output are thinned out
 
 
@@ -130,7 +131,7 @@ def layer_sums(bench: Workbench, stage: Stage, node: Node, rows: slice, origin: 
         z = float_output(bench, node, reference[start : start + step])
         lack = output_columns(node, z - convolve(batch, weight, node.attrs, bias))[:, :, ::stride]
         terms = [
-            columns @ columns.transpose(1, 2),
+            _self_product(columns),
             columns.sum(2, dtype=torch.float64),
             lack @ columns.transpose(1, 2),
             lack.sum(2, dtype=torch.float64),
@@ -143,6 +144,19 @@ def layer_sums(bench: Workbench, stage: Stage, node: Node, rows: slice, origin: 
         count += columns.shape[2]
     assert sums is not None and origin is not None
     return Sums(origin.double(), count, *sums)
+
+
+def _self_product(columns: Tensor) -> Tensor:
+    """columns @ columns^T of [G, K, N], a symmetric matrix: blocks below the diagonal are copies."""
+    size = columns.shape[1]
+    if size <= GRAM_BLOCK:
+        return columns @ columns.transpose(1, 2)
+    product = columns.new_empty(len(columns), size, size)
+    for start in range(0, size, GRAM_BLOCK):
+        end = min(start + GRAM_BLOCK, size)
+        product[:, start:end, start:] = columns[:, start:end] @ columns[:, start:].transpose(1, 2)
+        product[:, end:, start:end] = product[:, start:end, end:].transpose(1, 2)
+    return product
 
 
 def _batch_size(node: Node, weight: Tensor, samples: int) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ from .grid import layer_grid
 from .method import method
 from .moments import grouped, layer_moments
 from .walk import Stage, by_layer, walk
+
+Sight = Callable[[Tensor], Tensor]  # what a reader makes of a value
 
 
 @method("range_search", moves_weights=True)
@@ -90,11 +93,13 @@ def _search_activations(bench: Workbench, stage: Stage, key: str, factors: list[
     y = _value(bench, stage, owner, samples, quantized=True)
     quantizer.enabled = True
     wanted = _value(bench, stage, owner, samples, quantized=False)
+    readings = [(see, see(wanted)) for see in _readings(bench, owner)]
     scale, zero_point = quantizer.scale.detach().clone(), quantizer.zero_point.clone()
     errors = []
     for factor in factors:
         quantizer.set_qparams(scale * factor, zero_point)
-        errors.append(sum(_reading_errors(bench, owner, quantizer(y), wanted)))
+        rounded = quantizer(y)
+        errors.append(sum(_relative(see(rounded) - target, target) for see, target in readings))
     best = min(range(len(factors)), key=lambda i: errors[i])
     quantizer.set_qparams(scale * factors[best], zero_point)
 
@@ -111,22 +116,32 @@ def _value(bench: Workbench, stage: Stage, name: str, samples: int, quantized: b
     return known[name]
 
 
-def _reading_errors(bench: Workbench, name: str, rounded: Tensor, wanted: Tensor) -> Iterator[float]:
-    """Squared errors, relative, that rounding makes in what reads the node, at once or through movers."""
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
+
+
+def _readings(bench: Workbench, name: str, see: Sight = _as_it_is) -> Iterator[Sight]:
+    """What each reader makes of a node's value, at once or behind movers; the value itself where it is the
+    network's output or meets another."""
     graph = bench.prep.graph
     if name == graph.output:
-        yield _relative(rounded - wanted, wanted)
+        yield see
     for reader in (graph.nodes[consumer] for consumer in graph.consumers(name)):
         operator = OPERATORS[reader.op]
         if isinstance(operator, Mover):
-            moved = (operator.move(reader.attrs, x, None) for x in (rounded, wanted))
-            yield from _reading_errors(bench, reader.name, *moved)
+            yield from _readings(bench, reader.name, partial(_moved, operator, reader, see))
         elif reader.op in LAYER_OPS and reader.inputs[0] == name:
-            weight = bench.weight(reader)
-            error = convolve(rounded - wanted, weight, reader.attrs)
-            yield _relative(error, convolve(wanted, weight, reader.attrs))
+            yield partial(_convolved, bench.weight(reader), reader, see)
         else:
-            yield _relative(rounded - wanted, wanted)
+            yield see
+
+
+def _moved(operator: Mover, node: Node, see: Sight, x: Tensor) -> Tensor:
+    return operator.move(node.attrs, see(x), None)
+
+
+def _convolved(weight: Tensor, node: Node, see: Sight, x: Tensor) -> Tensor:
+    return convolve(see(x), weight, node.attrs)
 
 
 def _relative(error: Tensor, wanted: Tensor) -> float:

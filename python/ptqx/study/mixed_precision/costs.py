@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -57,8 +57,9 @@ def layer_costs(
     """
     integer = [width for width in widths if isinstance(width, int)] or [8]
     floats = [width for width in widths if width in FLOAT_WIDTHS]
+    plain = replace(base, methods=())  # which code a weight has changes neither bytes nor time
     models = {
-        width: quantize(model, calibration[:1], uniform_recipe(base, width, weights))
+        width: quantize(model, calibration[:1], uniform_recipe(plain, width, weights))
         for width in tqdm(integer, "convert", disable=not progress, leave=False)
     }
     weighed = {width: layer_bytes(converted) for width, converted in models.items()}
