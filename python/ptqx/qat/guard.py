@@ -46,22 +46,27 @@ class IntegerGuard(Hook):
     (Over the whole run the best would often be the first: a float model that was trained on these images
     knows them by heart, and every epoch without them loses some of that.) It is in `OUT/best.ptqx`, and the
     model ends with its weights. A collapse raises a PtqxError that says what to do: less than half of the
-    last epoch's accuracy or of training's, or nothing above chance after two epochs.
+    last epoch's accuracy or of training's, or nothing above chance: after two epochs, or after one if there
+    was more at the start.
 
     Args:
         epochs: of the run.
         classes: of the data set, for the accuracy of guessing.
         images: held out.
         settings: what the message says about the run: stage, learning rate.
+        start: accuracy on them before the first epoch, on rank 0.
         folder: for best.ptqx; None writes nothing.
     """
 
-    def __init__(self, epochs: int, classes: int, images: int, settings: str, folder: Path | None) -> None:
+    def __init__(
+        self, epochs: int, classes: int, images: int, settings: str, folder: Path | None, start: float = 0.0
+    ) -> None:
         self.undecided = epochs - math.ceil(epochs / CHOICE)
         self.chance = 100.0 / classes
         self.images = images
         self.settings = settings
         self.folder = folder
+        self.start = start
         self.top1 = 0.0  # of the last epoch
         self.best_top1 = 0.0  # of those to choose from
         self.kept_epoch = 0
@@ -76,9 +81,9 @@ class IntegerGuard(Hook):
 
     def end_epoch(self, model: nn.Module, row: Row) -> None:
         device = next(model.parameters()).device
-        (top1,) = distributed.all_sum([row.get("val_top1", 0.0)], device)
+        top1, start = distributed.all_sum([row.get("val_top1", 0.0), self.start], device)
         self.epochs += 1
-        self._require_alive(row, top1)
+        self._require_alive(row, top1, start)
         self.top1 = top1
         if self.epochs > self.undecided:
             self.best_top1 = max(self.best_top1, top1)
@@ -108,13 +113,13 @@ class IntegerGuard(Hook):
         share = self.best_top1 / 100
         return 100 * math.sqrt(share * (1 - share) / self.images)
 
-    def _require_alive(self, row: Row, top1: float) -> None:
+    def _require_alive(self, row: Row, top1: float, start: float) -> None:
         trained, known = row["train_top1"], ABOVE_CHANCE * self.chance
         if self.top1 > known and top1 < FALL * self.top1:
             what = f"after {self.top1:.1f} % in the epoch before"
         elif trained > known and top1 < FALL * trained:
             what = f"while training reaches {trained:.1f} %: its batch norm statistics or scales are off"
-        elif self.epochs >= 2 and max(top1, trained) < AT_CHANCE * self.chance:
+        elif (self.epochs >= 2 or start > known) and max(top1, trained) < AT_CHANCE * self.chance:
             what = f"and training {trained:.1f} %: no better than guessing ({self.chance:.1f} %)"
         else:
             return

@@ -208,7 +208,8 @@ class _QATRun:
         config, loop = self.config, self.config.loop(stage.epochs)
         settings = f"{stage.name}, learning rate {config.lr}"
         classes, images = self.train.num_classes, len(self.held_out)
-        guard = IntegerGuard(stage.epochs, classes, images, settings, folder)
+        start = float(history[-1].get("val_top1", 0.0)) if distributed.rank() == 0 else 0.0
+        guard = IntegerGuard(stage.epochs, classes, images, settings, folder, start)
         hooks = [_Widths(stage), *self.shared_hooks(stage.epochs)]
         if config.freeze_oscillating:
             hooks.append(FreezeOscillating(config.freeze_oscillating, stage.epochs))

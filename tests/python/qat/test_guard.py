@@ -16,9 +16,11 @@ from torch import Tensor, nn
 Epoch = tuple[float, float]  # val_top1, train_top1
 
 
-def kept_after(epochs: Sequence[Epoch], images: int = 10_000, classes: int = 10) -> IntegerGuard:
+def kept_after(
+    epochs: Sequence[Epoch], images: int = 10_000, classes: int = 10, start: float = 0.0
+) -> IntegerGuard:
     """The guard after a run; the model's weight is the epoch's number."""
-    guard = IntegerGuard(len(epochs), classes, images, "w4a4", None)
+    guard = IntegerGuard(len(epochs), classes, images, "w4a4", None, start)
     model = nn.Linear(1, 1, bias=False)
     for number, (val, train) in enumerate(epochs, start=1):
         nn.init.constant_(model.weight, number)
@@ -48,6 +50,13 @@ def test_latest_epoch_within_one_standard_error_of_the_best_of_the_last_third() 
 def test_collapse(epochs: list[Epoch], message: str) -> None:
     with pytest.raises(PtqxError, match=f"training collapsed in epoch {len(epochs)} .*{message}"):
         kept_after(epochs)
+
+
+def test_collapse_in_the_first_epoch_of_what_was_alive() -> None:
+    with pytest.raises(PtqxError, match=r"collapsed in epoch 1 .*no better than guessing \(10.0 %\)"):
+        kept_after([(10.0, 11.0)], start=86.0)
+    assert kept_after([(10.0, 11.0)], start=29.0).epochs == 1  # began near chance: one more epoch to learn
+    assert kept_after([(25.0, 30.0)], start=86.0).epochs == 1
 
 
 @pytest.mark.parametrize(
