@@ -47,6 +47,8 @@ def at_least(recipe: Recipe, bits: int) -> Recipe:
     >>> wider = at_least(recipe("w2a8", overrides={"features.4": {"bits": 3}}), 4)
     >>> wider.weights.bits, wider.activations.bits, wider.overrides["features.4"]["bits"]
     (4, 8, 4)
+    >>> at_least(recipe("w2a8", overrides={"features.4": {"dtype": "bf16"}}), 4).overrides
+    {'features.4': {'dtype': 'bf16'}}
     """
     edge_bits = recipe.edge_bits if recipe.edge_bits is None else max(recipe.edge_bits, bits)
     overrides = {
@@ -86,7 +88,9 @@ def plan_stages(recipe: Recipe, progressive: tuple[int, ...], epochs: int) -> li
 
 
 def _raised(value: Any, bits: int) -> Any:
-    """A width, a scheme or the fields of one (an override's), at least `bits` wide."""
+    """A width, a scheme or the fields of one (an override's), at least `bits` wide; a float type stays."""
+    if isinstance(value, str):
+        return value
     if isinstance(value, int):
         return max(value, bits)
     given = value.to_dict() if isinstance(value, Scheme) else dict(value or {})
