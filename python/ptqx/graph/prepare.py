@@ -34,6 +34,8 @@ def prepare(
         recipe: a preset's name ("int8", "w4a8", "int8-dynamic", …) or a Recipe.
         example_inputs: a tensor of the shape the model takes, or a tuple with one; any batch size.
         qat: for quantization-aware training. Its quantizers are the recipe's, by default learned ("lsq").
+            Where they learn scales, those of weights of more than 5 bits and of 8-bit images do not: they
+            follow the weights ("moving_average") and stay as calibrated ("fixed").
 
     Raises:
         PtqxError: the model can't be captured, holds NaN or infinite values, or has no layer to quantize.

@@ -21,6 +21,11 @@ from .weights import folded, raw_weight
 
 QUANTIZERS = "quantizers"
 
+# The largest weight of a channel lies at the end of its range, and its gradient counts qmax times in that of
+# the scale: with many levels one step of the optimizer can move the scale to hundreds of times its value,
+# where all weights round to 0 for good. So scales of wide weights follow the largest weight instead.
+MOST_LEARNED_BITS = 5
+
 
 class SimulatedModel(nn.Module):
     """A float network with quantizers between its operations. Made by `ptqx.prepare`.
@@ -72,11 +77,15 @@ class SimulatedModel(nn.Module):
         self.history: list[dict[str, int | float]] = []
         self.quantizers = nn.ModuleDict()
         kind = recipe.quantizer or ("lsq" if qat else "fixed")
+        learned = QUANTIZER_CLASSES[kind].learned
         for node in graph:
             weights = schemes.get(node.name, (None, None))[0]
             if weights is not None:
-                self.quantizers[_key(node.name, "weight")] = self._make_weight_quantizer(node, weights, kind)
-        learned = QUANTIZER_CLASSES[kind].learned
+                follows = learned and weights.levels == "uniform" and weights.bits > MOST_LEARNED_BITS
+                weight_kind = "moving_average" if follows else kind
+                self.quantizers[_key(node.name, "weight")] = self._make_weight_quantizer(
+                    node, weights, weight_kind
+                )
         for name, site in graph.quantizers.items():
             # The gradient of the images' scale would take a convolution of its own, for nothing at 8 bits.
             rests = graph.nodes[name].inputs == [graph.input] and site.scheme.bits >= 8 and learned

@@ -63,8 +63,9 @@ class MovingAverage(Quantizer):
         self.low.copy_((self.scheme.qmin - zero_point) * scale)
         self.high.copy_((self.scheme.qmax - zero_point) * scale)
 
-    def forward_scaled(self, x: Tensor, factor: Tensor) -> Tensor:
-        return self._forward_scaled_apart(x, factor)  # its range is that of x * factor
+    @torch.no_grad()
+    def _prepare_scaled(self, x: Tensor, factor: Tensor) -> None:
+        self._prepare(x * factor.reshape(-1, *[1] * (x.dim() - 1)))
 
     @torch.no_grad()
     def _prepare(self, x: Tensor) -> None:

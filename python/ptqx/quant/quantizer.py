@@ -154,7 +154,7 @@ class Quantizer(nn.Module):
         odd = scheme.symmetric and scheme.qmin == -scheme.qmax
         if not odd or scheme.group_size or self.observing or not self.enabled:
             return self._forward_scaled_apart(x, factor)
-        self._prepare(x)
+        self._prepare_scaled(x, factor)
         # round(x * factor / scale) / factor, whose sign is that of x
         scale = self._training_scale(x) / factor.abs()
         return ops.fake_quantize(x, scale, self.zero_point.expand(len(scale)), scheme.qmin, scheme.qmax, 0, 0)
@@ -233,6 +233,10 @@ class Quantizer(nn.Module):
 
     def _prepare(self, x: Tensor) -> None:
         self._check_calibrated()
+
+    def _prepare_scaled(self, x: Tensor, factor: Tensor) -> None:
+        """_prepare(x * factor)"""
+        self._prepare(x)
 
     def _check_calibrated(self) -> None:
         # Once; and not while tracing, where reading a buffer would break the graph.

@@ -15,7 +15,7 @@ from ptqx.train import distributed
 
 train, test = load("digits").subset(slice(0, 400)), load("digits", split="test").subset(slice(0, 60))
 config = QATConfig(
-    epochs=2, batch_size=64, amp="off", lr=0.02, ema=0.5, distillation=0.5, progressive=(4,),
+    epochs=2, batch_size=32, amp="off", lr=0.1, ema=0.5, distillation=0.5, progressive=(4,),
     freeze_oscillating=0.002, freeze_batch_norm=0.5, val_split=0.2,
 )
 torch.manual_seed(0)
