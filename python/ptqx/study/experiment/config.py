@@ -167,6 +167,12 @@ class Study:
         return [*self.formats, *(row.title for row in self.ptq), *(row.title for row in self.qat)]
 
     @property
+    def recipes(self) -> dict[str, Recipe]:
+        """Of all quantized rows, by title."""
+        rows: list[PostTraining | QuantizationAware] = [*self.ptq, *self.qat]
+        return {row.title: row.to_recipe() for row in rows}
+
+    @property
     def train_config(self) -> TrainConfig | None:
         if self.train is None:
             return None

@@ -30,7 +30,6 @@ class Unit:
         run: gives plain values, ready for JSON.
         depends: everything that its result depends on beside model, data and seed. The result of a former
             run is taken if it is the same.
-        files: that it leaves in the study's folder, and without which it must be done again.
         scratch: globs of files that a stopped run continues from, and nobody needs once the result is stored.
     """
 
@@ -38,7 +37,6 @@ class Unit:
     name: str
     run: Callable[[Subject], Values]
     depends: Mapping[str, Any] = field(default_factory=dict)
-    files: tuple[str, ...] = ()
     scratch: tuple[str, ...] = ()
 
     def fingerprint(self, base: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from ...errors import PtqxError
 from ...files import write_text
 from ..report import plain_values
-from .part import Unit, Values
+from .part import Values
 
 SCHEMA_VERSION = 1
 FILE = "results.json"
@@ -41,12 +41,9 @@ class Results:
     verdicts: list[Values] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def find(self, unit: Unit, fingerprint: str, folder: Path) -> Values | None:
-        """What a former run stored for `unit`, if its result is still good and its files are there."""
-        for entry in self.units:
-            if entry["fingerprint"] == fingerprint and all((folder / name).is_file() for name in unit.files):
-                return entry
-        return None
+    def find(self, fingerprint: str) -> Values | None:
+        """What a former run stored for the unit that has this fingerprint."""
+        return next((entry for entry in self.units if entry["fingerprint"] == fingerprint), None)
 
     def of(self, part: str) -> list[Values]:
         """The values of a part's finished units, in order."""

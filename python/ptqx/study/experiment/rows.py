@@ -22,7 +22,7 @@ from ..formats import FLOAT16_TYPES, Candidate, execution, float_file, in_16_bit
 from ..layers import layer_sqnr
 from .config import PostTraining, QuantizationAware, Study
 from .part import Unit, Values
-from .subject import MODELS, RUNS, Subject, plain_recipe
+from .subject import RUNS, Subject, plain_recipe
 from .torchao import TORCHAO_INT4, torchao_int4
 
 ROWS = "rows"
@@ -31,29 +31,27 @@ ROWS = "rows"
 def row_units(study: Study) -> Iterator[Unit]:
     """One unit for every run of every row: calibration sets and training seeds are runs."""
     for name in study.formats:
-        yield _unit(name, 0, _float_run(name), [f"{name}.safetensors"])
+        yield _unit(name, 0, _float_run(name))
     for row in study.ptq:
         for index in range(row.sets or study.calibration.sets):
             seed = study.seed + index
-            files = [f"{row.title}.ptqx"] if index == 0 else []
             images = row.images or study.calibration.images
             depends = {"recipe": row.to_recipe().to_dict(), "images": images}
-            yield _unit(row.title, seed, _post_training_run(row, seed, keep=index == 0), files, depends)
+            yield _unit(row.title, seed, _post_training_run(row, seed, keep=index == 0), depends)
     shared = controls(study)
     for control in {row.title: row for row in shared.values()}.values():
         for seed in control.seeds:
             depends = {"train": asdict(control.control_config(seed))}
-            yield _unit(control.control_title(), seed, _control_run(control, seed), [], depends)
+            yield _unit(control.control_title(), seed, _control_run(control, seed), depends)
     for qat in study.qat:
         for index, seed in enumerate(qat.seeds):
-            files = [f"{qat.title}.ptqx"] if index == 0 else []
             depends = {
                 "recipe": qat.to_recipe().to_dict(),
                 "train": asdict(qat.qat_config(seed)),
                 "images": study.calibration.images,
             }
             run = _qat_run(qat, seed, shared.get(qat.title), keep=index == 0)
-            yield _unit(qat.title, seed, run, files, depends)
+            yield _unit(qat.title, seed, run, depends)
 
 
 def controls(study: Study) -> dict[str, QuantizationAware]:
@@ -71,14 +69,12 @@ def _unit(
     row: str,
     seed: int,
     run: Callable[[Subject], Values],
-    files: list[str],
     depends: dict[str, Any] | None = None,
 ) -> Unit:
     values = {"row": row, "seed": seed}
-    paths = tuple(f"{MODELS}/{name}" for name in files)
     scratch = (f"{RUNS}/{escape(row)}-{seed}-*/**/{CHECKPOINT}",)
     name = f"{row}, seed {seed}"
-    return Unit(ROWS, name, lambda subject: values | run(subject), depends or {}, paths, scratch)
+    return Unit(ROWS, name, lambda subject: values | run(subject), depends or {}, scratch)
 
 
 def _float_run(name: str) -> Callable[[Subject], Values]:

@@ -34,7 +34,8 @@ def run_study(
     """Do everything that `study` asks for; results.json, figures and report.html are in `folder`.
 
     results.json is written after every unit. A run that was stopped anywhere, killed included, goes on where
-    it was and ends with the same results, times apart; units whose inputs changed are done again.
+    it was and ends with the same results, times apart; units whose inputs changed are done again. It needs
+    results.json alone for that: the file may come from another machine, and models may have been deleted.
 
     Args:
         root, download: of the data set.
@@ -52,8 +53,7 @@ def run_study(
         prints = [unit.fingerprint(base) for unit in planned]
         if resume and (folder / FILE).is_file():
             former = read_results(folder / FILE)
-            pairs = zip(planned, prints, strict=True)
-            found = (former.find(unit, fingerprint, folder) for unit, fingerprint in pairs)
+            found = map(former.find, prints)
             results.units = [entry for entry in found if entry is not None]
         _work(subject, results, planned, prints)
     _finish(results, folder, prints)
