@@ -71,6 +71,7 @@ py::dict to_dict(const ptqx::engine::StepInfo& step) {
 py::dict to_dict(const ptqx::engine::StepProfile& step) {
   py::dict dict = to_dict(static_cast<const ptqx::engine::StepInfo&>(step));
   dict["seconds"] = step.seconds;
+  dict["strategy"] = step.strategy;
   return dict;
 }
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 namespace ptqx::engine {
@@ -54,6 +55,20 @@ class BlockPool {
   size_t kept_;
   std::mutex mutex_;
   std::vector<std::unique_ptr<Block>> waiting_;
+};
+
+/// A block that returns to its pool.
+class BlockLease {
+ public:
+  explicit BlockLease(BlockPool& pool) : pool_(pool), block_(pool.take()) {}
+  ~BlockLease() { pool_.give_back(std::move(block_)); }
+  BlockLease(const BlockLease&) = delete;
+  BlockLease& operator=(const BlockLease&) = delete;
+  Block& operator*() const { return *block_; }
+
+ private:
+  BlockPool& pool_;
+  std::unique_ptr<Block> block_;
 };
 
 }  // namespace ptqx::engine

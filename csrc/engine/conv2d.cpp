@@ -138,45 +138,59 @@ void ConvGeometry::fill_starts() {
 
 namespace {
 
+constexpr const char* kRows = "rows";
 constexpr const char* kByTaps = "taps";
+constexpr const char* kWinograd = "winograd";
 
 std::string name_of(const DenseSplit& split) {
   return "regions " + std::to_string(split.chunk_pixels) + "x" + std::to_string(split.block_panels);
 }
 
+std::vector<std::string> strategies_of(const ConvGeometry& geometry, int threads) {
+  if (geometry.layer.depthwise) return {kRows};
+  std::vector<std::string> names;
+  for (const DenseSplit& split : dense_splits(geometry, threads)) names.push_back(name_of(split));
+  if (can_run_by_taps(geometry)) names.insert(suits_taps(geometry) ? names.begin() : names.end(), kByTaps);
+  if (can_run_winograd(geometry)) {
+    names.insert(suits_winograd(geometry) ? names.begin() : names.end(), kWinograd);
+  }
+  return names;
+}
+
+std::string known_strategy(const ConvGeometry& geometry, int threads, const std::string& wanted) {
+  const std::vector<std::string> names = strategies_of(geometry, threads);
+  return std::find(names.begin(), names.end(), wanted) != names.end() ? wanted : names.front();
+}
+
 std::unique_ptr<const Conv2dPlan::Driver> make_driver(ConvGeometry geometry, int threads,
                                                       const std::string& strategy) {
-  if (geometry.layer.depthwise) return depthwise_driver(std::move(geometry), threads);
-  if (!strategy.empty()) {
-    for (const DenseSplit& split : dense_splits(geometry, threads)) {
-      if (name_of(split) == strategy) return dense_driver(std::move(geometry), split);
-    }
+  if (strategy == kRows) return depthwise_driver(std::move(geometry), threads);
+  if (strategy == kWinograd) return winograd_driver(std::move(geometry), threads);
+  if (strategy == kByTaps) return taps_driver(std::move(geometry));
+  for (const DenseSplit& split : dense_splits(geometry, threads)) {
+    if (name_of(split) == strategy) return dense_driver(std::move(geometry), split);
   }
-  const bool by_taps = strategy == kByTaps ? can_run_by_taps(geometry) : suits_taps(geometry);
-  if (by_taps) return taps_driver(std::move(geometry));
-  const DenseSplit split = usual_split(geometry, threads);
-  return dense_driver(std::move(geometry), split);
+  throw std::logic_error("no driver for strategy " + strategy);
 }
 
 }  // namespace
 
 std::vector<std::string> conv2d_strategies(const PackedConv2d& weight, const Conv2dCall& call, int threads) {
-  const ConvGeometry geometry(weight.impl(), call);
-  if (geometry.layer.depthwise) return {"rows"};
-  std::vector<std::string> names;
-  for (const DenseSplit& split : dense_splits(geometry, threads)) names.push_back(name_of(split));
-  if (can_run_by_taps(geometry)) names.insert(suits_taps(geometry) ? names.begin() : names.end(), kByTaps);
-  return names;
+  return strategies_of(ConvGeometry(weight.impl(), call), threads);
 }
 
 Conv2dPlan::Conv2dPlan(const PackedConv2d& weight, const Conv2dCall& call, int threads,
-                       const std::string& strategy)
-    : driver_(make_driver(ConvGeometry(weight.impl(), call), threads, strategy)) {}
+                       const std::string& strategy) {
+  ConvGeometry geometry(weight.impl(), call);
+  strategy_ = known_strategy(geometry, threads, strategy);
+  driver_ = make_driver(std::move(geometry), threads, strategy_);
+}
 Conv2dPlan::~Conv2dPlan() = default;
 Conv2dPlan::Conv2dPlan(Conv2dPlan&&) noexcept = default;
 Conv2dPlan& Conv2dPlan::operator=(Conv2dPlan&&) noexcept = default;
 
 int64_t Conv2dPlan::items() const { return driver_->items(); }
+size_t Conv2dPlan::scratch_bytes() const { return driver_->scratch_bytes(); }
 
 void Conv2dPlan::run(const Conv2dData& data, int64_t begin, int64_t end) const {
   driver_->run(data, begin, end);

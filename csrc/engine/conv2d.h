@@ -104,13 +104,19 @@ class Conv2dPlan {
   Conv2dPlan(Conv2dPlan&&) noexcept;
   Conv2dPlan& operator=(Conv2dPlan&&) noexcept;
 
+  /// The one that was chosen.
+  const std::string& strategy() const { return strategy_; }
   /// Parts of the output that can be computed in any order.
   int64_t items() const;
+  /// Memory that every worker needs while it runs. It is shared with other plans, and not the caller's
+  /// affair.
+  size_t scratch_bytes() const;
   void run(const Conv2dData& data, int64_t begin, int64_t end) const;
 
   class Driver;
 
  private:
+  std::string strategy_;
   std::unique_ptr<const Driver> driver_;
 };
 

@@ -86,6 +86,7 @@ struct PackedConv2d::Impl {
   /// [slices][taps][padded]: sum of weight - weight_zero_point; of a binary layer, the signs of a tap.
   std::vector<int32_t> tap_sums;
   std::vector<int32_t> zero_points;  // [padded] of the weights, or empty
+  bool sums_fit_winograd = false;    // see kernels/winograd.h, whatever the input
 
   int64_t taps() const { return shape.kernel_h * shape.kernel_w; }
   int64_t row_panel_bytes() const { return shape.kernel_h * row_dwords * nr * 4; }
@@ -100,6 +101,7 @@ struct PackedConv2d::Impl {
   void pack_ones();
   void pack_depthwise(const int8_t* weight);
   void sum_taps(const int8_t* weight, const int32_t* weight_zero_point);
+  bool sums_fit(int64_t bits, const int8_t* weight) const;
 };
 
 /// A call with what follows from its shapes.
@@ -139,6 +141,7 @@ class Conv2dPlan::Driver {
  public:
   virtual ~Driver() = default;
   virtual int64_t items() const = 0;
+  virtual size_t scratch_bytes() const { return 0; }
   virtual void run(const Conv2dData& data, int64_t begin, int64_t end) const = 0;
 };
 
@@ -159,6 +162,10 @@ inline int32_t subtract_product(int32_t acc, int32_t factor, int32_t value) {
 bool can_run_by_taps(const ConvGeometry& geometry);
 bool suits_taps(const ConvGeometry& geometry);
 
+/// The same for Winograd's algorithm.
+bool can_run_winograd(const ConvGeometry& geometry);
+bool suits_winograd(const ConvGeometry& geometry);
+
 /// How the driver by regions shares out its work: items are so many pixels of a region times so many panels.
 struct DenseSplit {
   int64_t chunk_pixels, block_panels;
@@ -169,6 +176,7 @@ DenseSplit usual_split(const ConvGeometry& geometry, int threads);
 std::vector<DenseSplit> dense_splits(const ConvGeometry& geometry, int threads);
 
 std::unique_ptr<const Conv2dPlan::Driver> taps_driver(ConvGeometry geometry);
+std::unique_ptr<const Conv2dPlan::Driver> winograd_driver(ConvGeometry geometry, int threads);
 std::unique_ptr<const Conv2dPlan::Driver> dense_driver(ConvGeometry geometry, const DenseSplit& split);
 std::unique_ptr<const Conv2dPlan::Driver> depthwise_driver(ConvGeometry geometry, int threads);
 

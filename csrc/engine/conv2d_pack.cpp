@@ -1,9 +1,11 @@
 #include <algorithm>
 #include <cstring>
+#include <span>
 #include <stdexcept>
 #include <string>
 
 #include "engine/conv2d_impl.h"
+#include "kernels/winograd.h"
 
 namespace ptqx::engine {
 namespace {
@@ -77,6 +79,7 @@ PackedConv2d::Impl::Impl(const Conv2dShape& s, const int8_t* weight, const int32
     gemm = &kernels::best_row(codes_per_byte == 2 ? kernels::gemm_u8s4_rows() : kernels::gemm_u8s8_rows());
     pack_dense(weight);
     if (weight_zero_point == nullptr) pack_rows(weight);
+    sums_fit_winograd = weight_zero_point == nullptr && sums_fit(kernels::kWinogradSumBits, weight);
   }
   sum_taps(weight, weight_zero_point);
   if (weight_zero_point != nullptr) {
@@ -202,6 +205,19 @@ void PackedConv2d::Impl::sum_taps(const int8_t* weight, const int32_t* weight_ze
       }
     }
   }
+}
+
+/// Whether sums of products of any codes and a channel's weights are in [-2^bits, 2^bits).
+bool PackedConv2d::Impl::sums_fit(int64_t bits, const int8_t* weight) const {
+  const int64_t count = in_group * taps();
+  for (int64_t oc = 0; oc < shape.out_channels; ++oc) {
+    int64_t low = 0, high = 0;
+    for (const int8_t w : std::span(weight + oc * count, static_cast<size_t>(count))) {
+      (w < 0 ? low : high) += w;
+    }
+    if (255 * std::max(-low, high) >= int64_t{1} << bits) return false;
+  }
+  return true;
 }
 
 PackedConv2d::PackedConv2d(const Conv2dShape& shape, const int8_t* weight, const int32_t* weight_zero_point,

@@ -38,20 +38,6 @@ Program read_file(const std::string& path) {
   }
 }
 
-/// A block that returns to its pool.
-class Lease {
- public:
-  explicit Lease(BlockPool& pool) : pool_(pool), block_(pool.take()) {}
-  ~Lease() { pool_.give_back(std::move(block_)); }
-  Lease(const Lease&) = delete;
-  Lease& operator=(const Lease&) = delete;
-  Block& operator*() const { return *block_; }
-
- private:
-  BlockPool& pool_;
-  std::unique_ptr<Block> block_;
-};
-
 void check_call(const float* input, int64_t batch, const float* output) {
   if (batch < 0 || batch > std::numeric_limits<int32_t>::max()) {
     throw Error("batch must be 0 to 2147483647; got " + std::to_string(batch));
@@ -127,7 +113,7 @@ struct Engine::Impl {
   /// All steps on the calling thread.
   void run_alone(const float* input, int64_t samples, float* output, std::atomic<int64_t>& nonfinite) const {
     const auto bound = bound_plans.find(plan, samples, 1);
-    const Lease block(blocks);
+    const BlockLease block(blocks);
     for (const Pass& pass : bound->passes) {
       const Run run = bind(*bound, pass, *block, input, output, nonfinite);
       for (const Work& work : *pass.works) work.run(run, 0, work.items);
@@ -139,7 +125,7 @@ struct Engine::Impl {
                     std::atomic<int64_t>& nonfinite) const {
     const int threads = executor.threads();
     const auto bound = bound_plans.find(plan, samples, threads);
-    const Lease block(blocks);
+    const BlockLease block(blocks);
     const Pass& pass = bound->passes.front();
     const Run run = bind(*bound, pass, *block, input, output, nonfinite);
     Team team(*pass.works, run, threads);
@@ -172,9 +158,10 @@ struct Engine::Impl {
   std::vector<StepProfile> profile(const float* input, int64_t samples, float* output, int rounds) const {
     using Clock = std::chrono::steady_clock;
     const auto bound = bound_plans.find(plan, samples, 1);
-    const Lease block(blocks);
+    const BlockLease block(blocks);
     std::atomic<int64_t> nonfinite = 0;
     std::vector<std::vector<double>> seconds(plan.steps.size());
+    std::vector<std::string> strategies(plan.steps.size());
     for (int round = 0; round < rounds; ++round) {
       for (std::vector<double>& step_seconds : seconds) step_seconds.push_back(0.0);
       for (const Pass& pass : bound->passes) {
@@ -183,6 +170,7 @@ struct Engine::Impl {
           const Work& work = (*pass.works)[i];
           const Clock::time_point begin = Clock::now();
           work.run(run, 0, work.items);
+          strategies[pass.first_step + i] = work.strategy;
           seconds[pass.first_step + i].back() += std::chrono::duration<double>(Clock::now() - begin).count();
         }
       }
@@ -191,7 +179,7 @@ struct Engine::Impl {
     for (size_t i = 0; i < plan.steps.size(); ++i) {
       const auto median = seconds[i].begin() + static_cast<std::ptrdiff_t>(seconds[i].size() / 2);
       std::nth_element(seconds[i].begin(), median, seconds[i].end());
-      profiles.push_back({info(plan.steps[i]), *median});
+      profiles.push_back({info(plan.steps[i]), *median, strategies[i]});
     }
     return profiles;
   }
@@ -303,14 +291,14 @@ size_t Engine::packed_bytes() const {
 
 size_t Engine::arena_bytes(int64_t batch, int threads) const {
   if (batch <= 0) return 0;
-  const int64_t shared_out = batch - batch % threads;
-  const auto bytes = [&](const std::vector<Stage>& stages, int64_t samples) {
-    return StagedPlacement(impl_->plan, stages, samples).bytes;
-  };
-  if (shared_out == 0) return bytes(single_stage(impl_->plan, batch), batch);
-  const int64_t count = impl_->chunks(shared_out, threads);
-  const int64_t largest_chunk = (shared_out + count - 1) / count;
-  return static_cast<size_t>(threads) * bytes(stages_of(impl_->plan, largest_chunk), largest_chunk);
+  size_t most = 0;
+  for (const auto& [samples, workers] : impl_->shares(batch, threads)) {
+    const auto bound = impl_->bound_plans.find(impl_->plan, samples, workers);
+    const auto at_a_time = static_cast<size_t>(workers == 1 ? threads : 1);  // shares
+    most = std::max(most,
+                    at_a_time * bound->placement.bytes + static_cast<size_t>(threads) * bound->scratch_bytes);
+  }
+  return most;
 }
 
 }  // namespace ptqx::engine

@@ -32,7 +32,8 @@ struct StepInfo {
 
 /// What it costs.
 struct StepProfile : StepInfo {
-  double seconds;  // median of the rounds
+  double seconds;        // median of the rounds
+  std::string strategy;  // that ran, of the last samples if there were several numbers of them
 };
 
 /// A network ready to run. Immutable: any number of threads may call run() on one engine at a time.
@@ -79,7 +80,7 @@ class Engine {
   void use(std::vector<TunedStep> tuned);
 
   size_t packed_bytes() const;  // packed weights, tables, plan
-  /// Activations of one run by `threads` workers.
+  /// Activations and scratch memory of one run by `threads` workers.
   size_t arena_bytes(int64_t batch, int threads = 1) const;
 
  private:

@@ -118,6 +118,7 @@ void BoundPlan::add_passes(const Plan& plan, const Stage& stage) {
     auto& works = works_on[taken];
     if (works == nullptr) works = make_works(plan, stage, taken, threads);
     passes.push_back({stage.begin, first, taken, works});
+    for (const Work& work : *works) scratch_bytes = std::max(scratch_bytes, work.scratch_bytes);
   }
 }
 

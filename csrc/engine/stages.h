@@ -55,6 +55,7 @@ struct BoundPlan {
   int threads;
   StagedPlacement placement;
   std::vector<Pass> passes;
+  size_t scratch_bytes = 0;  // of every worker
 
  private:
   void add_passes(const Plan& plan, const Stage& stage);

@@ -33,6 +33,8 @@ struct Run {
 struct Work {
   int64_t items;
   std::function<void(const Run&, int64_t begin, int64_t end)> run;
+  size_t scratch_bytes = 0;   // of every worker, beside the buffers
+  std::string strategy = {};  // of those that there are, the one that runs
 };
 
 /// Several ways to compute a step (tuning.h).

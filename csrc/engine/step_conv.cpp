@@ -210,9 +210,11 @@ void add_steps(PlanBuilder& plan, const Node& node, Conv2d& conv) try {
   const auto work = [=](int64_t samples, int threads, const std::string& strategy) {
     const auto conv_plan =
         std::make_shared<const Conv2dPlan>(layer->weight, call_on(samples), threads, strategy);
-    return Work{conv_plan->items(), [=](const Run& run, int64_t begin, int64_t end) {
-                  conv_plan->run(data_of(run), begin, end);
-                }};
+    return Work{
+        .items = conv_plan->items(),
+        .run = [=](const Run& run, int64_t begin, int64_t end) { conv_plan->run(data_of(run), begin, end); },
+        .scratch_bytes = conv_plan->scratch_bytes(),
+        .strategy = conv_plan->strategy()};
   };
   step.work = [=](int64_t samples, int threads) { return work(samples, threads, {}); };
   step.strategies = {

@@ -32,6 +32,16 @@ std::span<const Row<GemmFn>> gemm_binary_rows() {
   return kRows;
 }
 
+std::span<const Row<GemmFn>> gemm_s16s16_rows() {
+  static constexpr Row<GemmFn> kRows[] = {
+      {"gemm_s16s16_scalar", Isa::kScalar, gemm_s16s16_scalar},
+      {"gemm_s16s16_6x16_avx2", Isa::kAvx2, gemm_s16s16_avx2},
+      {"gemm_s16s16_6x16_avxvnni", Isa::kAvxVnni, gemm_s16s16_avxvnni},
+      {"gemm_s16s16_6x64_avx512vnni", Isa::kAvx512Vnni, gemm_s16s16_avx512vnni},
+  };
+  return kRows;
+}
+
 int64_t gemm_panel_width(Isa isa, int64_t out_channels) {
   if (isa < Isa::kAvx512Vnni) return 16;
   // Cost of a channel in a panel, filled or not: narrow panels need more loads of the input.

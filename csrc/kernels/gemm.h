@@ -70,9 +70,17 @@ GemmFn gemm_binary_avx2;
 GemmFn gemm_binary_avx512vnni;
 GemmFn gemm_binary_avx512vpopcntdq;
 
+/// The same of int16: a dword is two of the input and meets two of the panel, whose layout is that of s8. For
+/// the transformed operands of kernels/winograd.h.
+GemmFn gemm_s16s16_scalar;
+GemmFn gemm_s16s16_avx2;
+GemmFn gemm_s16s16_avxvnni;
+GemmFn gemm_s16s16_avx512vnni;
+
 std::span<const Row<GemmFn>> gemm_u8s8_rows();
 std::span<const Row<GemmFn>> gemm_u8s4_rows();
 std::span<const Row<GemmFn>> gemm_binary_rows();
+std::span<const Row<GemmFn>> gemm_s16s16_rows();
 
 /// The panel width that suits `isa` and this many output channels.
 int64_t gemm_panel_width(Isa isa, int64_t out_channels);

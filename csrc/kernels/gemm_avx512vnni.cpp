@@ -21,9 +21,18 @@ struct ZmmS4 {
   static __m512i sum(__m512i acc) { return _mm512_srai_epi32(acc, 4); }
 };
 
+/// Two words of the input meet two of the weights.
+struct ZmmS16 {
+  static constexpr int kPerByte = 1;
+  static __m512i dword(const int8_t* w, int /*index*/) { return _mm512_load_si512(w); }
+  static __m512i dot(__m512i acc, __m512i x, __m512i w) { return _mm512_dpwssd_epi32(acc, x, w); }
+  static __m512i sum(__m512i acc) { return acc; }
+};
+
 }  // namespace
 
 void gemm_u8s8_avx512vnni(const GemmArgs& args) { gemm_zmm<ZmmS8>(args); }
 void gemm_u8s4_avx512vnni(const GemmArgs& args) { gemm_zmm<ZmmS4>(args); }
+void gemm_s16s16_avx512vnni(const GemmArgs& args) { gemm_zmm<ZmmS16>(args); }
 
 }  // namespace ptqx::kernels

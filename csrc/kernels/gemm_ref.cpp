@@ -1,13 +1,23 @@
 #include <algorithm>
 #include <bit>
+#include <cstring>
 
 #include "kernels/gemm.h"
 
 namespace ptqx::kernels {
 namespace {
 
+/// What dword `dword` of column j makes of the input's at x, as the sum over its bytes.
+template <class Byte>
+struct Bytes {
+  static uint32_t dot(const uint8_t* x, const GemmArgs& args, int64_t dword, int64_t j) {
+    int32_t sum = 0;
+    for (int b = 0; b < 4; ++b) sum += Byte::product(x[b], args, dword, j, b);
+    return static_cast<uint32_t>(sum);
+  }
+};
+
 struct S8 {
-  /// What byte b of dword `dword` of column j makes of an input byte.
   static int product(int x, const GemmArgs& args, int64_t dword, int64_t j, int b) {
     return x * args.panel[(dword * args.nr + j) * 4 + b];
   }
@@ -28,13 +38,20 @@ struct Signs {
   }
 };
 
+struct Words {
+  static uint32_t dot(const uint8_t* x, const GemmArgs& args, int64_t dword, int64_t j) {
+    int16_t a[2], b[2];
+    std::memcpy(a, x, sizeof a);
+    std::memcpy(b, args.panel + (dword * args.nr + j) * 4, sizeof b);
+    return static_cast<uint32_t>(a[0] * b[0]) + static_cast<uint32_t>(a[1] * b[1]);
+  }
+};
+
 template <class Codes>
 void multiply(const GemmArgs& args, const GemmRun& run, const uint8_t* x, int32_t* acc) {
   for (int64_t d = 0; d < run.dwords; ++d, x += 4) {
     for (int64_t j = 0; j < args.nr; ++j) {
-      int32_t dot = 0;
-      for (int b = 0; b < 4; ++b) dot += Codes::product(x[b], args, run.weight + d, j, b);
-      acc[j] = static_cast<int32_t>(static_cast<uint32_t>(acc[j]) + static_cast<uint32_t>(dot));
+      acc[j] = static_cast<int32_t>(static_cast<uint32_t>(acc[j]) + Codes::dot(x, args, run.weight + d, j));
     }
   }
 }
@@ -59,8 +76,9 @@ void gemm(const GemmArgs& args) {
 
 }  // namespace
 
-void gemm_u8s8_scalar(const GemmArgs& args) { gemm<S8>(args); }
-void gemm_u8s4_scalar(const GemmArgs& args) { gemm<S4>(args); }
-void gemm_binary_scalar(const GemmArgs& args) { gemm<Signs>(args); }
+void gemm_u8s8_scalar(const GemmArgs& args) { gemm<Bytes<S8>>(args); }
+void gemm_u8s4_scalar(const GemmArgs& args) { gemm<Bytes<S4>>(args); }
+void gemm_binary_scalar(const GemmArgs& args) { gemm<Bytes<Signs>>(args); }
+void gemm_s16s16_scalar(const GemmArgs& args) { gemm<Words>(args); }
 
 }  // namespace ptqx::kernels

@@ -20,6 +20,7 @@ struct GemmFamily {
 };
 inline constexpr GemmFamily kU8S8{gemm_u8s8_scalar, 1, -128};
 inline constexpr GemmFamily kBinary{gemm_binary_scalar, 1, 0};
+inline constexpr GemmFamily kS16S16{gemm_s16s16_scalar, 1, -128};
 inline constexpr GemmFamily kU8S4{gemm_u8s4_scalar, 2, static_cast<int8_t>(0x88)};
 
 class GemmCase {

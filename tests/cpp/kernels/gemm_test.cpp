@@ -53,10 +53,40 @@ TEST(GemmTest, ScalarRowOf4BitCodesIsTheDefinition) {
   for (int j = 0; j < 16; ++j) EXPECT_EQ(acc[static_cast<size_t>(j)], 10 + 265 * (j < 8 ? j : j - 16));
 }
 
+// Two words a dword, and sums that wrap around.
+TEST(GemmTest, ScalarRowOfWordsIsTheDefinition) {
+  const std::vector<int16_t> input = {-32768, 3};
+  std::vector<int16_t> words(16 * 2);
+  for (size_t j = 0; j < 16; ++j) {
+    words[2 * j] = -32768;
+    words[2 * j + 1] = static_cast<int16_t>(j);
+  }
+  const std::vector<int32_t> init(16, 1 << 30);
+  const auto* pixel = reinterpret_cast<const uint8_t*>(input.data());
+  const GemmRun run{0, 0, 1};
+  std::vector<int32_t> acc(16);
+  gemm_s16s16_scalar({.pixels = &pixel,
+                      .m = 1,
+                      .runs = &run,
+                      .run_count = 1,
+                      .panel = reinterpret_cast<const int8_t*>(words.data()),
+                      .nr = 16,
+                      .init = init.data(),
+                      .acc = acc.data(),
+                      .acc_rows = nullptr,
+                      .tail = nullptr,
+                      .tail_args = nullptr});
+  for (int j = 0; j < 16; ++j) {
+    const int64_t sum = (int64_t{1} << 30) + (int64_t{1} << 30) + 3 * j;
+    EXPECT_EQ(acc[static_cast<size_t>(j)], static_cast<int32_t>(sum - (int64_t{1} << 32)));
+  }
+}
+
 TEST(GemmTest, EveryRowEqualsTheScalarOne) {
   for_each_vector_row(gemm_u8s8_rows(), [](GemmFn* gemm) { sweep_gemm(kU8S8, gemm); });
   for_each_vector_row(gemm_u8s4_rows(), [](GemmFn* gemm) { sweep_gemm(kU8S4, gemm); });
   for_each_vector_row(gemm_binary_rows(), [](GemmFn* gemm) { sweep_gemm(kBinary, gemm); });
+  for_each_vector_row(gemm_s16s16_rows(), [](GemmFn* gemm) { sweep_gemm(kS16S16, gemm); });
 }
 
 TEST(GemmTest, ScalarRowOfSignsIsTheDefinition) {
@@ -102,6 +132,7 @@ TEST(GemmTest, AvxVnniRowEqualsTheScalarOne) {
   }
   sweep_gemm(kU8S8, gemm_u8s8_avxvnni);
   sweep_gemm(kU8S4, gemm_u8s4_avxvnni);
+  sweep_gemm(kS16S16, gemm_s16s16_avxvnni);
 }
 
 TEST(GemmTest, PanelWidthWastesLittle) {

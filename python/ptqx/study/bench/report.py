@@ -59,6 +59,7 @@ STEP_HEADER = (
     "step",
     "operation",
     "kernel",
+    "strategy",
     "us",
     "time %",
     "useful GMAC/s",
@@ -66,7 +67,7 @@ STEP_HEADER = (
     "nominal GMAC/s",
     "nominal of ceiling",
 )
-TEXT_COLUMNS = {"model", "engine", "set-up", "step", "operation", "kernel"}
+TEXT_COLUMNS = {"model", "engine", "set-up", "step", "operation", "kernel", "strategy"}
 
 
 @dataclass(frozen=True)
@@ -180,6 +181,7 @@ def _step_cells(entry: dict[str, Any]) -> list[str]:
         entry["step"],
         entry["operation"],
         entry["kernel"],
+        entry["strategy"],
         f"{1e6 * entry['seconds']:.1f}",
         f"{100 * entry['time_share']:.1f}",
         *rates,

@@ -1,8 +1,8 @@
 #pragma once
 
-// The 256-bit VPDPBUSD kernels. AVX-VNNI and AVX-512 VNNI encode the same operation differently, so the
-// instruction comes in as `Dot`; the including file must be compiled with flags for it. Of 16 registers, 12
-// are accumulators.
+// The 256-bit kernels that multiply a dword and add its products in one step, the including file's `Dot`:
+// AVX-VNNI and AVX-512 VNNI encode the same instruction differently, and for words AVX2 has two that do the
+// same. The file must be compiled with flags for it. Of 16 registers, 12 are accumulators.
 
 #include <immintrin.h>
 
@@ -32,7 +32,7 @@ struct YmmS4 {
 };
 
 template <class Dot, class Codes>
-struct GemmYmmVnni {
+struct GemmYmmDot {
   static constexpr int kRows = 6;
 
   /// MR pixels x 16 channels from channel `column` of the panel on.
