@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
 import subprocess
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +109,41 @@ def test_every_kind_of_pixel_is_read(
     # Decoders of JPEG may differ by a level or two.
     atol = 0.0 if format == "png" else 2.01 / 255 / min(OPTIONS.std)
     assert torch.allclose(inputs, expected_input(pixels, OPTIONS), rtol=0, atol=atol)
+
+
+ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+
+
+def png_file(samples: np.ndarray, gamma: float | None = None, interlaced: bool = False) -> bytes:
+    """A PNG file of [height, width, 3], uint8 or uint16, as Pillow can't write it."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width, _ = samples.shape
+    passes = [samples[y::dy, x::dx] for y, x, dy, dx in (ADAM7 if interlaced else ((0, 0, 1, 1),))]
+    big_endian = samples.dtype.newbyteorder(">")
+    rows = b"".join(b"\0" + row.astype(big_endian).tobytes() for part in passes for row in part)
+    head = struct.pack(">IIBBBBB", width, height, 8 * samples.itemsize, 2, 0, 0, interlaced)
+    extra = b"" if gamma is None else chunk(b"gAMA", struct.pack(">I", round(gamma * 100000)))
+    chunks = chunk(b"IHDR", head) + extra + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+RARE_PNGS = {
+    "gamma": lambda pixels: png_file(pixels, gamma=1.0),
+    "interlaced": lambda pixels: png_file(pixels, interlaced=True),
+    "16 bits": lambda pixels: png_file(pixels.astype(np.uint16) * 256 + 200),
+}
+
+
+@pytest.mark.parametrize("kind", RARE_PNGS)
+def test_png_samples_are_taken_as_stored(kind: str, examples: Path, model: Path, tmp_path: Path) -> None:
+    pixels = picture(32, 32)
+    (tmp_path / "a.png").write_bytes(RARE_PNGS[kind](pixels))
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "a.png").convert("RGB")), pixels)
+    _, inputs, _ = classified(examples, model, tmp_path / "a.png")
+    assert torch.equal(inputs, expected_input(pixels, OPTIONS))
 
 
 def test_one_channel_is_luma_and_options_replace_what_the_file_lacks(examples: Path, tmp_path: Path) -> None:
