@@ -17,4 +17,4 @@ configure_package_config_file(cmake/ptqxConfig.cmake.in ${CMAKE_CURRENT_BINARY_D
                               INSTALL_DESTINATION ${config_dir})
 write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/ptqxConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/ptqxConfig.cmake ${CMAKE_CURRENT_BINARY_DIR}/ptqxConfigVersion.cmake
-        DESTINATION ${config_dir})
+        cmake/ptqxTorch.cmake DESTINATION ${config_dir})

@@ -12,27 +12,22 @@ if(NOT Torch_DIR AND NOT DEFINED ENV{Torch_DIR})
   endif()
   list(APPEND CMAKE_PREFIX_PATH ${torch_prefix})
 endif()
-find_package(Torch REQUIRED)
+include(ptqxTorch)
+if(NOT TARGET ptqx::torch)
+  message(FATAL_ERROR "no include/torch/library.h in ${CMAKE_PREFIX_PATH}: install torch, or build with -DPTQX_TORCH=OFF")
+endif()
 find_package(OpenMP REQUIRED)
 
 add_library(ptqx_torch INTERFACE)
-# System headers: their warnings are not ours.
-target_include_directories(ptqx_torch SYSTEM INTERFACE ${TORCH_INCLUDE_DIRS})
-separate_arguments(torch_flags UNIX_COMMAND "${TORCH_CXX_FLAGS}")
 # at::parallel_for is inlined from a header and serial without OpenMP.
-target_compile_options(ptqx_torch INTERFACE ${torch_flags} ${OpenMP_CXX_FLAGS})
-get_filename_component(PTQX_TORCH_LIBRARY_DIR "${TORCH_INSTALL_PREFIX}/lib" ABSOLUTE)
-target_link_libraries(ptqx_torch INTERFACE ${PTQX_TORCH_LIBRARY_DIR}/libtorch.so ${PTQX_TORCH_LIBRARY_DIR}/libtorch_cpu.so
-                                           ${PTQX_TORCH_LIBRARY_DIR}/libc10.so)
+target_compile_options(ptqx_torch INTERFACE ${OpenMP_CXX_FLAGS})
+target_link_libraries(ptqx_torch INTERFACE ptqx::torch)
+set(PTQX_TORCH_LIBRARY_DIR "${PTQX_TORCH_FOLDER}/lib")
 
 add_library(ptqx_torch_python INTERFACE)
 target_link_libraries(ptqx_torch_python INTERFACE ptqx_torch Python3::Module ${PTQX_TORCH_LIBRARY_DIR}/libtorch_python.so)
 
-set(PTQX_TORCH_VERSION ${Torch_VERSION})
 execute_process(COMMAND ${Python3_EXECUTABLE} -c "import torch; print(torch.__version__)"
-                OUTPUT_VARIABLE torch_version OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
-if(torch_version)
-  set(PTQX_TORCH_VERSION ${torch_version})
-endif()
+                OUTPUT_VARIABLE PTQX_TORCH_VERSION OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
 execute_process(COMMAND ${Python3_EXECUTABLE} -c "import sysconfig; print(sysconfig.get_config_var('EXT_SUFFIX'))"
                 OUTPUT_VARIABLE PTQX_PYTHON_SUFFIX OUTPUT_STRIP_TRAILING_WHITESPACE)

@@ -90,26 +90,77 @@ Image decode_jpeg(const std::vector<uint8_t>& bytes) {
   return image;
 }
 
+/// Samples as the file stores them, whatever it says of gamma: what networks are trained on is read like
+/// that, and png_image_finish_read, the shorter way, converts. libpng, too, leaves by longjmp.
+struct PngDecoder {
+  const std::vector<uint8_t>& bytes;
+  size_t next = 0;
+  png_structp png;
+  png_infop info;
+  std::jmp_buf failed;
+  std::array<char, 256> message;
+
+  explicit PngDecoder(const std::vector<uint8_t>& file)
+      : bytes(file),
+        png(png_create_read_struct(PNG_LIBPNG_VER_STRING, this, fail, ignore)),
+        info(png == nullptr ? nullptr : png_create_info_struct(png)),
+        failed(),
+        message() {
+    if (info == nullptr) {
+      png_destroy_read_struct(&png, nullptr, nullptr);
+      throw std::runtime_error("libpng has no memory");
+    }
+  }
+  ~PngDecoder() { png_destroy_read_struct(&png, &info, nullptr); }
+  PngDecoder(const PngDecoder&) = delete;
+  PngDecoder& operator=(const PngDecoder&) = delete;
+
+  int64_t height() const { return png_get_image_height(png, info); }
+  int64_t width() const { return png_get_image_width(png, info); }
+
+  bool start() {
+    if (setjmp(failed) != 0) return false;
+    png_set_read_fn(png, this, read);
+    png_read_info(png, info);
+    check_size(height(), width());
+    png_set_expand(png);
+    png_set_strip_16(png);
+    png_set_gray_to_rgb(png);
+    png_set_strip_alpha(png);
+    return true;
+  }
+
+  bool read_rows(uint8_t* pixels) {
+    if (setjmp(failed) != 0) return false;
+    const int passes = png_set_interlace_handling(png);
+    png_read_update_info(png, info);
+    for (int pass = 0; pass < passes; ++pass) {
+      for (int64_t y = 0; y < height(); ++y) png_read_row(png, pixels + 3 * width() * y, nullptr);
+    }
+    return true;
+  }
+
+ private:
+  static void fail(png_structp reader, png_const_charp text) {
+    auto* self = static_cast<PngDecoder*>(png_get_error_ptr(reader));
+    std::snprintf(self->message.data(), self->message.size(), "%s", text);
+    std::longjmp(self->failed, 1);
+  }
+  static void ignore(png_structp /*reader*/, png_const_charp /*warning*/) {}
+  static void read(png_structp reader, png_bytep out, size_t count) {
+    auto* self = static_cast<PngDecoder*>(png_get_io_ptr(reader));
+    if (count > self->bytes.size() - self->next) png_error(reader, "the PNG file ends too early");
+    std::copy_n(self->bytes.data() + self->next, count, out);
+    self->next += count;
+  }
+};
+
 Image decode_png(const std::vector<uint8_t>& bytes) {
-  png_image png{};
-  png.version = PNG_IMAGE_VERSION;
-  if (!png_image_begin_read_from_memory(&png, bytes.data(), bytes.size())) {
-    throw std::runtime_error(png.message);
-  }
-  try {
-    check_size(png.height, png.width);
-  } catch (...) {
-    png_image_free(&png);
-    throw;
-  }
-  png.format = PNG_FORMAT_RGBA;
-  std::vector<uint8_t> rgba(PNG_IMAGE_SIZE(png));
-  if (!png_image_finish_read(&png, nullptr, rgba.data(), 0, nullptr)) throw std::runtime_error(png.message);
-  Image image{.height = png.height, .width = png.width, .pixels = {}};
-  image.pixels.reserve(rgba.size() / 4 * 3);
-  for (size_t i = 0; i < rgba.size(); i += 4) {
-    image.pixels.insert(image.pixels.end(), {rgba[i], rgba[i + 1], rgba[i + 2]});
-  }
+  PngDecoder decoder(bytes);
+  if (!decoder.start()) throw std::runtime_error(decoder.message.data());
+  Image image{.height = decoder.height(), .width = decoder.width(), .pixels = {}};
+  image.pixels.resize(static_cast<size_t>(3 * image.height * image.width));
+  if (!decoder.read_rows(image.pixels.data())) throw std::runtime_error(decoder.message.data());
   return image;
 }
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
+import struct
 import subprocess
+import sysconfig
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -50,10 +54,16 @@ def model(qmodel: ptqx.IntegerModel, tmp_path: Path) -> Path:
     return tmp_path / "model.ptqx"
 
 
-def classified(examples: Path, model: Path, *arguments: object, shape: tuple[int, ...] = (-1, 3, 32, 32)):
+def classified(
+    examples: Path,
+    model: Path,
+    *arguments: object,
+    shape: tuple[int, ...] = (-1, 3, 32, 32),
+    program: str = "classify",
+):
     """The program's text, the inputs it made and the logits it got."""
     dumps = model.with_suffix(".in"), model.with_suffix(".out")
-    done = run(examples / "classify", model, *arguments, "--dump-input", dumps[0], "--dump-output", dumps[1])
+    done = run(examples / program, model, *arguments, "--dump-input", dumps[0], "--dump-output", dumps[1])
     assert done.returncode == 0, done.stderr
     inputs, logits = (torch.from_numpy(np.fromfile(dump, dtype=np.float32)) for dump in dumps)
     inputs = inputs.reshape(shape)
@@ -109,6 +119,45 @@ def test_every_kind_of_pixel_is_read(
     assert torch.allclose(inputs, expected_input(pixels, OPTIONS), rtol=0, atol=atol)
 
 
+ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png_start(height: int, width: int, bits: int, interlaced: bool) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, bits, 2, 0, 0, interlaced)
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header)
+
+
+def png_file(samples: np.ndarray, gamma: float | None = None, interlaced: bool = False) -> bytes:
+    """A PNG file of [height, width, 3], uint8 or uint16, as Pillow can't write it."""
+    height, width, _ = samples.shape
+    passes = [samples[y::dy, x::dx] for y, x, dy, dx in (ADAM7 if interlaced else ((0, 0, 1, 1),))]
+    big_endian = samples.dtype.newbyteorder(">")
+    rows = b"".join(b"\0" + row.astype(big_endian).tobytes() for part in passes for row in part)
+    extra = b"" if gamma is None else png_chunk(b"gAMA", struct.pack(">I", round(gamma * 100000)))
+    end = png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
+    return png_start(height, width, 8 * samples.itemsize, interlaced) + extra + end
+
+
+RARE_PNGS = {
+    "gamma": lambda pixels: png_file(pixels, gamma=1.0),
+    "interlaced": lambda pixels: png_file(pixels, interlaced=True),
+    "16 bits": lambda pixels: png_file(pixels.astype(np.uint16) * 256 + 200),
+}
+
+
+@pytest.mark.parametrize("kind", RARE_PNGS)
+def test_png_samples_are_taken_as_stored(kind: str, examples: Path, model: Path, tmp_path: Path) -> None:
+    pixels = picture(32, 32)
+    (tmp_path / "a.png").write_bytes(RARE_PNGS[kind](pixels))
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "a.png").convert("RGB")), pixels)
+    _, inputs, _ = classified(examples, model, tmp_path / "a.png")
+    assert torch.equal(inputs, expected_input(pixels, OPTIONS))
+
+
 def test_one_channel_is_luma_and_options_replace_what_the_file_lacks(examples: Path, tmp_path: Path) -> None:
     net = ptqx.models.cnn(in_channels=1, num_classes=3).eval()
     qmodel = ptqx.quantize(net, [torch.randn(4, 1, 32, 32)], "int8")
@@ -143,7 +192,10 @@ BAD_FILES = {
     "only a signature": (lambda: b"\xff\xd8\xff", "JPEG"),
     "truncated PNG": (lambda: _png()[:900], ""),
     "damaged PNG": (lambda: _png()[:200] + b"\0" * 50 + _png()[250:], ""),
-    "PNG that claims too much": (lambda: _png()[:16] + b"\0\x0f\xff\xff\0\x0f\xff\xff" + _png()[24:], ""),
+    "PNG that claims too much": (
+        lambda: png_start(65535, 65535, 8, False) + _png()[33:],
+        "65535x65535 pixels; expected",
+    ),
 }
 
 
@@ -179,6 +231,88 @@ def test_mistake_ends_in_a_message_and_status_2(
     command = [str(examples / "classify"), *words]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 2 and message in done.stderr
+
+
+def problem_of_torchvision() -> str | None:
+    """Why torchvision's image operators can't be loaded, or None if they can."""
+    spec = importlib.util.find_spec("torchvision")
+    if spec is None or spec.origin is None:
+        return "torchvision is not installed"
+    libraries = list(Path(spec.origin).parent.glob("image*.so"))
+    try:
+        for library in libraries:
+            torch.ops.load_library(library)
+    except OSError as error:
+        return f"torchvision is not built for this torch: {error.__cause__ or error}"
+    if not sysconfig.get_config_var("Py_ENABLE_SHARED"):
+        return "Python has no shared library, whose symbols torchvision needs"
+    return None if libraries else "torchvision has no image operators"
+
+
+@pytest.fixture(scope="session")
+def torchvision_loads() -> None:
+    problem = problem_of_torchvision()
+    if problem is not None:
+        pytest.skip(problem)
+
+
+def test_torchvision_that_does_not_load_is_one_line(examples: Path, model: Path, tmp_path: Path) -> None:
+    Image.fromarray(picture(32, 32)).save(tmp_path / "a.png")
+    command = [examples / "classify_torch", model, tmp_path / "a.png"]
+    missing = run(*command, "--torchvision", tmp_path)
+    assert f"({tmp_path} has neither image.so nor image_stable.so)" in missing.stderr
+    for done in [missing, *([run(*command)] if problem_of_torchvision() else [])]:
+        assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
+        assert done.stderr.startswith("error: torchvision's image operators can't be loaded (")
+        assert "install the torchvision that was built for this torch, or use classify" in done.stderr
+
+
+@pytest.mark.usefixtures("torchvision_loads")
+def test_torchvision_s_operators_give_what_classify_gives(
+    examples: Path, model: Path, tmp_path: Path
+) -> None:
+    files = []
+    for i, mode in enumerate(["RGB", "L", "RGBA", "P"]):
+        files.append(tmp_path / f"{mode}.png")
+        Image.fromarray(picture(40 + 9 * i, 50, seed=i)).convert(mode).save(files[-1])
+    for kind, make in RARE_PNGS.items():
+        files.append(tmp_path / f"{kind}.png")
+        files[-1].write_bytes(make(picture(32, 32)))
+    for threads in (1, 2):
+        arguments = (*files, "--threads", threads, "--resize", 36)
+        text, inputs, logits = classified(examples, model, *arguments, program="classify_torch")
+        expected_text, expected_inputs, expected_logits = classified(examples, model, *arguments)
+        assert torch.equal(inputs, expected_inputs) and torch.equal(logits, expected_logits)
+        assert text == expected_text
+
+
+@pytest.mark.usefixtures("torchvision_loads")
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_torchvision_s_jpeg_decoder_differs_by_a_level_or_two(
+    mode: str, examples: Path, model: Path, tmp_path: Path
+) -> None:
+    Image.fromarray(picture(64, 48)).convert(mode).save(tmp_path / "a.jpeg", quality=95)
+    _, inputs, _ = classified(examples, model, tmp_path / "a.jpeg", program="classify_torch")
+    _, expected, _ = classified(examples, model, tmp_path / "a.jpeg")
+    assert torch.allclose(inputs, expected, rtol=0, atol=2.01 / 255 / min(OPTIONS.std))
+
+
+# torchvision 0.29.1 crashes on these, in Python as well: its PNG decoder comes back from libpng by longjmp.
+CRASHES_TORCHVISION = ("damaged PNG", "PNG that claims too much")
+
+
+@pytest.mark.usefixtures("torchvision_loads")
+@pytest.mark.parametrize(
+    "name", [*(name for name in BAD_FILES if name not in CRASHES_TORCHVISION), "missing"]
+)
+def test_bad_image_is_one_line_from_torchvision_too(
+    name: str, examples: Path, model: Path, tmp_path: Path
+) -> None:
+    if name in BAD_FILES:
+        (tmp_path / "bad.img").write_bytes(BAD_FILES[name][0]())
+    done = run(examples / "classify_torch", model, tmp_path / "bad.img")
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith(f"error: {tmp_path / 'bad.img'}: ") and done.stderr.count("\n") == 1
 
 
 def test_damaged_model_is_refused(examples: Path, model: Path, tmp_path: Path) -> None:
