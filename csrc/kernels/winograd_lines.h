@@ -13,6 +13,7 @@ namespace ptqx::kernels {
 namespace {
 
 constexpr int kInverseOf9 = 954437177;  // modulo 2^32
+constexpr int64_t kPrefetchDwords = 8;
 
 template <class Words>
 [[gnu::always_inline]] inline void input_line(const Words (&d)[6], Words (&v)[6]) {
@@ -118,10 +119,14 @@ template <class Simd, int Left, int Right>
 template <class Simd>
 inline void winograd_weight(const WinogradWeightArgs& args) {
   const int64_t half = args.dwords * args.columns * 2;
+  const int64_t tap_step = args.dwords / args.codes_per_byte * args.nr * 4;
   for (int64_t dword = 0; dword < args.dwords; ++dword) {
     const int8_t* row = args.panel + (dword / args.codes_per_byte * args.nr + args.column) * 4;
     for (int64_t j = 0; j < args.columns; j += Simd::kDwords) {
       const int8_t* codes = row + 4 * j;
+      // A line of every tap, too far apart for the processor to see what comes next.
+      for (int64_t tap = 0; tap < 9; ++tap)
+        __builtin_prefetch(codes + tap * tap_step + kPrefetchDwords * args.nr * 4);
       int16_t* output = args.output + (dword * args.columns + j) * 2;
       if (args.codes_per_byte == 1) {
         weight_block<Simd, 8, 8>(args, codes, output);

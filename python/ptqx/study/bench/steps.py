@@ -14,11 +14,12 @@ ROUNDS = 15
 def step_rates(network: Network, batch: int, ceiling: float) -> list[dict[str, Any]]:
     """Time of each step of recipe int8 on one thread, in its place in the network.
 
-    Each entry has the keys `step`, `operation`, `kernel`, `strategy`, `seconds` a batch (median), `time_share`
-    of all steps, and for convolutions and linear layers `nominal_macs` and `useful_macs` a batch (the latter
-    without taps on padding) and both as a share of what `ceiling`, multiply-accumulates per second of one
-    thread, allows: `nominal_share`, `useful_share`; these four are None for other steps. Strategy "winograd"
-    makes fewer multiplications than it is counted with, so that its shares can be above 1.
+    Each entry has the keys `step`, `operation`, `kernel`, `strategy`, `seconds` a batch (median),
+    `time_share` of all steps, and for convolutions and linear layers `nominal_macs` and `useful_macs` a
+    batch (the latter without taps on padding) and both as a share of what `ceiling`, multiply-accumulates
+    per second of one thread, allows: `nominal_share`, `useful_share`; these four are None for other
+    steps. Strategy "winograd" makes fewer multiplications than it is counted with, so that its shares can
+    be above 1.
     """
     steps = _C.engine_profile(compiled(network, "int8").program, batch, ROUNDS)
     total = sum(step["seconds"] for step in steps)
