@@ -283,8 +283,9 @@ double cost_of_regions(const ConvGeometry& geometry) {
     }
   }
   const PackedConv2d::Impl& layer = geometry.layer;
-  // Without VNNI a dword of bytes takes two multiplications of words, one of words a single one.
-  const double instructions = layer.gemm->isa < kernels::Isa::kAvxVnni ? 2.0 : 1.0;
+  // Without VNNI a dword of bytes takes two multiplications of words, one of 4 bits little more than one.
+  const bool vnni = layer.gemm->isa >= kernels::Isa::kAvxVnni;
+  const double instructions = vnni ? 1.0 : layer.codes_per_byte == 2 ? 1.4 : 2.0;
   return 1.06 * instructions *
          static_cast<double>(geometry.call.n * products * layer.dwords * layer.padded / 16);
 }

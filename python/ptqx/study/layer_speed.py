@@ -40,7 +40,8 @@ class LayerSpeed:
             plain, channels_last, and with weights packed by oneDNN. It is run over and over, so that its
             weights lie in the caches if they fit. None where the CPU has no bfloat16 arithmetic.
         nominal_share, useful_share: multiplications of the integer step per second, those on padding included
-            and not, as a share of what the machine can do on u8 and s8.
+            and not, as a share of what the machine can do on u8 and s8; above 1 where fewer are made.
+        strategy: how the integer step is computed: regions, taps, rows, winograd.
     """
 
     name: str
@@ -50,6 +51,7 @@ class LayerSpeed:
     bf16_us: float | None
     nominal_share: float
     useful_share: float
+    strategy: str
 
     @property
     def fastest(self) -> str:
@@ -75,20 +77,30 @@ class LayerSpeeds:
         return {row.name: {**asdict(row), "batch": self.batch, "fastest": row.fastest} for row in self.rows}
 
     def __str__(self) -> str:
-        header = ("layer", "int8 us", "fp32 us", "bf16 us", "fp32/int8", "of ceiling", "useful", "fastest")
+        header = (
+            "layer",
+            "int8 us",
+            "fp32 us",
+            "bf16 us",
+            "fp32/int8",
+            "of ceiling",
+            "useful",
+            "strategy",
+            "fastest",
+        )
         cells = [
             (
                 *(row.name, f"{row.int8_us:.1f}", f"{row.fp32_us:.1f}"),
                 "" if row.bf16_us is None else f"{row.bf16_us:.1f}",
                 *(f"{row.fp32_us / row.int8_us:.2f}", f"{100 * row.nominal_share:.0f} %"),
-                *(f"{100 * row.useful_share:.0f} %", row.fastest),
+                *(f"{100 * row.useful_share:.0f} %", row.strategy, row.fastest),
             )
             for row in self.rows
         ]
         slower = [f"{row.name} ({row.fastest})" for row in self.rows if row.fastest != "int8"]
         verdict = f"float is faster for {', '.join(slower)}" if slower else "int8 is fastest for every layer"
         where = f"batch {self.batch}, one thread; the ceiling is {self.ceiling / 1e9:.1f} GMAC/s on u8 and s8"
-        return f"{aligned(header, cells, header[1:-1])}\n{where}\n{verdict}"
+        return f"{aligned(header, cells, header[1:-2])}\n{where}\n{verdict}"
 
 
 @torch.no_grad()
@@ -124,10 +136,13 @@ def layer_speeds(
             for name, dtype in dtypes.items()
         }
         integer: dict[str, list[float]] = {node.name: [] for node in layers}
+        strategies: dict[str, str] = {}
         floats: dict[tuple[str, str], list[list[float]]] = {key: [[] for _ in calls[key]] for key in calls}
         for _ in tqdm(range(rounds), desc="rounds", disable=not progress):
-            for name, seconds in _step_seconds(engine, batch).items():
+            steps = _C.engine_profile(engine.program, batch, STEP_ROUNDS)
+            for name, seconds in _step_seconds(steps).items():
                 integer.setdefault(name, []).append(seconds)
+            strategies |= {step["name"]: step["strategy"] for step in steps if step["strategy"]}
             for key, variants in calls.items():
                 for times, call in zip(floats[key], variants, strict=True):
                     times.append(_seconds(call))
@@ -139,15 +154,24 @@ def layer_speeds(
         nominal, useful = (batch * count / seconds / ceiling for count in macs[node.name])
         bf16 = best.get((node.name, "bf16"))
         rows.append(
-            LayerSpeed(node.name, node.op, 1e6 * seconds, best[node.name, "fp32"], bf16, nominal, useful)
+            LayerSpeed(
+                node.name,
+                node.op,
+                1e6 * seconds,
+                best[node.name, "fp32"],
+                bf16,
+                nominal,
+                useful,
+                strategies[node.name],
+            )
         )
     return LayerSpeeds(tuple(rows), batch, ceiling)
 
 
-def _step_seconds(engine: Engine, batch: int) -> dict[str, float]:
+def _step_seconds(steps: list[dict[str, Any]]) -> dict[str, float]:
     """Of each layer, all its steps together."""
     seconds: dict[str, float] = {}
-    for step in _C.engine_profile(engine.program, batch, STEP_ROUNDS):
+    for step in steps:
         seconds[step["name"]] = seconds.get(step["name"], 0.0) + step["seconds"]
     return seconds
 

@@ -49,6 +49,7 @@ def test_every_layer_with_weights_has_its_times(model: IntegerModel) -> None:
         assert row.int8_us > 0 and row.fp32_us > 0
         assert (row.bf16_us is not None) == ("bf16" in native_float_types())
         assert 0 < row.useful_share <= row.nominal_share
+        assert row.strategy
     macs = {row.name: row.macs for row in layers}
     for row in speeds.rows:
         rate = 2 * macs[row.name] / (row.int8_us * 1e-6)
@@ -73,7 +74,7 @@ def _program(model: IntegerModel) -> torch.Tensor:
 
 def test_layers_where_float_wins_are_named() -> None:
     def row(name: str, int8: float, fp32: float, bf16: float | None) -> LayerSpeed:
-        return LayerSpeed(name, "conv2d", int8, fp32, bf16, 0.5, 0.4)
+        return LayerSpeed(name, "conv2d", int8, fp32, bf16, 0.5, 0.4, "regions 96x1")
 
     wins = row("wins", 1.0, 4.0, 2.0)
     assert (wins.fastest, row("a", 3.0, 2.0, None).fastest, row("b", 3.0, 2.0, 1.0).fastest) == (
@@ -81,7 +82,7 @@ def test_layers_where_float_wins_are_named() -> None:
     )
     text = str(LayerSpeeds((wins, row("loses", 3.0, 2.0, None)), 1, 1e9))
     assert text.endswith("float is faster for loses (fp32)")
-    assert "4.00" in text and "50 %" in text and "40 %" in text
+    assert "4.00" in text and "50 %" in text and "40 %" in text and "regions 96x1" in text
     assert str(LayerSpeeds((wins,), 1, 1e9)).endswith("int8 is fastest for every layer")
 
 
