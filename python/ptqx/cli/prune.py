@@ -34,7 +34,11 @@ def prune(
     of: Annotated[str, typer.Option(help="What of: parameters, macs or channels.")] = "parameters",
     importance: Annotated[str, typer.Option(help="Of channels: magnitude or batch_norm.")] = "magnitude",
     allocation: Annotated[
-        str, typer.Option(help="global: where channels matter least; uniform: the same share of every layer.")
+        str,
+        typer.Option(
+            help="global: where channels matter least; cost: least for what they cost; uniform: the same "
+            "share of every layer."
+        ),
     ] = "global",
     least: Annotated[float, typer.Option(help="Share of its channels that every layer keeps.")] = 0.1,
     multiple: Annotated[int, typer.Option(min=1, help="Of channels that layers keep.")] = 8,

@@ -21,7 +21,7 @@ from .importance import relative_importance
 from .widths import OWN_WIDTHS, WIDTHS, take_widths
 
 MEASURES = ("parameters", "macs", "channels")
-ALLOCATIONS = ("global", "uniform")
+ALLOCATIONS = ("global", "cost", "uniform")
 LAYERS = ("conv2d", "linear")
 
 
@@ -94,7 +94,9 @@ def remove_channels(
         of: "parameters", "macs" (multiply-accumulates: speed) or "channels".
         importance: "magnitude" (norm of the filters) or "batch_norm" (its scale), relative to the mean of the
             layer.
-        allocation: "global" compares the channels of all layers; "uniform" takes the same share of each.
+        allocation: "global" compares the channels of all layers; "cost" does so by their importance over what
+            they cost, counted as `of` says, so that wide layers with few pixels go first when parameters do;
+            "uniform" takes the same share of each layer.
         least: share of its channels that every layer keeps.
         multiple: layers keep a multiple of so many channels; integer kernels take them in groups of four.
 
@@ -114,6 +116,8 @@ def remove_channels(
     scores = relative_importance(importance, network.channels, copied)
     if allocation == "uniform":
         scores = _ranks(scores, network.channels)
+    elif allocation == "cost":
+        scores = _per_cost(scores, network, of)
     kept = _least_kept(network, scores, share, of, least, multiple)
     tensors = network.narrowed(kept)
     removal = Removal(
@@ -246,6 +250,17 @@ def _ranks(scores: Tensor, channels: Channels) -> Tensor:
         order = scores[members].argsort(stable=True)
         ranks[members[order]] = torch.arange(1, len(members) + 1, dtype=scores.dtype) / len(members)
     return ranks
+
+
+def _per_cost(scores: Tensor, network: _Network, of: str) -> Tensor:
+    """Scores over what one channel of that width alone would save."""
+    scores = scores.clone()
+    whole = getattr(network.cost(network.everything()), of)
+    for members in network.channels.members().values():
+        without = network.everything()
+        without[members[0]] = False
+        scores[members] /= whole - getattr(network.cost(without), of)
+    return scores
 
 
 def _check(share: float, of: str, allocation: str, least: float, multiple: int) -> None:

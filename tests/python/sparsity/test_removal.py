@@ -141,6 +141,21 @@ def test_global_allocation_takes_more_where_channels_matter_less() -> None:
     assert [width.after for width in alike.widths] == [48, 48]
 
 
+def test_allocation_by_cost_takes_more_where_channels_cost_more() -> None:
+    torch.manual_seed(0)
+    model = chain(1, 64, 64, 32)  # parameters of a channel: 9 * 65 and more, 9 * 96, 9 * 64
+
+    def after(of: str) -> list[int]:
+        removal = remove_channels(model, EXAMPLE, 0.25, of=of, allocation="cost", least=0.25)
+        return [width.after for width in removal.widths]
+
+    first, second, last = after("parameters")
+    assert second < first
+    assert second < 2 * last
+    by_all = remove_channels(model, EXAMPLE, 0.25, of="channels", allocation="global", least=0.25)
+    assert after("channels") == [width.after for width in by_all.widths]
+
+
 @pytest.mark.parametrize("of", ["parameters", "macs", "channels"])
 def test_no_more_is_removed_than_asked_for(of: str) -> None:
     removal = remove_channels(chain(1, 40, 50, 60), EXAMPLE, 0.37, of=of, multiple=1)
