@@ -22,11 +22,12 @@ using kernels::kWinogradPatch;
 using kernels::kWinogradPositions;
 using kernels::kWinogradTile;
 
-constexpr int64_t kMostTiles = 64;           // that meet the same transformed weights
-constexpr int64_t kInputBytes = 768 << 10;   // of V, and
-constexpr int64_t kWeightBytes = 300 << 10;  // of U, which together stay in the second-level cache
+constexpr int64_t kMostTiles = 64;  // that meet the same transformed weights
+// V and U together stay in the second-level cache.
+constexpr int64_t kInputBytes = 768 << 10;
+constexpr int64_t kWeightBytes = 300 << 10;
 constexpr int64_t kItemsPerThread = 4;
-constexpr int64_t kLineWords = 32;  // of int16: positions start on different lines of a set of the cache
+constexpr int64_t kLineWords = 32;  // int16 of a cache line: between positions, which else would share a set
 constexpr int64_t kOutputs = kWinogradTile * kWinogradTile;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -72,7 +73,7 @@ class WinogradConv final : public Conv2dPlan::Driver {
         tiles_(geometry_),
         channels_(layer_.in_group),
         columns_(columns_at_a_time(layer_)),
-        parts_(layer_.padded / columns_),
+        parts_(ceil_div(layer_.shape.out_channels, columns_)),
         input_row_(&kernels::best_row(kernels::winograd_input_rows())),
         weight_row_(&kernels::best_row(kernels::winograd_weight_rows())),
         output_row_(&kernels::best_row(kernels::winograd_output_rows())),
@@ -247,7 +248,6 @@ class WinogradConv final : public Conv2dPlan::Driver {
                                      .output = data.output,
                                      .scaled = false,
                                      .bounded = geometry_.tail_bounded};
-    if (args.channels <= 0) return;
     const int64_t height = std::min(kWinogradTile, geometry_.oh - y);
     const int64_t width = std::min(kWinogradTile, geometry_.ow - x);
     if (width == kWinogradTile) return layer_.tail->function(args, sums, 0, height * width, columns_);
@@ -267,7 +267,7 @@ class WinogradConv final : public Conv2dPlan::Driver {
   const kernels::Row<kernels::WinogradWeightFn>* weight_row_;
   const kernels::Row<kernels::WinogradOutputFn>* output_row_;
   const kernels::Row<kernels::GemmFn>* gemm_;
-  int64_t chunks_, blocks_;                          // parts of the tiles, and of the parts
+  int64_t chunks_, blocks_;                          // shares of the tiles, and of the parts
   int64_t input_step_, weight_step_, product_step_;  // elements from a position to the next
   std::vector<int32_t> start_;                       // [padded]
 };
