@@ -39,7 +39,11 @@ Out = Annotated[
     typer.Option(help="The integer model; .gz compresses it [default: MODEL_DATASET_RECIPE.ptqx]."),
 ]
 RecipeName = Annotated[
-    str, typer.Option(help="int8, int8-dynamic, int4, w4a4, ...; any wNaM of 2 to 8 bits.")
+    str,
+    typer.Option(
+        help="int8, int8-dynamic, int8-weight-only, int4, pow2, apot, kmeans, ternary, binary, w1a1, "
+        "fixed16, ...; any wNaM of 2 to 8 bits; methods after it: w4a4+gptq."
+    ),
 ]
 Target = Annotated[
     str | None,
