@@ -67,8 +67,8 @@ class Pattern:
         if self.of and all(width % self.of for width in widths):
             found = ", ".join(map(str, widths[:4])) + (", ..." if len(widths) > 4 else "")
             raise PtqxError(
-                f"sparsity: {self} needs layers whose input channels are a multiple of {self.of}; here they are "
-                f"{found or 'none'}"
+                f"sparsity: {self} needs layers whose input channels are a multiple of {self.of}; here they "
+                f"are {found or 'none'}"
             )
 
     def _of_neighbours(self, weight: Tensor) -> Tensor:

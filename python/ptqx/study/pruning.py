@@ -74,8 +74,8 @@ class PruneConfig:
             raise PtqxError("nothing to prune: give a share of channels, or a pattern of weights")
         if self.share and self.pattern is not None and self.pattern.of and self.multiple % self.pattern.of:
             raise PtqxError(
-                f"multiple must be a multiple of {self.pattern.of}, so that {self.pattern} finds its neighbours "
-                f"in what is left of the layers' channels, got {self.multiple}"
+                f"multiple must be a multiple of {self.pattern.of}, so that {self.pattern} finds its "
+                f"neighbours in what is left of the layers' channels, got {self.multiple}"
             )
         if self.rounds < 1:
             raise PtqxError(f"rounds must be at least 1, got {self.rounds}")
