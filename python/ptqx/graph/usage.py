@@ -120,7 +120,7 @@ def level_usage(model: nn.Module, inputs: Tensor) -> LevelUsages:
 def _row(model: IntegerModel, node: IntegerNode, values: dict[str, Tensor], kernel: str) -> LevelUsage:
     y = values[node.name]
     clipped = unused = beyond = None
-    if node.output.dtype == "uint8":
+    if node.output.dtype != "float32":
         clipped, unused, beyond = _codes_used(model, node, y)
     by_channel = y.transpose(0, 1).flatten(1)
     measured = LevelUsage(
@@ -146,7 +146,7 @@ def _codes_used(model: IntegerModel, node: IntegerNode, y: Tensor) -> tuple[floa
     at_end = y == out.qmax
     if int(out.zero_point) != out.qmin:
         at_end |= y == out.qmin
-    counts = torch.bincount(y.flatten().int(), minlength=256)[out.qmin : out.qmax + 1]
+    counts = torch.bincount(y.flatten().long() - out.qmin, minlength=out.qmax - out.qmin + 1)
     spanned = (int(y.max()) - int(y.min()) + 1) / len(counts)
     return float(at_end.float().mean()), float((counts == 0).float().mean()), 1.0 - spanned
 
