@@ -135,7 +135,7 @@ def _row(model: IntegerModel, node: IntegerNode, values: dict[str, Tensor], kern
         constant_channels=int((by_channel == by_channel[:, :1]).all(1).sum()),
         help=[],
     )
-    measured.help.extend(_what_helps(measured, len(by_channel)))
+    measured.help.extend(_what_helps(measured, len(by_channel), _can_be_narrower(model, node)))
     return measured
 
 
@@ -159,11 +159,17 @@ def _weight_codes_unused(model: IntegerModel, node: IntegerNode) -> float:
     return 1.0 - min(1.0, sum(used) / len(used) / possible)
 
 
-def _what_helps(row: LevelUsage, channels: int) -> list[str]:
+def _can_be_narrower(model: IntegerModel, node: IntegerNode) -> bool:
+    """Not where scales are powers of two: half of such a range may lie idle, and signed codes after a ReLU
+    leave the other half so."""
+    return node.output.dtype != "float32" and float(torch.frexp(model.output(node.name).scale)[0]) != 0.5
+
+
+def _what_helps(row: LevelUsage, channels: int, can_be_narrower: bool) -> list[str]:
     words = []
     if row.clipped is not None and row.clipped > CLIPPED_SHARE:
         words.append(f"{100 * row.clipped:.1f} % of outputs at the end of the range: observer minmax")
-    if row.beyond is not None and row.beyond > UNUSED_SHARE:
+    if can_be_narrower and row.beyond is not None and row.beyond > UNUSED_SHARE:
         words.append(
             f"codes lie idle, {100 * row.beyond:.0f} % beyond all outputs: a narrower range (observer mse or "
             "percentile), activation_equalization"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -145,7 +144,7 @@ def _traced(
         activation=f"{kind}({', '.join(f'{float(a):.4g}' for a in arguments)})" if kind != "none" else kind,
         activated=float(t),
         code=code,
-        clipped=_clipped(int(torch.round(t.double()) + out.zero_point), out, fixed) if out else False,
+        clipped=_clipped(node, int(torch.round(t.double()) + out.zero_point), out) if out else False,
         fixed=fixed,
         real=float(real),
     )
@@ -160,11 +159,11 @@ def _fixed_point(model: IntegerModel, node: IntegerNode, accumulator: int, chann
     return FixedPoint(int(multiplier), int(shift), rounded, stored.low, stored.high, code)
 
 
-def _clipped(wanted: int, out: QParams, fixed: FixedPoint | None) -> bool:
-    """Whether the range cuts the code off; without floats the activation is part of the clamp, which cuts
-    off nothing that it would not."""
-    low = out.qmin if fixed is None or fixed.low == out.qmin else -math.inf
-    return not low <= wanted <= out.qmax
+def _clipped(node: IntegerNode, wanted: int, out: QParams) -> bool:
+    """Whether the range cuts the code off. Without floats the activation is part of the clamp, and what a
+    ReLU makes 0 is not cut off."""
+    activated = node.op in WITHOUT_FLOATS and node.attrs["activation"] != "none"
+    return wanted > out.qmax or (wanted < out.qmin and not activated)
 
 
 def _taps(

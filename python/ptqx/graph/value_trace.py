@@ -112,11 +112,12 @@ class ValueTrace:
             "",
         ]
         steps = [("sum of products", f"{self.products}", f"{self.products * unit:.6g}")]
-        if self.bias is not None:
-            steps.append(("+ bias, int32", f"{self.bias}", f"{self.bias * unit:.6g}"))
         bits = bits_of(self.bound)
+        kind = "int32" if bits <= 32 else "int64"
+        if self.bias is not None:
+            steps.append((f"+ bias, {kind}", f"{self.bias}", f"{self.bias * unit:.6g}"))
         bound = f"{self.accumulator * unit:.6g}; |.| <= {self.bound}: {bits} bits"
-        steps.append((f"= accumulator, {'int32' if bits <= 32 else 'int64'}", f"{self.accumulator}", bound))
+        steps.append((f"= accumulator, {kind}", f"{self.accumulator}", bound))
         factor = "s_x * s_w" if self.output is None else "(s_x * s_w) / s_y"
         how = "float32, one rounding"
         if self.fixed is not None:

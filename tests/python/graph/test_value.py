@@ -71,7 +71,10 @@ def test_layers_without_floats_can_be_followed(name: str) -> None:
             assert trace.code == fixed.code == int(y.flatten()[flat])
             assert f"{fixed.multiplier} / 2**{fixed.shift}" in str(trace)
             assert json.loads(json.dumps(trace.to_dict()))["fixed"]["shift"] == fixed.shift
+            after_relu = node.name == "0" and fixed.rounded + int(trace.output.zero_point) < fixed.low
+            assert not (after_relu and trace.clipped)
         assert used.seen_bits <= used.accumulator_bits
+        assert name == "int8-multiplier" or not any("codes lie idle" in words for words in used.help)
         assert (used.clipped is None) == (node.output.dtype == "float32")
 
 
