@@ -533,6 +533,24 @@ def test_import_makes_a_model_of_an_onnx_file_and_compares(weights: Path, tmp_pa
     assert torch.equal(graph.load(tmp_path / "cnn.ptqx")(x), integer(x))
 
 
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("mixed", "ptqx mixed"),
+        ("mixed:bits=3", "ptqx mixed"),
+        ("pruned50", "ptqx prune"),
+        ("sparse24", "sparse"),
+    ],
+)
+def test_formats_that_are_no_recipes_name_their_command(
+    name: str, command: str, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (["targets", name], ["quantize", *DIGITS, "--weights", str(weights), "--recipe", name]):
+        assert cli.main(words) == 2
+        error = one_error_line(capsys)
+        assert f"{name!r} is a format of compare, not a recipe; it is made by" in error and command in error
+
+
 def test_import_of_no_onnx_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("onnx")
     (tmp_path / "x.onnx").write_bytes(b"no model")
