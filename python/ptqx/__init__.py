@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .graph.quantize import quantize
     from .graph.simulated import SimulatedModel
     from .quant import Recipe, Scheme
+    from .quant.presets import recipe
     from .study.compare import compare
     from .study.sensitivity import sensitivity
 
@@ -46,7 +47,7 @@ _HOMES = {
         *("Engine", "ImageOptions", "IntegerModel", "SimulatedModel", "calibrate", "capture", "compile"),
         *("convert", "coverage", "explain", "export", "load", "prepare", "quantize", "save"),
     ),
-    "quant": ("Recipe", "Scheme"),
+    "quant": ("Recipe", "Scheme", "recipe"),
     "study": ("compare", "sensitivity"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
@@ -94,6 +95,7 @@ __all__ = [
     "qat",
     "quant",
     "quantize",
+    "recipe",
     "save",
     "sensitivity",
     "sparsity",

@@ -35,7 +35,7 @@ def bench(
     """Time CNNs against OpenVINO, ONNX Runtime and PyTorch in one process, and what the machine can do."""
     from ..files import write_text
     from ..study.bench import bench as run_bench
-    from ..study.bench.plot import check_plot_name
+    from ..study.plots import check_plot_name
 
     if plot is not None:
         check_plot_name(plot)

@@ -51,12 +51,21 @@ def compare(
     ] = None,
     json_file: Json = None,
     html: Html = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw all formats in one figure: .png, .svg or .pdf.")
+    ] = None,
 ) -> None:
-    """Compare a trained CNN in several formats: accuracy, size, latency, coverage."""
+    """Compare a trained CNN in several formats: accuracy, SQNR, size, latency, coverage.
+
+    "--formats all" is every format that needs no training: the whole taxonomy.
+    """
     from ..qat import QATConfig
     from ..study import compare as run_compare
     from ..study.formats import expanded, maker
+    from ..study.plots import check_plot_name
 
+    if plot is not None:
+        check_plot_name(plot)
     names = split_names(formats)
     for name in expanded(names):
         maker(name)
@@ -79,3 +88,5 @@ def compare(
         report.to_json(json_file)
     if html is not None:
         report.to_html(html)
+    if plot is not None:
+        report.to_plot(plot)

@@ -75,5 +75,10 @@ def _export_onnx(
         return
     verdict = onnx.verify(integer, out, inputs)
     typer.echo(str(verdict))
+    if style == "qdq" and not verdict.codes_equal:
+        typer.echo(
+            "equal to the bit with --style integer; integer kernels for more layers, additions among them, "
+            "by quantize --target onnxruntime --fit"
+        )
     if json_file is not None:
         write_text(json_file, json.dumps(verdict.to_dict(), indent=2) + "\n")

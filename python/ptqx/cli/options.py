@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -39,7 +40,11 @@ Out = Annotated[
     typer.Option(help="The integer model; .gz compresses it [default: MODEL_DATASET_RECIPE.ptqx]."),
 ]
 RecipeName = Annotated[
-    str, typer.Option(help="int8, int8-dynamic, int4, w4a4, ...; any wNaM of 2 to 8 bits.")
+    str,
+    typer.Option(
+        help="int8, int8-dynamic, int8-weight-only, int4, pow2, apot, kmeans, ternary, binary, w1a1, "
+        "fixed16, ...; any wNaM of 2 to 8 bits; methods after it: w4a4+gptq."
+    ),
 ]
 Target = Annotated[
     str | None,
@@ -70,6 +75,26 @@ def workload(
     )
 
 
+# Formats of `compare` that are more than a recipe, and what makes them.
+OTHER_FORMATS = {
+    "mixed": "ptqx mixed, which chooses a recipe",
+    "pruned": "ptqx prune",
+    "sparse": "ptqx prune --sparsity, or the method sparse after a recipe, such as int8+sparse:share=0.5",
+    "fp": "ptqx compare",
+    "bf": "ptqx compare",
+}
+
+
+def check_is_recipe(name: str) -> None:
+    """
+    Raises:
+        PtqxError: the name of a format that is no recipe, with the command that makes it.
+    """
+    for kind, command in OTHER_FORMATS.items():
+        if re.fullmatch(rf"{kind}(\d*|:.*)", name):
+            raise PtqxError(f"{name!r} is a format of compare, not a recipe; it is made by {command}")
+
+
 def recipe_for(name: str, target: str | None, fit: bool, quantizer: str | None = None) -> tuple[str, Recipe]:
     """The recipe called `name` for a target, and what to call it: "int8-openvino" where `fit` changed it.
 
@@ -78,6 +103,7 @@ def recipe_for(name: str, target: str | None, fit: bool, quantizer: str | None =
     """
     from ..quant import fitted, recipe, unmet
 
+    check_is_recipe(name)
     chosen = recipe(name) if quantizer is None else recipe(name, quantizer=quantizer)
     if target is None:
         if fit:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .app import app, guarded
-from .options import Json
+from .options import Json, check_is_recipe
 
 
 @app.command()
@@ -28,6 +28,7 @@ def targets(
     from ..quant import TARGETS, unmet
     from ..quant import recipe as find_recipe
 
+    check_is_recipe(recipe)
     chosen = find_recipe(recipe)
     findings = {target: unmet(chosen, target) for target in TARGETS}
     for target, changes in findings.items():

@@ -1,4 +1,5 @@
-"""The int32 accumulators of static layers: who has them, how large they can be, how large they are."""
+"""The accumulators of static layers, int32, or int64 beyond 8 bits: who has them, how large they can be, how
+large they are."""
 
 from __future__ import annotations
 
@@ -10,11 +11,12 @@ from .formulas import convolve, per_channel
 from .integer import IntegerModel
 from .operators.stored_weights import stored_codes
 
-ACCUMULATING = ("conv2d", "linear", "binary_conv2d", "binary_linear")
+WITHOUT_FLOATS = ("conv2d_fixed_point", "linear_fixed_point", "conv2d_wide", "linear_wide")
+ACCUMULATING = ("conv2d", "linear", "binary_conv2d", "binary_linear", *WITHOUT_FLOATS)
 
 
 def accumulating_layers(model: IntegerModel) -> list[IntegerNode]:
-    """Static layers whose int32 accumulators become codes by one multiplication, in order."""
+    """Static layers whose accumulators become codes by one multiplication (and a shift), in order."""
     return [node for node in model.graph if node.op in ACCUMULATING and not node.attrs["group_size"]]
 
 

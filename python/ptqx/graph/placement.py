@@ -21,8 +21,9 @@ MOVERS = (
 
 
 def layers(graph: Graph) -> list[Node]:
-    """Convolutions and linear layers in execution order."""
-    return [n for n in graph if n.op in LAYERS]
+    """Convolutions and linear layers in execution order; once prepared, also those that are called
+    "..._dynamic" or "..._float" because no static codes go in."""
+    return [n for n in graph if n.op in LAYERS or n.kind]
 
 
 def edge_layers(graph: Graph) -> set[str]:

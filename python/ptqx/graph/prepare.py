@@ -129,7 +129,10 @@ def _check_without_floats(graph: Graph, schemes: dict[str, tuple[Scheme | None, 
         site = graph.quantizers.get(node.quantizer or "")
         wide = site is not None and site.scheme.bits > 8
         if site is not None and (node.op not in WITHOUT_FLOATS or (wide and node.op in ("lookup", "cat"))):
-            raise PtqxError(f"{node.name}: {node.op} of {site.scheme.bits}-bit codes needs floats")
+            raise PtqxError(
+                f"{node.name}: {node.op} of {site.scheme.bits}-bit codes needs floats: use "
+                f"requantize='float'{', or 8 bits' if wide and node.op in WITHOUT_FLOATS else ''}"
+            )
 
 
 def _check_capture(model: nn.Module, prep: SimulatedModel, example: Tensor) -> None:

@@ -18,7 +18,7 @@ from .integer import IntegerModel
 from .operators.stored_weights import stored_codes
 
 CLIPPED_SHARE = 0.01  # more than that at the end of the range is worth a wider one
-UNUSED_SHARE = 0.25  # more unused codes than that are worth a narrower range
+UNUSED_SHARE = 0.25  # more unused codes than that at the ends of the range are worth a narrower one
 DEAD_SHARE = 0.1  # more channels than that which give one value alone
 
 
@@ -34,6 +34,8 @@ class LevelUsage:
         clipped: share of outputs at the largest code, or at the smallest where that does not stand for 0.
             None where the layer gives real values.
         unused: share of the output's codes that no output had; None likewise.
+    beyond: share of the output's codes below the least and above the largest that an output had; None
+        likewise. Single gaps between rare codes close with more images, these do not.
         constant_channels: output channels with one value in all images.
         help: what would help; empty where nothing stands out.
     """
@@ -45,6 +47,7 @@ class LevelUsage:
     weight_unused: float
     clipped: float | None
     unused: float | None
+    beyond: float | None
     constant_channels: int
     help: list[str]
 
@@ -116,9 +119,9 @@ def level_usage(model: nn.Module, inputs: Tensor) -> LevelUsages:
 
 def _row(model: IntegerModel, node: IntegerNode, values: dict[str, Tensor], kernel: str) -> LevelUsage:
     y = values[node.name]
-    clipped = unused = None
-    if node.output.dtype == "uint8":
-        clipped, unused = _codes_used(model, node, y)
+    clipped = unused = beyond = None
+    if node.output.dtype != "float32":
+        clipped, unused, beyond = _codes_used(model, node, y)
     by_channel = y.transpose(0, 1).flatten(1)
     measured = LevelUsage(
         layer=node.name,
@@ -128,21 +131,24 @@ def _row(model: IntegerModel, node: IntegerNode, values: dict[str, Tensor], kern
         weight_unused=_weight_codes_unused(model, node),
         clipped=clipped,
         unused=unused,
+        beyond=beyond,
         constant_channels=int((by_channel == by_channel[:, :1]).all(1).sum()),
         help=[],
     )
-    measured.help.extend(_what_helps(measured, len(by_channel)))
+    measured.help.extend(_what_helps(measured, len(by_channel), _can_be_narrower(model, node)))
     return measured
 
 
-def _codes_used(model: IntegerModel, node: IntegerNode, y: Tensor) -> tuple[float, float]:
-    """Shares of outputs at an end of the range, and of codes that no output has."""
+def _codes_used(model: IntegerModel, node: IntegerNode, y: Tensor) -> tuple[float, float, float]:
+    """Shares of outputs at an end of the range, of codes that no output has, and of those that lie outside
+    all that outputs have."""
     out = model.output(node.name)
     at_end = y == out.qmax
     if int(out.zero_point) != out.qmin:
         at_end |= y == out.qmin
-    counts = torch.bincount(y.flatten().int(), minlength=256)[out.qmin : out.qmax + 1]
-    return float(at_end.float().mean()), float((counts == 0).float().mean())
+    counts = torch.bincount(y.flatten().long() - out.qmin, minlength=out.qmax - out.qmin + 1)
+    spanned = (int(y.max()) - int(y.min()) + 1) / len(counts)
+    return float(at_end.float().mean()), float((counts == 0).float().mean()), 1.0 - spanned
 
 
 def _weight_codes_unused(model: IntegerModel, node: IntegerNode) -> float:
@@ -153,12 +159,21 @@ def _weight_codes_unused(model: IntegerModel, node: IntegerNode) -> float:
     return 1.0 - min(1.0, sum(used) / len(used) / possible)
 
 
-def _what_helps(row: LevelUsage, channels: int) -> list[str]:
+def _can_be_narrower(model: IntegerModel, node: IntegerNode) -> bool:
+    """Not where scales are powers of two: half of such a range may lie idle, and signed codes after a ReLU
+    leave the other half so."""
+    return node.output.dtype != "float32" and float(torch.frexp(model.output(node.name).scale)[0]) != 0.5
+
+
+def _what_helps(row: LevelUsage, channels: int, can_be_narrower: bool) -> list[str]:
     words = []
     if row.clipped is not None and row.clipped > CLIPPED_SHARE:
         words.append(f"{100 * row.clipped:.1f} % of outputs at the end of the range: observer minmax")
-    if row.unused is not None and row.unused > UNUSED_SHARE:
-        words.append("codes lie idle: observer mse or percentile, activation_equalization")
+    if can_be_narrower and row.beyond is not None and row.beyond > UNUSED_SHARE:
+        words.append(
+            f"codes lie idle, {100 * row.beyond:.0f} % beyond all outputs: a narrower range (observer mse or "
+            "percentile), activation_equalization"
+        )
     if row.weight_unused > UNUSED_SHARE * 2:
         words.append("weights use few codes: a scale a channel, equalization, fewer bits")
     if row.constant_channels > DEAD_SHARE * channels:

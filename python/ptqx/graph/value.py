@@ -8,14 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PtqxError, unknown_name
-from .accumulators import accumulating_layers, accumulator_bound
+from .accumulators import WITHOUT_FLOATS, accumulating_layers, accumulator_bound
 from .activations import float32
 from .document import IntegerNode
 from .engine import Engine
-from .formulas import apply_tail, requantize_multiplier, round_and_clamp
+from .formulas import QParams, apply_tail, requantize_multiplier, round_and_clamp
 from .integer import IntegerModel
+from .operators.base import stored_requantizer
 from .operators.stored_weights import stored_codes
-from .value_trace import Tap, ValueTrace
+from .requantize import shift_half_to_even
+from .value_trace import FixedPoint, Tap, ValueTrace
 
 
 @torch.no_grad()
@@ -34,7 +36,7 @@ def explain_value(
 
     Raises:
         PtqxError: no such layer or place, or a layer that has no int32 accumulators: dynamic, float,
-            per-group, off-grid, or requantized without floats.
+            per-group or off-grid.
 
     >>> import ptqx, torch
     >>> x = torch.randn(4, 1, 8, 8)
@@ -88,11 +90,15 @@ def _traced(
     bias = model.tensor(node, "bias")
     integer_bias = int(bias[channel]) if bias is not None and not bias.is_floating_point() else None
     accumulator = products + (integer_bias or 0)
-    out = model.output(node.name) if node.output.dtype == "uint8" else None
+    out = model.output(node.name) if node.output.dtype != "float32" else None
     multiplier = source.scale * scale
     if out is not None:
         multiplier = requantize_multiplier(source.scale, scale, out.scale)
-    scaled = torch.tensor(accumulator, dtype=torch.int64).float() * multiplier
+    fixed = None
+    if out is not None and node.op in WITHOUT_FLOATS:
+        fixed = _fixed_point(model, node, accumulator, channel)
+        multiplier = torch.tensor(fixed.multiplier / 2**fixed.shift, dtype=torch.float64)
+    scaled = torch.tensor(accumulator, dtype=torch.int64).to(multiplier.dtype) * multiplier
     t, float_bias = scaled, None
     if bias is not None and bias.is_floating_point():
         float_bias = bias[channel] if out is None else bias[channel] / out.scale
@@ -109,6 +115,8 @@ def _traced(
     kind = node.attrs["activation"]
     t = apply_tail(t, kind, arguments, None if slopes is None else slopes[channel])
     code = None if out is None else int(round_and_clamp(t, out))
+    if fixed is not None:
+        kind, t, code = "none", torch.tensor(float(fixed.rounded)), fixed.code
     given = values[node.name][(0, *place)]
     real = t if out is None or code is None else (code - out.zero_point) * out.scale
     if bool(given != t) if code is None else int(given) != code:
@@ -136,9 +144,26 @@ def _traced(
         activation=f"{kind}({', '.join(f'{float(a):.4g}' for a in arguments)})" if kind != "none" else kind,
         activated=float(t),
         code=code,
-        clipped=out is not None and code != int(torch.round(t.double()) + out.zero_point),
+        clipped=_clipped(node, int(torch.round(t.double()) + out.zero_point), out) if out else False,
+        fixed=fixed,
         real=float(real),
     )
+
+
+def _fixed_point(model: IntegerModel, node: IntegerNode, accumulator: int, channel: int) -> FixedPoint:
+    stored = stored_requantizer(model, node)
+    of_channel = [t.flatten() for t in (stored.multipliers, stored.shift)]
+    multiplier, shift = (t[channel if len(t) > 1 else 0] for t in of_channel)
+    rounded = int(shift_half_to_even(accumulator * multiplier, shift))
+    code = min(max(rounded + int(stored.zero_point), stored.low), stored.high)
+    return FixedPoint(int(multiplier), int(shift), rounded, stored.low, stored.high, code)
+
+
+def _clipped(node: IntegerNode, wanted: int, out: QParams) -> bool:
+    """Whether the range cuts the code off. Without floats the activation is part of the clamp, and what a
+    ReLU makes 0 is not cut off."""
+    activated = node.op in WITHOUT_FLOATS and node.attrs["activation"] != "none"
+    return wanted > out.qmax or (wanted < out.qmin and not activated)
 
 
 def _taps(

@@ -31,6 +31,19 @@ class Tap:
 
 
 @dataclass(frozen=True)
+class FixedPoint:
+    """Requantization without floats: rounded = accumulator * multiplier / 2**shift, half to even, and
+    code = clamp(rounded + zero point, low, high), the activation's bounds among them."""
+
+    multiplier: int
+    shift: int
+    rounded: int
+    low: int
+    high: int
+    code: int
+
+
+@dataclass(frozen=True)
 class ValueTrace:
     """One output value; printed, it is a text.
 
@@ -45,13 +58,15 @@ class ValueTrace:
         bias: int32, in units of the sums; None without, or where it is float32 (`float_bias`).
         accumulator: products + bias.
         bound: the largest |accumulator| that any input could give.
-        multiplier: float32, (s_x * s_w) / s_y, or s_x * s_w without an output scale.
+        multiplier: float32, (s_x * s_w) / s_y, or s_x * s_w without an output scale; what stands for it
+            where there are no floats (`fixed`).
         scaled: float32(accumulator) * multiplier, in units of the output scale.
         residual: what is added to it, in the same units; None without.
         activation: and what it makes of the sum: `activated`.
         code: clamp(round(activated) + zero point), what the model gives; None without output scale.
         clipped: whether the clamp changed it.
         real: what the code stands for, or what the layer gives.
+        fixed: the whole numbers of a layer that requantizes without floats; None elsewhere.
     """
 
     layer: str
@@ -76,6 +91,7 @@ class ValueTrace:
     code: int | None
     clipped: bool
     real: float
+    fixed: FixedPoint | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """All attributes as plain values, ready for JSON."""
@@ -96,13 +112,20 @@ class ValueTrace:
             "",
         ]
         steps = [("sum of products", f"{self.products}", f"{self.products * unit:.6g}")]
-        if self.bias is not None:
-            steps.append(("+ bias, int32", f"{self.bias}", f"{self.bias * unit:.6g}"))
         bits = bits_of(self.bound)
+        kind = "int32" if bits <= 32 else "int64"
+        if self.bias is not None:
+            steps.append((f"+ bias, {kind}", f"{self.bias}", f"{self.bias * unit:.6g}"))
         bound = f"{self.accumulator * unit:.6g}; |.| <= {self.bound}: {bits} bits"
-        steps.append(("= accumulator, int32", f"{self.accumulator}", bound))
+        steps.append((f"= accumulator, {kind}", f"{self.accumulator}", bound))
         factor = "s_x * s_w" if self.output is None else "(s_x * s_w) / s_y"
-        steps.append((f"* {factor} = {self.multiplier:.6g}", f"{self.scaled:.6g}", "float32, one rounding"))
+        how = "float32, one rounding"
+        if self.fixed is not None:
+            factor, how = (
+                f"{self.fixed.multiplier} / 2**{self.fixed.shift}",
+                "whole numbers: a product, a shift",
+            )
+        steps.append((f"* {factor} = {self.multiplier:.6g}", f"{self.scaled:.6g}", how))
         if self.float_bias is not None:
             steps.append(("+ bias, float32", f"{self.float_bias:.6g}", ""))
         if self.residual is not None:
@@ -114,8 +137,12 @@ class ValueTrace:
             rounded = int(torch.tensor(self.activated).round()) if abs(self.activated) < 2**31 else 0
             steps.append(("rounded, half to even", f"{rounded}", ""))
             steps.append((f"+ zero point {zero_point}", f"{rounded + zero_point}", ""))
-            limits = f"clamped to {self.output.qmin}..{self.output.qmax}"
-            steps.append((limits, f"{self.code}", "uint8" + (", clipped" if self.clipped else "")))
+            low, high = self.output.qmin, self.output.qmax
+            kind = "uint8" if low >= 0 and high <= 255 else "int16"
+            if self.fixed is not None:
+                low, high = self.fixed.low, self.fixed.high
+            limits = f"clamped to {low}..{high}"
+            steps.append((limits, f"{self.code}", kind + (", clipped" if self.clipped else "")))
         steps.append(("stands for", f"{self.real:.6g}", "the same as the model gives"))
         return "\n".join([*lines, aligned(("step", "value", ""), steps, ("value",))])
 

@@ -33,9 +33,11 @@ def _sparse(bench: Workbench, share: float = 0.5, keep: int = 0, of: int = 0) ->
     all weights. Han et al. 2015, arXiv:1506.02626.
 
     Raises:
-        PtqxError: no such pattern; or the levels of a layer's weights have no 0.
+        PtqxError: no such pattern, or no layer with input channels for it; or the levels of a layer's weights
+            have no 0.
     """
     pattern = Pattern(keep=keep, of=of) if keep or of else Pattern(share)
+    pattern.check(bench.weight(node) for node in bench.layers)
     with torch.no_grad():
         for node in bench.layers:
             weight = bench.weight(node)

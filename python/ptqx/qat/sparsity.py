@@ -56,6 +56,9 @@ class GradualSparsity(KeepZeros):
         weights: paths of the parameters, `ptqx.sparsity.layer_weights(model, example)`.
         pattern: at the end.
         begin, end, every: in epochs.
+
+    Raises:
+        PtqxError: when the masks are found, if no layer has input channels for the pattern.
     """
 
     def __init__(
@@ -111,6 +114,7 @@ class GradualSparsity(KeepZeros):
         share = self.share(position)
         if not self.pattern.of and share == 0:
             return
+        self.pattern.check(model.get_parameter(path) for path in self.weights)
         pattern = self.pattern if self.pattern.of else replace(self.pattern, share=share)
         self.masks = {path: pattern.mask(model.get_parameter(path)) for path in self.weights}
         apply_masks(model, self.masks)

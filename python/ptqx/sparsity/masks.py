@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,19 @@ class Pattern:
         mask[order[: weight.numel() - math.floor(self.share * weight.numel())]] = True
         return mask.reshape(weight.shape)
 
+    def check(self, weights: Iterable[Tensor]) -> None:
+        """
+        Raises:
+            PtqxError: it would leave all of these weights dense.
+        """
+        widths = [weight.shape[1] for weight in weights]
+        if self.of and all(width % self.of for width in widths):
+            found = ", ".join(map(str, widths[:4])) + (", ..." if len(widths) > 4 else "")
+            raise PtqxError(
+                f"sparsity: {self} needs layers whose input channels are a multiple of {self.of}; here they "
+                f"are {found or 'none'}"
+            )
+
     def _of_neighbours(self, weight: Tensor) -> Tensor:
         if weight.shape[1] % self.of:
             return torch.ones_like(weight, dtype=torch.bool)
@@ -97,15 +110,19 @@ def sparsify(model: nn.Module, example_inputs: Any, pattern: Pattern | str) -> n
     The zeros are stored, and multiplied with, like all weights: neither file nor latency get smaller, only
     the compressed file does (`ptqx.save(model, "m.ptqx.gz")`). Train on with `ptqx.qat.KeepZeros`.
 
+    Raises:
+        PtqxError: no layer has input channels for the pattern.
+
     >>> sparse = sparsify(nn.Sequential(nn.Conv2d(4, 8, 3)), torch.zeros(1, 4, 8, 8), "2:4")
     >>> zero_share(sparse)
     0.5
     """
     chosen = parse_pattern(pattern) if isinstance(pattern, str) else pattern
     copied = copy.deepcopy(model)
+    weights = [copied.get_parameter(path) for path in layer_weights(model, example_inputs)]
+    chosen.check(weights)
     with torch.no_grad():
-        for path in layer_weights(model, example_inputs):
-            weight = copied.get_parameter(path)
+        for weight in weights:
             weight.mul_(chosen.mask(weight))
     return copied
 

@@ -12,7 +12,7 @@ from .layers import layer_sqnr
 from .mixed_precision import Budget, measure_layers, mixed_precision, pareto
 from .pictures import draw_pictures
 from .report import Report, read_report
-from .rows import Row
+from .rows import ComparedRow, Row
 from .scalings import ScalingTable, scalings
 from .sensitivity import LayerSensitivity, Sensitivity, sensitivity
 from .statistics import (
@@ -27,6 +27,7 @@ from .workload import Workload, load_workload
 
 __all__ = [
     "Budget",
+    "ComparedRow",
     "Distribution",
     "GradientTable",
     "LayerSensitivity",

@@ -14,7 +14,7 @@ from .statistics import sqnr_db
 
 OUTLIER_RATIO = 4.0  # a channel reaches so many times as far as the median channel
 CLIPPED_NOISE = 0.5  # of the error's energy comes from values beyond the range
-SATURATED_SHARE = 0.01  # of the values lie at or beyond the largest code
+SATURATED_SHARE = 0.01  # of the values lie beyond the largest code
 DEAD_RATIO = 1e-3  # a channel reaches no farther than this share of the farthest
 
 
@@ -27,7 +27,8 @@ class LayerCauses:
         weight_outlier, input_outlier: how far the farthest channel reaches, over the median channel. Of
             weights only where channels share a scale.
         clipped_noise: share of the input's squared error that lies in values beyond the range.
-        saturated: share of the input's values that get the largest code and lie at or beyond it.
+        saturated: share of the input's values that lie more than half a step beyond the largest code, which
+        they all get. Values that lie at it, white pixels or the 6 of a ReLU6, lose nothing.
         dead_channels: output channels whose weights are nearly nothing.
         causes: in words, the likeliest first; empty where nothing stands out.
     """
@@ -75,7 +76,7 @@ def _in_words(m: LayerCauses) -> list[str]:
     if m.clipped_noise > CLIPPED_NOISE:
         words.append(f"clipped range: {100 * m.clipped_noise:.0f} % of the input's error is beyond it")
     if m.saturated > SATURATED_SHARE:
-        words.append(f"saturated activation: {100 * m.saturated:.1f} % of the input at the largest code")
+        words.append(f"saturated activation: {100 * m.saturated:.1f} % of the input beyond the largest code")
     if m.input_outlier > OUTLIER_RATIO:
         words.append(f"outlier channel in the input: {m.input_outlier:.1f} times the median channel")
     if m.weight_outlier > OUTLIER_RATIO:
@@ -94,13 +95,14 @@ def _quantized(quantizer: Quantizer, x: Tensor) -> Tensor:
 
 
 def _beyond_range(x: Tensor, quantizer: Quantizer) -> tuple[float, float]:
-    """Share of the squared error in values beyond the range, and share of values at or above its top."""
+    """Share of the squared error in values beyond the range, and share of values above its top."""
     scheme, scale, zero_point = quantizer.scheme, quantizer.scale, quantizer.zero_point
     low, high = ((bound - zero_point) * scale for bound in (scheme.qmin, scheme.qmax))
     error = (x - _quantized(quantizer, x)).double().square()
     beyond = (x < low - scale / 2) | (x > high + scale / 2)
     noise = float(error.sum())
-    return float(error[beyond].sum()) / noise if noise else 0.0, float((x >= high).double().mean())
+    above = float((x > high + scale / 2).double().mean())
+    return float(error[beyond].sum()) / noise if noise else 0.0, above
 
 
 def _farthest_over_median(reach: Tensor) -> float:

@@ -23,7 +23,7 @@ from .formats import Candidate, Task, expanded, maker
 from .layers import layer_sqnr
 from .report import Report
 from .rows import accuracy_columns, row_of
-from .statistics import activation_distributions, weight_distributions
+from .statistics import activation_distributions, sqnr_db, weight_distributions
 from .timing import Latency, interleaved, thread_count
 
 DEFAULT_FORMATS = ("fp32", "fp16", "bf16", "int8", "int4")
@@ -121,6 +121,7 @@ def compare(
         rows = [
             _row(name, candidate, speed, conditions)
             | accuracy_columns(evaluations["fp32"], evaluations[name], seed)
+            | {"sqnr_db": _logits_db(evaluations["fp32"], evaluations[name])}
             for name, candidate in candidates.items()
         ]
     facts = {
@@ -160,6 +161,10 @@ def _row(
         "detail": candidate.detail,
         **conditions,
     }
+
+
+def _logits_db(reference: Evaluation, evaluation: Evaluation) -> float | None:
+    return None if evaluation is reference else sqnr_db(reference.logits, evaluation.logits)
 
 
 def _sqnr(candidates: dict[str, Candidate], x: Tensor) -> list[dict[str, Any]]:

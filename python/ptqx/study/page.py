@@ -11,9 +11,10 @@ from jinja2 import Environment, FunctionLoader, Template
 from markupsafe import Markup
 
 from . import plots
-from .report import Report
-from .rows import COLUMNS, NUMERIC, cells, file_size, signed
+from .report import COLUMNS, NUMERIC, Report, line
+from .rows import file_size, signed
 
+MAX_CARDS = 8
 LIMITS = (
     "Energy is not measured: nothing here says anything about it.",
     "Latency holds for this machine, this batch size and this number of threads.",
@@ -28,7 +29,7 @@ def render(report: Report) -> str:
         report=report,
         columns=COLUMNS,
         numeric=NUMERIC,
-        lines=[cells(row) for row in report.rows],
+        lines=[line(row) for row in report.rows],
         headlines=headlines(report),
         figures=_figures(report),
         limits=LIMITS,
@@ -41,13 +42,14 @@ def render_table(report: Report) -> str:
     return template("table.html").render(
         columns=COLUMNS,
         numeric=NUMERIC,
-        lines=[cells(row) for row in report.rows],
+        lines=[line(row) for row in report.rows],
         conditions=report.conditions(),
     )
 
 
 def headlines(report: Report) -> list[dict[str, str]]:
-    """The few numbers at the top: for every integer format its drop, size and speed against fp32.
+    """The few numbers at the top: for every integer format its drop, size and speed against fp32. Of more
+    than MAX_CARDS, those that no other one beats in both size and accuracy.
 
     >>> headlines(Report(rows=[], info={}, machine={}))
     []
@@ -55,6 +57,10 @@ def headlines(report: Report) -> list[dict[str, str]]:
     if not report.rows:
         return []
     reference = report.rows[0]
+    integer = [row for row in report.rows if row["execution"] == "integer"]
+    if len(integer) > MAX_CARDS:
+        front = plots.pareto_front([r["size_bytes"] for r in integer], [r["top1"] for r in integer])
+        integer = [integer[i] for i in reversed(front)][:MAX_CARDS]
     return [
         {
             "format": row["format"],
@@ -64,8 +70,7 @@ def headlines(report: Report) -> list[dict[str, str]]:
             if row["speedup_vs_fp32"]
             else "speed not measured",
         }
-        for row in report.rows
-        if row["execution"] == "integer"
+        for row in integer
     ]
 
 
@@ -77,7 +82,7 @@ def _figures(report: Report) -> dict[str, Markup]:
         "overview": (
             report.rows,
             lambda: plots.accuracy_and_cost(report.rows),
-            "Top-1 with 95 % interval, file size and latency of every format",
+            "Top-1 with 95 % interval, SQNR of the logits, file size and latency of every format",
         ),
         "size": (
             report.rows,

@@ -72,6 +72,11 @@ class PruneConfig:
             raise PtqxError(f"share must be in [0, 1), got {self.share}")
         if not self.share and self.pattern is None:
             raise PtqxError("nothing to prune: give a share of channels, or a pattern of weights")
+        if self.share and self.pattern is not None and self.pattern.of and self.multiple % self.pattern.of:
+            raise PtqxError(
+                f"multiple must be a multiple of {self.pattern.of}, so that {self.pattern} finds its "
+                f"neighbours in what is left of the layers' channels, got {self.multiple}"
+            )
         if self.rounds < 1:
             raise PtqxError(f"rounds must be at least 1, got {self.rounds}")
         if not 0 <= self.distillation <= 1:

@@ -11,9 +11,13 @@ from typing import Any
 
 from ..errors import PtqxError
 from ..files import write_text
-from .rows import COLUMNS, NUMERIC, Row, cells, markdown_table
+from .rows import COLUMNS as ROW_COLUMNS
+from .rows import NUMERIC as ROW_NUMERIC
+from .rows import ComparedRow, Row, cells, decibels, markdown_table
 
 SCHEMA_VERSION = 1
+COLUMNS = (*ROW_COLUMNS, "logits dB")
+NUMERIC = ROW_NUMERIC | {"logits dB"}
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class Report:
     """What `compare` returns; all of it is plain values, so that JSON holds everything the page shows.
 
     Attributes:
-        rows: one per format, the first is fp32 (see `Row`).
+        rows: one per format, the first is fp32 (see `ComparedRow`).
         info: model, dataset, numbers of test and calibration images, seed, command, date.
         machine: CPU, cores, instruction set, versions.
         speed: per format and batch size: median and quartiles in ms, rounds, throughput, speedup_vs_fp32.
@@ -35,7 +39,7 @@ class Report:
     {'model': 'cnn'}
     """
 
-    rows: list[Row]
+    rows: list[ComparedRow]
     info: dict[str, Any]
     machine: dict[str, Any]
     speed: list[dict[str, Any]] = field(default_factory=list)
@@ -45,7 +49,7 @@ class Report:
 
     def to_markdown(self) -> str:
         """The table; below it what the names don't say, and how it was measured."""
-        table = markdown_table(COLUMNS, [cells(row) for row in self.rows], NUMERIC)
+        table = markdown_table(COLUMNS, [line(row) for row in self.rows], NUMERIC)
         notes = [f"{row['format']}: {row['detail']}" for row in self.rows if row["detail"]]
         return "\n\n".join([table, "\n".join(notes), self.conditions()])
 
@@ -96,6 +100,7 @@ class Report:
             missing = sorted(Row.__annotations__.keys() - (row.keys() if isinstance(row, dict) else set()))
             if missing:
                 raise PtqxError(f"a row of the comparison lacks {', '.join(missing)}")
+            row.setdefault("sqnr_db", None)  # reports were written without it
         try:
             return Report(**values)
         except TypeError as error:
@@ -114,6 +119,20 @@ class Report:
             write_text(path, text)
         return text
 
+    def to_plot(self, path: str | os.PathLike[str]) -> None:
+        """Accuracy, SQNR, file size and latency of every format, and how it is executed, in one figure: .png,
+        .svg or .pdf.
+
+        Raises:
+            PtqxError: another suffix, no rows, or matplotlib is not installed.
+        """
+        from . import plots
+
+        plots.check_plot_name(path)
+        if not self.rows:
+            raise PtqxError("plot: the comparison has no rows")
+        plots.save(plots.accuracy_and_cost(self.rows), path)
+
     def __repr__(self) -> str:
         return self.to_markdown()
 
@@ -121,6 +140,11 @@ class Report:
         from .page import render_table
 
         return render_table(self)
+
+
+def line(row: ComparedRow) -> list[str]:
+    """A row as text, in the order of COLUMNS."""
+    return [*cells(row), decibels(row["sqnr_db"])]
 
 
 def read_report(path: str | os.PathLike[str]) -> Report:

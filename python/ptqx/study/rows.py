@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict, cast
 
@@ -49,9 +50,19 @@ class Row(TypedDict):
     detail: str
 
 
-def row_of(values: Mapping[str, Any]) -> Row:
+class ComparedRow(Row):
+    """A row of one run of `compare`, which has the logits of both networks at hand.
+
+    sqnr_db: of the logits against fp32's over all test images, 10 log10(sum y^2 / sum (y - y_q)^2), dB; inf
+    where they are equal; None for fp32 itself. It tells formats apart whose top-1 is the same.
+    """
+
+    sqnr_db: float | None
+
+
+def row_of(values: Mapping[str, Any]) -> ComparedRow:
     """The values as a row, in the order of its keys."""
-    return cast(Row, {key: values[key] for key in Row.__annotations__})
+    return cast(ComparedRow, {key: values[key] for key in ComparedRow.__annotations__})
 
 
 def accuracy_columns(reference: Evaluation, evaluation: Evaluation, seed: int = 0) -> dict[str, Any]:
@@ -102,6 +113,15 @@ def cells(row: Row) -> list[str]:
         "-" if row["speedup_vs_fp32"] is None else f"{row['speedup_vs_fp32']:.2f}x",
         f"{row['coverage']:.1f}",
     ]
+
+
+def decibels(value: float | str | None) -> str:
+    """One decimal; "-" where there is nothing to compare with, or nothing was lost.
+
+    >>> decibels(31.42), decibels(None), decibels(float("inf")), decibels("inf")
+    ('31.4', '-', '-', '-')
+    """
+    return "-" if value is None or not math.isfinite(float(value)) else f"{float(value):.1f}"
 
 
 def signed(value: float) -> str:

@@ -23,6 +23,7 @@ COMMANDS = [
     "qat",
     "prune",
     "export",
+    "import",
     "explain",
     "compare",
     "study",
@@ -492,6 +493,70 @@ def test_mixed_prints_what_was_foreseen_and_what_is(weights: Path, tmp_path: Pat
     assert all(row["milliseconds"] > 0 and row["real_milliseconds"] > 0 for row in rows)
     sizes = {path.stat().st_size for path in folder.iterdir()}
     assert sizes == {row["file_bytes"] for row in rows}
+
+
+def test_compare_draws_its_figure_and_refuses_other_names_first(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["compare", *DIGITS, "--weights", str(weights), "--formats", "int8", "--calibration", "32"]
+    assert cli.main([*arguments, "--plot", str(tmp_path / "all.jpg")]) == 2
+    assert "ends in .png, .svg, .pdf" in one_error_line(capsys)
+    result = runner.invoke(cli.app, [*arguments, "--plot", str(tmp_path / "all.png")])
+    assert result.exit_code == 0, result.output
+    assert "logits dB" in result.output
+    assert (tmp_path / "all.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_mixed_checks_what_it_foresaw_in_a_sentence(weights: Path) -> None:
+    arguments = ["mixed", *DIGITS, "--weights", str(weights), "--by", "hessian", "--images", "32"]
+    arguments += ["--calibration", "32", "--widths", "4,8,fp16", "--test-images", "32"]
+    result = runner.invoke(cli.app, [*arguments, "--bits", "4"])
+    assert result.exit_code == 0, result.output
+    assert "real bytes are those foreseen, all of them; real milliseconds are " in result.output
+    assert " inf " not in result.output
+
+
+def test_import_makes_a_model_of_an_onnx_file_and_compares(weights: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    state = files.read_tensors(weights)[0]
+    model = models.cnn(width=4)
+    model.load_state_dict(state)
+    x = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    integer = graph.quantize(model.eval(), [x], "int8")
+    from ptqx import onnx
+
+    onnx.export(integer, tmp_path / "cnn.onnx", x, style="qdq")
+    result = runner.invoke(cli.app, ["import", str(tmp_path / "cnn.onnx"), "--dataset", "digits"])
+    assert result.exit_code == 0, result.output
+    assert "MACs are integer" in result.output and "steps equal" in result.output
+    assert torch.equal(graph.load(tmp_path / "cnn.ptqx")(x), integer(x))
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("mixed", "ptqx mixed"),
+        ("mixed:bits=3", "ptqx mixed"),
+        ("pruned50", "ptqx prune"),
+        ("sparse24", "sparse"),
+    ],
+)
+def test_formats_that_are_no_recipes_name_their_command(
+    name: str, command: str, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (["targets", name], ["quantize", *DIGITS, "--weights", str(weights), "--recipe", name]):
+        assert cli.main(words) == 2
+        error = one_error_line(capsys)
+        assert f"{name!r} is a format of compare, not a recipe; it is made by" in error and command in error
+
+
+def test_import_of_no_onnx_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnx")
+    (tmp_path / "x.onnx").write_bytes(b"no model")
+    assert cli.main(["import", str(tmp_path / "x.onnx")]) == 2
+    assert "x.onnx" in one_error_line(capsys)
+    assert not (tmp_path / "x.ptqx").exists()
 
 
 def test_bench_prints_and_writes_what_it_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

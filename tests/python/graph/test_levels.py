@@ -48,6 +48,29 @@ def test_every_set_of_levels_has_a_preset() -> None:
     assert used == set(LEVELS)
 
 
+def test_every_set_of_levels_is_compared_with_its_integers() -> None:
+    """By the tests below; those of test_requantize.py have fixed point."""
+    chosen = [*map(recipe, (*INTEGER, "int8")), *SIMULATED.values()]
+    compared = {s.levels for r in chosen for s in (r.weights, r.activations) if s is not None}
+    assert compared | {"fixed"} == set(LEVELS)
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_stochastic_codes_are_the_same_on_any_number_of_threads(threads: int) -> None:
+    before = torch.get_num_threads()
+    expected = converted("stochastic")[1]
+    try:
+        torch.set_num_threads(threads)
+        model = converted("stochastic")[1]
+        assert torch.equal(model(X), expected(X))
+        assert torch.equal(compile(model, X)(X), expected(X))
+    finally:
+        torch.set_num_threads(before)
+    codes = [name for name in expected.tensors() if name.endswith("weight")]
+    assert codes
+    assert all(torch.equal(model.tensors()[name], expected.tensors()[name]) for name in codes)
+
+
 @pytest.mark.parametrize("edge_bits", [8, None])
 @pytest.mark.parametrize("name", INTEGER)
 def test_simulated_integer_engine_and_file_are_equal(

@@ -251,5 +251,8 @@ def test_layers_that_need_floats_are_named() -> None:
     with pytest.raises(PtqxError, match="2: weights per group or off the grid need requantize='float'"):
         prepare(model, chosen, X)
     table = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid(), nn.Conv2d(4, 2, 1))
-    with pytest.raises(PtqxError, match="lookup of 16-bit codes"):
+    with pytest.raises(PtqxError, match=r"lookup of 16-bit codes needs floats: use .*'float', or 8 bits"):
         prepare(table, "fixed16", X)
+    without_floats = {"requantize": "multiplier", "residual": "requantized", "edge_bits": None}
+    with pytest.raises(PtqxError, match="binarize of 1-bit codes needs floats: use requantize='float'"):
+        prepare(model, recipe("w1a1", **without_floats), X)

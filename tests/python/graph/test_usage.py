@@ -59,6 +59,18 @@ def test_clipped_and_idle_codes_are_counted_and_named() -> None:
     assert "codes lie idle" in str(level_usage(wide, X))
 
 
+def test_gaps_between_rare_codes_are_no_reason_for_a_narrower_range() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1)).eval()
+    model = quantize(network, [X], "int8")
+    values: dict[str, torch.Tensor] = {}
+    model.run(X[:1], values)
+    row = level_usage(model, X[:1]).rows[0]
+    codes = values["0"]
+    assert row.unused is not None and row.unused > 0.25  # so few values can't have all codes
+    assert row.beyond == pytest.approx(1 - (int(codes.max()) - int(codes.min()) + 1) / 256)
+    assert any("codes lie idle" in words for words in row.help) == (row.beyond > 0.25)
+
+
 def test_constant_channels_and_idle_weight_codes_are_named() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1)).eval()
     with torch.no_grad():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from fractions import Fraction
+
 import networks
 import pytest
 import torch
 import torch.nn.functional as F
 from ptqx.errors import PtqxError
-from ptqx.graph import IntegerModel, compile, explain_value, quantize
+from ptqx.graph import IntegerModel, compile, explain_value, level_usage, quantize
 from ptqx.graph.accumulators import accumulating_layers, accumulator_bound
 from ptqx.graph.value_trace import SHOWN_TAPS
 from ptqx.quant import Recipe, recipe
@@ -42,6 +45,37 @@ def test_every_layer_of_a_residual_network_can_be_followed(name: str) -> None:
                 assert trace.code == int(y.flatten()[flat])
                 assert trace.real == float((trace.code - trace.output.zero_point) * trace.output.scale)
     assert residuals
+
+
+@pytest.mark.parametrize("name", ["int8-multiplier", "fixed8", "fixed16"])
+def test_layers_without_floats_can_be_followed(name: str) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(64, 5))
+    model = quantize(network, [X], name)
+    values = values_of(model, 1)
+    layers = accumulating_layers(model)
+    assert [node.name for node in layers] == ["0", "2", "4"]
+    usage = level_usage(model, X)
+    for node, used in zip(layers, usage.rows, strict=True):
+        y = values[node.name][0]
+        for flat in range(0, y.numel(), max(1, y.numel() // 7)):
+            place = [int(i) for i in torch.unravel_index(torch.tensor(flat), y.shape)]
+            trace = explain_value(model, X, node.name, *place, sample=1)
+            assert trace.accumulator == sum(tap.product for tap in trace.taps) + (trace.bias or 0)
+            assert abs(trace.accumulator) <= trace.bound
+            if trace.fixed is None:  # the last layer gives real values
+                assert trace.code is None and trace.real == float(y.flatten()[flat])
+                continue
+            fixed = trace.fixed
+            exact = Fraction(trace.accumulator * fixed.multiplier, 2**fixed.shift)
+            assert fixed.rounded == round(exact)  # Fractions round half to even
+            assert trace.code == fixed.code == int(y.flatten()[flat])
+            assert f"{fixed.multiplier} / 2**{fixed.shift}" in str(trace)
+            assert json.loads(json.dumps(trace.to_dict()))["fixed"]["shift"] == fixed.shift
+            after_relu = node.name == "0" and fixed.rounded + int(trace.output.zero_point) < fixed.low
+            assert not (after_relu and trace.clipped)
+        assert used.seen_bits <= used.accumulator_bits
+        assert name == "int8-multiplier" or not any("codes lie idle" in words for words in used.help)
+        assert (used.clipped is None) == (node.output.dtype == "float32")
 
 
 def test_products_are_those_of_a_convolution_of_codes() -> None:

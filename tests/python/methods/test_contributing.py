@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import ptqx
 import pytest
 import torch
 from ptqx.errors import PtqxError
@@ -30,5 +31,6 @@ def test_one_file_makes_a_method(clipping: None) -> None:
         for recipe in ("int4", "int4+clipping:sigmas=1")
     ]
     assert bool((scales[1] < scales[0]).all())
+    assert ptqx.recipe("w4a4+clipping+gptq").methods == ("clipping", "gptq")
     with pytest.raises(PtqxError, match="sigma"):
         quantize(model, [x], "int4+clipping:sigma=1")

@@ -127,6 +127,26 @@ def test_a_model_of_onnx_runtimes_quantizer(activations: str, per_channel: bool,
     assert torch.equal(ptqx.compile(model, x)(x), model(x))
 
 
+def test_a_model_of_nncf(tmp_path: Path) -> None:
+    nncf = pytest.importorskip("nncf")
+    torch.manual_seed(0)
+    model = Network().eval()
+    x = torch.randn(8, 3, 16, 16)
+    names = {"input_names": ["input"], "output_names": ["logits"]}
+    axes = {"input": {0: "batch"}, "logits": {0: "batch"}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(model, (x,), tmp_path / "float.onnx", dynamo=False, dynamic_axes=axes, **names)
+        images = nncf.Dataset([x.numpy()], lambda batch: {"input": batch})
+        quantized = nncf.quantize(onnx.load(tmp_path / "float.onnx"), images, subset_size=1)
+    onnx.save(quantized, tmp_path / "int8.onnx")
+    integer = ptqx.onnx.load(tmp_path / "int8.onnx")
+    assert ptqx.coverage(integer).mac_share == 1.0
+    assert not any(node.op.endswith(("_float", "_simulated")) for node in integer.graph)
+    theirs = runtime_outputs(tmp_path / "int8.onnx", x)
+    torch.testing.assert_close(integer(x), theirs, rtol=0.0, atol=0.05 * float(theirs.abs().max()))
+
+
 def test_a_chain_of_layers_is_equal_to_onnx_runtimes_bit_by_bit(tmp_path: Path) -> None:
     chain = nn.Sequential(
         *(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3, 2), nn.ReLU()),

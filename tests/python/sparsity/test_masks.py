@@ -5,9 +5,25 @@ import pytest
 import torch
 from ptqx import models
 from ptqx.errors import PtqxError
+from ptqx.graph import quantize
+from ptqx.qat.sparsity import GradualSparsity
 from ptqx.quant import Scheme, recipe
 from ptqx.sparsity import Pattern, apply_masks, layer_weights, parse_pattern, sparsify, zero_masks, zero_share
 from torch import nn
+
+
+def test_a_pattern_that_no_layer_can_have_is_refused() -> None:
+    odd = nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.Conv2d(5, 2, 1))
+    x = torch.zeros(1, 3, 8, 8)
+    told = r"2:4 needs layers whose input channels are a multiple of 4; here they are 3, 5"
+    with pytest.raises(PtqxError, match=told):
+        sparsify(odd, x, "2:4")
+    with pytest.raises(PtqxError, match=told):
+        quantize(odd, [torch.randn(2, 3, 8, 8)], "int8+sparse:keep=2:of=4")
+    hook = GradualSparsity(["0.weight", "2.weight"], Pattern(keep=2, of=4), 0.0, 1.0)
+    with pytest.raises(PtqxError, match=told):
+        hook.begin_step(odd, 0.0)
+    assert zero_share(sparsify(odd, x, "0.5")) == pytest.approx(0.5, abs=0.02)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])

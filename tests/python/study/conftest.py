@@ -4,14 +4,14 @@ import pytest
 import torch
 from ptqx import data
 from ptqx.study import Report
-from ptqx.study.rows import Row
+from ptqx.study.rows import ComparedRow
 from ptqx.study.statistics import distribution
 from torch import nn
 
 HOSTILE = "<script>alert('x')</script>"
 
 
-def make_row(name: str, kind: str = "ptq", execution: str = "integer", **changes: object) -> Row:
+def make_row(name: str, kind: str = "ptq", execution: str = "integer", **changes: object) -> ComparedRow:
     row = {
         "format": name,
         "kind": kind,
@@ -29,8 +29,9 @@ def make_row(name: str, kind: str = "ptq", execution: str = "integer", **changes
         "isa": "avx2",
         "coverage": 100.0,
         "detail": "w8a8 static",
+        "sqnr_db": 42.0,
     }
-    return Row(**{**row, **changes})  # type: ignore[typeddict-item]
+    return ComparedRow(**{**row, **changes})  # type: ignore[typeddict-item]
 
 
 @pytest.fixture
@@ -38,6 +39,7 @@ def report() -> Report:
     """A small report of made-up numbers, with names that try to break out of a page."""
     untimed = {"latency_ms": None, "throughput": None, "speedup_vs_fp32": None, "coverage": 0.0}
     float_row = {"top1": 70.0, "drop": 0.0, "drop_ci95": [0.0, 0.0], "agreement": 100.0, "coverage": 0.0}
+    float_row["sqnr_db"] = None
     rows = [
         make_row(
             "fp32",

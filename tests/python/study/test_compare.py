@@ -132,6 +132,26 @@ def test_error_per_layer_grows_with_fewer_bits(compared: Report) -> None:
         assert ratio["int8", layer]["output_db"] > ratio["w2a4", layer]["output_db"]
 
 
+def test_ratio_of_the_logits_is_that_over_all_test_images(compared: Report, folder: Path) -> None:
+    from ptqx import data
+    from ptqx.study import sqnr_db
+
+    ratios = {row["format"]: row["sqnr_db"] for row in compared.rows}
+    test = data.load("digits", split="test")
+    real = evaluate(trained_model(folder), test).logits
+    for name in ("int8", "int4"):
+        given = evaluate(graph.load(folder / f"{name}.ptqx"), test).logits
+        assert ratios[name] == pytest.approx(sqnr_db(real, given), abs=0.01)
+    assert ratios["fp32"] is None
+    assert ratios["int8"] > ratios["int4"] > ratios["w2a4"]
+
+
+def trained_model(folder: Path) -> nn.Module:
+    from ptqx.models import cnn, load_weights
+
+    return load_weights(cnn(width=8), folder / "fp32.safetensors").eval()
+
+
 def test_report_has_speed_coverage_and_distributions(compared: Report) -> None:
     assert {entry["batch"] for entry in compared.speed} == {16, 1}
     assert {row["execution"] for row in compared.coverage["int8"]} == {"integer"}
@@ -159,6 +179,17 @@ def test_batches_in_place_of_data_sets(small_cnn: nn.Module, digits: Digits) -> 
     )
     assert report.info["calibration_images"] == 80
     assert report.info["test_images"] == 120
+
+
+@pytest.mark.parametrize("name", ["int8-dynamic", "int8-weight-only"])
+def test_layers_without_static_codes_have_their_ratios_too(name: str) -> None:
+    from ptqx.models import cnn
+
+    x = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    prep = graph.calibrate(graph.prepare(cnn(in_channels=1).eval(), name, x), [x])
+    entries = layer_sqnr(prep, x)
+    assert [entry["layer"] for entry in entries] == ["features.0", "features.3", "features.7", "classifier"]
+    assert all(entry["weight_db"] > 35.0 and entry["output_db"] > 25.0 for entry in entries)
 
 
 def test_sqnr_of_a_layer_is_infinite_where_nothing_is_lost() -> None:

@@ -28,6 +28,12 @@ def test_every_identifier_is_on_the_page(identifiers: object) -> None:
     assert set(identifiers) - WRITTEN == set()  # type: ignore[call-overload]
 
 
+def test_table_of_the_page_has_a_row_for_every_format() -> None:
+    rows = [line.split("|")[1].strip() for line in PAGE.splitlines() if line.startswith("| ")]
+    table = rows[rows.index("format") + 1 :]
+    assert table == FORMATS
+
+
 def test_pictures_of_the_page_are_those_of_the_command() -> None:
     shown = re.findall(r"!\[[^\]]+\]\(taxonomy/(\w+)\.png\)", PAGE)
     assert sorted(shown) == sorted(PICTURES) == sorted(path.stem for path in (DOCS / "taxonomy").iterdir())

@@ -114,6 +114,7 @@ def test_weights_at_zero_go_through_training_and_integers(trained, digits, tmp_p
         ({"share": 0.0}, "nothing to prune"),
         ({"share": 1.0}, "share must be in"),
         ({"rounds": 0}, "rounds must be at least 1"),
+        ({"pattern": Pattern(keep=2, of=4), "multiple": 1}, "multiple must be a multiple of 4"),
         ({"distillation": 1.5}, "distillation must be in"),
         ({"recipe": "int9"}, "unknown recipe"),
     ],

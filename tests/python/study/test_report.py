@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ptqx.errors import PtqxError
-from ptqx.study import Report, Row, read_report
+from ptqx.study import Report, Row, plots, read_report
+from ptqx.study.page import headlines
 
 HOSTILE = "<script>alert('x')</script>"  # as in the fixture `report`
 
@@ -28,7 +32,17 @@ def test_json_rows_have_exactly_the_contract_s_keys(report: Report) -> None:
         *("latency_ms", "throughput", "speedup_vs_fp32", "coverage", "batch", "threads", "isa", "detail"),
     }
     assert set(Row.__annotations__) == keys
-    assert all(set(row) == keys for row in json.loads(report.to_json())["rows"])
+    assert all(set(row) == keys | {"sqnr_db"} for row in json.loads(report.to_json())["rows"])
+
+
+def test_reports_without_the_ratio_of_the_logits_are_read(report: Report, tmp_path: Path) -> None:
+    values = json.loads(report.to_json())
+    for row in values["rows"]:
+        del row["sqnr_db"]
+    (tmp_path / "old.json").write_text(json.dumps(values))
+    again = read_report(tmp_path / "old.json")
+    assert [row["sqnr_db"] for row in again.rows] == [None] * 4
+    assert "<svg" in again.to_html()
 
 
 def test_json_is_strict_json(report: Report) -> None:
@@ -78,6 +92,8 @@ def test_markdown_has_a_line_for_every_format_and_says_what_was_not_measured(rep
     assert "not measured" in lines[3]
     assert "+0.50 [+0.25, +0.75]" in lines[4]
     assert "4.00x" in lines[4]
+    assert lines[0].split("|")[-2].strip() == "logits dB"
+    assert [line.split("|")[-2].strip() for line in lines[2:6]] == ["-", "-", "42.0", "42.0"]
     assert len({len(line) for line in lines[:6]}) == 1
     assert "batch of 64 on 2 threads" in lines[-1]
 
@@ -136,6 +152,76 @@ def test_page_of_a_float_only_report_has_no_empty_sections(report: Report) -> No
     page = Report(rows=report.rows[:1], info={"model": "cnn", "dataset": "digits"}, machine={}).to_html()
     assert "Coverage" not in page
     assert "Where the error is" not in page
+
+
+def many(report: Report, changes: dict[str, Any] | None = None) -> Report:
+    """Twelve integer formats of different sizes, one of them at chance."""
+    rows = [report.rows[0]]
+    for i in range(12):
+        row = {**report.rows[2], "format": f"format{i}", "top1": 69.0 + 0.01 * i, "drop": 1.0 - 0.01 * i}
+        interval = [row["drop"] - 0.2, row["drop"] + 0.2]
+        rows.append({**row, "drop_ci95": interval, "size_bytes": 10**6 * (12 - i)})
+    rows[4] |= {"top1": 1.0, "drop": 69.0, "drop_ci95": [68.0, 70.0], **(changes or {})}
+    sqnr = [{**report.sqnr[0], "format": row["format"], "output_db": 31.0} for row in rows]
+    return replace(report, rows=rows, sqnr=sqnr)
+
+
+def test_page_of_many_formats_has_few_cards_and_a_map_of_ratios(report: Report) -> None:
+    crowded = many(report)
+    cards = headlines(crowded)
+    assert [card["format"] for card in cards] == ["format11"]  # better and smaller than all others
+    assert len(headlines(report)) == 2
+    page = crowded.to_html()
+    assert "that no other one beats in both size and accuracy" in page
+    assert "that no other one beats" not in report.to_html()
+    figure = plots.sqnr_per_layer(crowded.sqnr)
+    assert [axis.get_images() != [] for axis in figure.axes] == [True, True]
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == [
+        row["format"] for row in crowded.rows
+    ]
+    assert all(axis.get_images() == [] for axis in plots.sqnr_per_layer(report.sqnr).axes)
+
+
+def test_a_network_at_chance_does_not_squeeze_the_others(report: Report) -> None:
+    figure = plots.accuracy_and_cost(many(report).rows)
+    low, high = figure.axes[0].get_xlim()
+    assert 60.0 < low < 69.0 and high > 70.0
+    assert any(text.get_text() == "1.00" for text in figure.axes[0].texts)
+    against = plots.accuracy_against(many(report).rows).axes[0]
+    assert against.get_ylim()[0] > 60.0
+    assert "format3 1.0 %" in [text.get_text() for text in against.texts]
+
+
+def test_costs_that_differ_much_have_a_logarithmic_axis(report: Report) -> None:
+    def scale(latency: float) -> str:
+        figure = plots.accuracy_and_cost(many(report, {"latency_ms": latency}).rows)
+        return str(figure.axes[-1].get_xscale())
+
+    assert scale(25.0) == "linear" and scale(9e3) == "log"
+
+
+def test_names_in_a_crowd_do_not_cover_each_other(report: Report) -> None:
+    rows = [{**row, "size_bytes": 10**6, "top1": 69.0} for row in many(report).rows]
+    figure = plots.accuracy_against(rows)
+    figure.savefig(io.BytesIO())
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(boxes) == 13
+    for i, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[i + 1 :])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
+def test_plot_is_written_as_its_name_says(report: Report, suffix: str, tmp_path: Path) -> None:
+    report.to_plot(tmp_path / f"all{suffix}")
+    begin = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}[suffix]
+    assert (tmp_path / f"all{suffix}").read_bytes().startswith(begin)
+
+
+def test_plot_refuses_other_names_and_empty_reports(report: Report, tmp_path: Path) -> None:
+    with pytest.raises(PtqxError, match=r"ends in .png, .svg, .pdf, got .*all.jpg"):
+        report.to_plot(tmp_path / "all.jpg")
+    with pytest.raises(PtqxError, match="no rows"):
+        Report(rows=[], info={}, machine={}).to_plot(tmp_path / "all.png")
 
 
 def test_page_is_written_atomically(report: Report, tmp_path: Path) -> None:

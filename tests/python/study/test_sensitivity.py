@@ -120,6 +120,16 @@ def test_clipped_and_saturated_input_is_named(trained: nn.Module, digits: Digits
     assert "saturated activation" in causes
 
 
+def test_values_at_the_largest_code_are_not_saturated(trained: nn.Module, digits: Digits) -> None:
+    chosen = recipe("w4a4", edge_bits=None)
+    assert chosen.activations is not None
+    widest = replace(chosen, activations=replace(chosen.activations, observer="minmax"))
+    result = sensitivity(trained, *digits, recipe=widest, images=len(digits[0]))
+    share = (digits[1].images == digits[1].images.max()).double().mean()
+    assert share > 0.01  # white pixels: they have the largest code, and it stands for white
+    assert not any("saturated" in cause for cause in result.rows[0].causes)
+
+
 def test_batches_in_place_of_data_sets(small_cnn: nn.Module, digits: Digits) -> None:
     batches = list(data.Loader(digits[1], 60))
     result = sensitivity(small_cnn, [x for x, _ in batches], batches, bits=4)

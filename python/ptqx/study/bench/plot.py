@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import PtqxError
-from ...files import atomic_write
 from .. import plots
 from .report import BenchReport, Row
 
@@ -17,7 +15,6 @@ if TYPE_CHECKING:
 
 OURS, PEER, FLOAT = "#0072b2", "#e69f00", "#8b949e"
 PANELS_A_LINE = 3
-FORMATS = (".png", ".svg", ".pdf")
 
 
 def save_plot(report: BenchReport, path: str | os.PathLike[str]) -> None:
@@ -26,21 +23,10 @@ def save_plot(report: BenchReport, path: str | os.PathLike[str]) -> None:
     Raises:
         PtqxError: another suffix, nothing was measured, or matplotlib is missing.
     """
-    check_plot_name(path)
+    plots.check_plot_name(path)
     if not report.rows:
         raise PtqxError("plot: no engine ran")
-    figure = speed_bars(report)
-    with atomic_write(path) as partial:
-        figure.savefig(partial, format=Path(path).suffix[1:], dpi=150)
-
-
-def check_plot_name(path: str | os.PathLike[str]) -> None:
-    """
-    Raises:
-        PtqxError: the suffix is none that can be drawn.
-    """
-    if Path(path).suffix not in FORMATS:
-        raise PtqxError(f"plot: expected a file name that ends in {', '.join(FORMATS)}, got {path}")
+    plots.save(speed_bars(report), path)
 
 
 @plots.styled

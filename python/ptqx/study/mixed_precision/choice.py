@@ -116,13 +116,15 @@ class MeasuredLayers:
             if self.costs.milliseconds is None:
                 raise PtqxError("milliseconds: nothing was timed; give measure_layers a batch")
             room = budget.milliseconds - self.costs.other_milliseconds
-            limits.append((self._array(self.costs.milliseconds), room, "milliseconds of layers"))
+            limits.append((self._array(self.costs.milliseconds), room, "milliseconds"))
         for costs, limit, unit in limits:
             least = costs.min(axis=1).sum()
             if least > limit * (1 + 1e-9):
+                others = self.costs.other_milliseconds if unit == "milliseconds" else 0.0
                 raise PtqxError(
-                    f"budget: of the widths {', '.join(map(str, self.widths))} the cheapest take {least:.7g} "
-                    f"{unit}, more than {limit:.7g}"
+                    f"budget: of the widths {', '.join(map(str, self.widths))} the cheapest take "
+                    f"{least + others:.7g} {unit}{', the steps between them included' if others else ''}, "
+                    f"more than {limit + others:.7g}"
                 )
         losses = self._array(self.losses)
         chosen = knapsack(losses, [(costs, limit) for costs, limit, _ in limits])
@@ -185,11 +187,16 @@ class MeasuredLayers:
                 *(layer, f"{count:,}", *([str(choice.widths[layer])] if choice is not None else [])),
                 *(f"{self.losses[layer][w]:+.4f}" for w in self.widths),
                 *(f"{self.costs.bytes[layer][w]:,}" for w in self.widths),
-                *((f"{times[layer][w]:.3g}" for w in self.widths) if times is not None else ()),
+                *((_milliseconds(times[layer][w]) for w in self.widths) if times is not None else ()),
             ]
             for layer, count in self.parameters.items()
         ]
         return markdown_table(header, lines, frozenset(header) - {"layer"})
+
+
+def _milliseconds(value: float) -> str:
+    """As text; "-" where the engine does not run it."""
+    return f"{value:.3g}" if isfinite(value) else "-"
 
 
 def measure_layers(

@@ -73,7 +73,7 @@ class ParetoTable:
                 ", ".join(f"{count} x {width}" for width, count in row.widths.items()),
                 f"{row.bits:.3f}",
                 *(f"{value:,}" for value in (row.bytes, row.real_bytes, row.file_bytes)),
-                *("-" if ms is None else f"{ms:.3f}" for ms in (row.milliseconds, row.real_milliseconds)),
+                *("-" if ms is None else f"{ms:.3g}" for ms in (row.milliseconds, row.real_milliseconds)),
                 f"{row.loss:+.4f}",
                 f"{row.top1:.2f}",
                 f"{signed(row.drop)} [{signed(row.drop_ci95[0])}, {signed(row.drop_ci95[1])}]",
@@ -82,8 +82,26 @@ class ParetoTable:
         ]
         return markdown_table(header, lines, frozenset(header[2:]))
 
+    def check(self) -> str:
+        """How well what was foreseen agrees with what the converted models have, in a sentence.
+
+        Bytes follow from the widths and must be equal. Milliseconds are those of layers timed one by one, in
+        networks with one width throughout; in the network with several widths a layer's neighbours differ.
+        """
+        off = [row.budget for row in self.rows if row.bytes != row.real_bytes]
+        bytes_agree = f"differ for {', '.join(off)}" if off else "are those foreseen, all of them"
+        ratios = [
+            row.real_milliseconds / row.milliseconds
+            for row in self.rows
+            if row.milliseconds and row.real_milliseconds is not None
+        ]
+        if not ratios:
+            return f"real bytes {bytes_agree}"
+        times = f"{min(ratios):.2f} to {max(ratios):.2f} times those foreseen"
+        return f"real bytes {bytes_agree}; real milliseconds are {times}"
+
     def __str__(self) -> str:
-        return self.to_markdown()
+        return f"{self.to_markdown()}\n{self.check()}"
 
 
 def pareto(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,9 @@ def test_foreseen_bytes_are_those_of_the_converted_model(
     assert sum(layer_costs.layer_bytes(written).values()) == table.rows[1].bytes
     assert len(json.loads(json.dumps([*table.to_dicts(), *measured.to_dicts()]))) == 11 + 4
     assert table.to_markdown().splitlines()[3].startswith("| 2.5 bits ")
+    assert table.check().startswith("real bytes are those foreseen, all of them; real milliseconds are ")
+    wrong = replace(table, rows=(replace(table.rows[0], real_bytes=1), *table.rows[1:]))
+    assert wrong.check().startswith(f"real bytes differ for {table.rows[0].budget}; ")
 
 
 def test_bytes_are_packed_as_the_files_are(trained: nn.Module, measured: MeasuredLayers) -> None:
@@ -163,6 +167,13 @@ def test_budgets_that_cannot_be_kept_are_named(measured: MeasuredLayers) -> None
         measured.choose(Budget(bytes=9))
     with pytest.raises(PtqxError, match=r"cheapest take 2 bits, more than 1\.5"):
         measured.choose(Budget(bits=1.5))
+    least = sum(min(times.values()) for times in measured.costs.milliseconds.values())
+    least += measured.costs.other_milliseconds
+    with pytest.raises(
+        PtqxError, match="milliseconds, the steps between them included, more than 1e-06"
+    ) as told:
+        measured.choose(Budget(milliseconds=1e-6))
+    assert f"the cheapest take {least:.4g}"[:-1] in str(told.value)
     with pytest.raises(PtqxError, match="nothing would be quantized"):
         measured.choose(Budget(bits=32))
     untimed = MeasuredLayers(
