@@ -26,6 +26,9 @@ constexpr int64_t kMostTiles = 64;  // that meet the same transformed weights
 // V and U together stay in the second-level cache.
 constexpr int64_t kInputBytes = 768 << 10;
 constexpr int64_t kWeightBytes = 300 << 10;
+// Of a sample. Networks of smaller layers, such as ResNet-20, would take more memory for this than for the
+// rest.
+constexpr int64_t kLeastMacs = 4 << 20;
 constexpr int64_t kItemsPerThread = 4;
 constexpr int64_t kLineWords = 32;  // int16 of a cache line: between positions, which else would share a set
 constexpr int64_t kOutputs = kWinogradTile * kWinogradTile;
@@ -314,7 +317,9 @@ bool can_run_winograd(const ConvGeometry& geometry) {
 }
 
 bool suits_winograd(const ConvGeometry& geometry) {
-  return can_run_winograd(geometry) && cost_of_winograd(geometry) < 0.93 * cost_of_regions(geometry);
+  return can_run_winograd(geometry) &&
+         useful_macs(geometry.layer.shape, geometry.call.h, geometry.call.w) >= kLeastMacs &&
+         cost_of_winograd(geometry) < 0.93 * cost_of_regions(geometry);
 }
 
 std::unique_ptr<const Conv2dPlan::Driver> winograd_driver(ConvGeometry geometry, int threads) {
