@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "engine/conv2d_impl.h"
@@ -59,6 +60,11 @@ int64_t useful_macs(const Conv2dShape& s, int64_t h, int64_t w) {
   return meetings(rows) * meetings(columns) * s.out_channels * (s.in_channels / s.groups);
 }
 
+BlockPool& conv2d_scratch() {
+  static BlockPool pool(std::max(std::thread::hardware_concurrency(), 1U));
+  return pool;
+}
+
 std::vector<AxisSegment> axis_segments(int64_t outputs, int64_t inputs, int64_t kernel, int64_t stride,
                                        int64_t pad, int64_t dilation) {
   std::vector<AxisSegment> segments;
@@ -95,6 +101,8 @@ ConvGeometry::ConvGeometry(const PackedConv2d::Impl& packed, const Conv2dCall& c
 bool ConvGeometry::corrected_at_start() const {
   return !call.zero_point_per_sample && layer.zero_points.empty() && layer.slices == 1;
 }
+
+int64_t ConvGeometry::products() const { return meetings(rows) * meetings(columns); }
 
 const int32_t* ConvGeometry::start(size_t row, size_t column) const {
   const size_t region = starts_differ() ? row * columns.size() + column : 0;
@@ -141,6 +149,14 @@ namespace {
 constexpr const char* kRows = "rows";
 constexpr const char* kByTaps = "taps";
 constexpr const char* kWinograd = "winograd";
+struct TileStrategy {
+  const char* name;
+  TileRows rows;
+};
+constexpr TileStrategy kTileStrategies[] = {{"tiles", TileRows::kValid},
+                                            {"tiles with padding", TileRows::kWhole},
+                                            {"tiles of lines", TileRows::kLines},
+                                            {"tiles of samples", TileRows::kSamples}};
 
 std::string name_of(const DenseSplit& split) {
   return "regions " + std::to_string(split.chunk_pixels) + "x" + std::to_string(split.block_panels);
@@ -154,6 +170,11 @@ std::vector<std::string> strategies_of(const ConvGeometry& geometry, int threads
   if (can_run_winograd(geometry)) {
     names.insert(suits_winograd(geometry) ? names.begin() : names.end(), kWinograd);
   }
+  const std::optional<TileRows> suitable = suitable_tiles(geometry);
+  for (const TileStrategy& tiles : kTileStrategies) {
+    if (!can_run_tiles(geometry, tiles.rows)) continue;
+    names.insert(tiles.rows == suitable ? names.begin() : names.end(), tiles.name);
+  }
   return names;
 }
 
@@ -166,6 +187,9 @@ std::unique_ptr<const Conv2dPlan::Driver> make_driver(ConvGeometry geometry, int
                                                       const std::string& strategy) {
   if (strategy == kRows) return depthwise_driver(std::move(geometry), threads);
   if (strategy == kWinograd) return winograd_driver(std::move(geometry), threads);
+  for (const TileStrategy& tiles : kTileStrategies) {
+    if (strategy == tiles.name) return tiles_driver(std::move(geometry), threads, tiles.rows);
+  }
   if (strategy == kByTaps) return taps_driver(std::move(geometry));
   for (const DenseSplit& split : dense_splits(geometry, threads)) {
     if (name_of(split) == strategy) return dense_driver(std::move(geometry), split);

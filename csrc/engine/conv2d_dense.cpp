@@ -132,7 +132,7 @@ class DenseConv final : public Conv2dPlan::Driver {
     std::vector<GemmRun> result;
     for (int64_t r = 0; r < region.row->taps(); ++r) {
       result.push_back({.input = r * layer_.shape.dilation_h * call_.w * layer_.shape.in_channels,
-                        .weight = (region.row->tap_begin + r) * layer_.row_dwords,
+                        .weight = (region.row->tap_begin + r) * layer_.string_step,
                         .dwords = layer_.row_dwords});
     }
     return result;
@@ -150,10 +150,10 @@ class DenseConv final : public Conv2dPlan::Driver {
     std::vector<GemmRun> result;
     for (int64_t r = 0; r < region.row->taps(); ++r) {
       for (int64_t t = 0; t < region.column->taps(); t += taps) {
-        const int64_t tap = (region.row->tap_begin + r) * s.kernel_w + region.column->tap_begin + t;
-        result.push_back({.input = (r * s.dilation_h * call_.w + t * s.dilation_w) * s.in_channels + first,
-                          .weight = tap * layer_.dwords + first / 4,
-                          .dwords = taps * dwords});
+        result.push_back(
+            {.input = (r * s.dilation_h * call_.w + t * s.dilation_w) * s.in_channels + first,
+             .weight = layer_.tap_dword(region.row->tap_begin + r, region.column->tap_begin + t) + first / 4,
+             .dwords = taps * dwords});
       }
     }
     return result;

@@ -6,13 +6,16 @@
 #include <cstdint>
 #include <memory>
 #include <new>
+#include <optional>
 #include <utility>
 #include <vector>
 
+#include "engine/arena.h"
 #include "engine/conv2d.h"
 #include "kernels/conv_tail.h"
 #include "kernels/depthwise.h"
 #include "kernels/gemm.h"
+#include "kernels/tile_gemm.h"
 
 namespace ptqx::engine {
 
@@ -53,12 +56,13 @@ std::vector<AxisSegment> axis_segments(int64_t outputs, int64_t inputs, int64_t 
                                        int64_t pad, int64_t dilation);
 
 /// A panel is a block of at most `nr` output channels of one group. Dense layers keep panels
-/// [group][panel][tap][dwords][nr][4], two dwords in one where all weights are codes of 4 bits
-/// (kernels/gemm.h); depthwise layers [channel / nr][kernel_w][quads][nr][4], where a quad is four taps of
-/// one column. Arrays per channel are padded to whole panels.
-/// Where channels do not fill dwords, 3 of an image above all, a row of taps is packed once more as one
-/// string of bytes, as the input has them: [panel][kernel_h][row_dwords][nr][4], for pixels whose rows of
-/// taps lie on the input from end to end.
+/// [group][panel][kernel_h][row_step][nr][4], a row being [kernel_w][dwords] and filling, and two dwords one
+/// where all weights are codes of 4 bits (kernels/gemm.h); depthwise layers [channel /
+/// nr][kernel_w][quads][nr][4], where a quad is four taps of one column. Arrays per channel are padded to
+/// whole panels. Where channels do not fill dwords, 3 of an image above all, a row of taps is packed once
+/// more as one string of bytes, as the input has them: [panel][kernel_h][string_step][nr][4], for pixels
+/// whose rows of taps lie on the input from end to end. For matrix units rows are filled up to whole steps
+/// with weights of 0, which whatever follows a row in the input may meet.
 struct PackedConv2d::Impl {
   Impl(const Conv2dShape& shape, const int8_t* weight, const int32_t* weight_zero_point, int64_t group_size);
   Impl(const Conv2dShape& shape, const uint8_t* weight, int64_t signs);
@@ -70,17 +74,20 @@ struct PackedConv2d::Impl {
   int64_t out_group;   // output channels of a group
   int64_t slices;      // parts of the input channels that are accumulated apart
   int64_t dwords;      // ceil(in_group / 4)
+  int64_t row_step;    // dwords from a row of taps to the next
   int64_t nr;          // output channels of a panel
   int64_t panels;      // panels of a group
   int64_t padded;      // output channels with filling, of all groups
   int64_t codes_per_byte = 1;
   bool binary = false;  // "channels" are bytes of eight signs
+  bool tiles = false;   // a matrix unit may be used
   int64_t panel_bytes;
   const kernels::Row<kernels::GemmFn>* gemm = nullptr;
   const kernels::Row<kernels::DepthwiseFn>* depthwise_row = nullptr;
   const kernels::Row<kernels::ConvTailFn>* tail;
   AlignedBytes weights;
   int64_t row_dwords = 0;  // of a row of taps packed as one string, 0 if that saves nothing
+  int64_t string_step = 0;
   AlignedBytes row_weights;
   AlignedBytes ones;  // one panel, 16 wide, whose channels sum the input; for weight zero points
   /// [slices][taps][padded]: sum of weight - weight_zero_point; of a binary layer, the signs of a tap.
@@ -89,13 +96,17 @@ struct PackedConv2d::Impl {
   bool sums_fit_winograd = false;    // see kernels/winograd.h, whatever the input
 
   int64_t taps() const { return shape.kernel_h * shape.kernel_w; }
-  int64_t row_panel_bytes() const { return shape.kernel_h * row_dwords * nr * 4; }
+  int64_t tap_dword(int64_t row, int64_t column) const { return row * row_step + column * dwords; }
+  int64_t row_panel_bytes() const { return shape.kernel_h * string_step * nr * 4; }
+  /// Steps of matrix units read beyond a panel's end, the last one's too.
+  int64_t step_slack() const { return kernels::kTileDwords * nr * 4; }
   int64_t slice_begin(int64_t slice) const { return slice * group_size; }
   int64_t slice_end(int64_t slice) const;
   int64_t padded_channel(int64_t oc) const;  // where an output channel is in arrays of `padded`
 
  private:
   bool fits_4_bits(const int8_t* weight) const;
+  bool fills_steps() const;
   void pack_dense(const int8_t* weight);
   void pack_rows(const int8_t* weight);
   void pack_ones();
@@ -125,6 +136,8 @@ class ConvGeometry {
   /// padded.
   void region_sums(const AxisSegment& row, const AxisSegment& column, int64_t slice, int64_t channel,
                    int64_t count, int32_t* sums) const;
+  /// Pairs of an output pixel and a valid tap, of a sample.
+  int64_t products() const;
   int32_t input_zero_point(const Conv2dData& data, int64_t sample) const {
     return call.zero_point_per_sample ? data.input_zero_points[sample] : call.input_zero_point;
   }
@@ -166,6 +179,21 @@ bool suits_taps(const ConvGeometry& geometry);
 bool can_run_winograd(const ConvGeometry& geometry);
 bool suits_winograd(const ConvGeometry& geometry);
 
+/// What sixteen pixels are that meet the panels in a matrix unit (kernels/tile_gemm.h).
+enum class TileRows : uint8_t {
+  kValid,    // any that share their valid taps, whose codes are gathered
+  kWhole,    // any, whose codes and padding are gathered
+  kLines,    // neighbours in a line of padded input
+  kSamples,  // one pixel of sixteen samples
+};
+bool can_run_tiles(const ConvGeometry& geometry, TileRows rows);
+/// The fastest of them, if it should be faster than all vector kernels.
+std::optional<TileRows> suitable_tiles(const ConvGeometry& geometry);
+
+/// Memory that items need while they run, for all layers of all engines: there are as many blocks as items
+/// are running.
+BlockPool& conv2d_scratch();
+
 /// How the driver by regions shares out its work: items are so many pixels of a region times so many panels.
 struct DenseSplit {
   int64_t chunk_pixels, block_panels;
@@ -177,6 +205,7 @@ std::vector<DenseSplit> dense_splits(const ConvGeometry& geometry, int threads);
 
 std::unique_ptr<const Conv2dPlan::Driver> taps_driver(ConvGeometry geometry);
 std::unique_ptr<const Conv2dPlan::Driver> winograd_driver(ConvGeometry geometry, int threads);
+std::unique_ptr<const Conv2dPlan::Driver> tiles_driver(ConvGeometry geometry, int threads, TileRows rows);
 std::unique_ptr<const Conv2dPlan::Driver> dense_driver(ConvGeometry geometry, const DenseSplit& split);
 std::unique_ptr<const Conv2dPlan::Driver> depthwise_driver(ConvGeometry geometry, int threads);
 

@@ -11,6 +11,7 @@ namespace ptqx::engine {
 namespace {
 
 using kernels::kDepthwiseChannels;
+using kernels::kTileDwords;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -75,6 +76,8 @@ PackedConv2d::Impl::Impl(const Conv2dShape& s, const int8_t* weight, const int32
     depthwise_row = &kernels::best_row(kernels::depthwise_u8s8_rows());
     pack_depthwise(weight);
   } else {
+    tiles = s.groups == 1 && slices == 1 && weight_zero_point == nullptr &&
+            kernels::best_row(kernels::tile_gemm_u8s8_rows()).isa == kernels::Isa::kAmxInt8;
     codes_per_byte = weight_zero_point == nullptr && fits_4_bits(weight) ? 2 : 1;
     gemm = &kernels::best_row(codes_per_byte == 2 ? kernels::gemm_u8s4_rows() : kernels::gemm_u8s8_rows());
     pack_dense(weight);
@@ -122,20 +125,29 @@ bool PackedConv2d::Impl::fits_4_bits(const int8_t* weight) const {
   return std::all_of(weight, weight + codes, [](int8_t code) { return -8 <= code && code < 8; });
 }
 
+/// Whether rows of taps begin at whole steps of a matrix unit: where it may be used, and unless filling takes
+/// more than half of what the weights do.
+bool PackedConv2d::Impl::fills_steps() const {
+  const int64_t row = shape.kernel_w * dwords;
+  return tiles && shape.dilation_w == 1 && ceil_div(row, kTileDwords) * kTileDwords * 2 <= 3 * row;
+}
+
 void PackedConv2d::Impl::pack_dense(const int8_t* weight) {
   dwords = ceil_div(in_group, 4);
   nr = kernels::gemm_panel_width(gemm->isa, out_group);
   panels = ceil_div(out_group, nr);
   padded = shape.groups * panels * nr;
-  panel_bytes = taps() * dwords / codes_per_byte * nr * 4;
-  weights = AlignedBytes(static_cast<size_t>(shape.groups * panels * panel_bytes));
+  row_step = shape.kernel_w * dwords;
+  if (fills_steps()) row_step = ceil_div(row_step, kTileDwords) * kTileDwords;
+  panel_bytes = shape.kernel_h * row_step / codes_per_byte * nr * 4;
+  weights = AlignedBytes(static_cast<size_t>(shape.groups * panels * panel_bytes + step_slack()));
   for (int64_t oc = 0; oc < shape.out_channels; ++oc) {
     const int64_t channel = padded_channel(oc);
     int8_t* column = weights.data() + channel / nr * panel_bytes + channel % nr * 4;
     const int8_t* w = weight + oc * in_group * taps();
     for (int64_t tap = 0; tap < taps(); ++tap) {
       for (int64_t c = 0; c < in_group; ++c) {
-        const int64_t dword = tap * dwords + c / 4;
+        const int64_t dword = tap_dword(tap / shape.kernel_w, tap % shape.kernel_w) + c / 4;
         const int code = w[c * taps() + tap];
         int8_t& byte = column[dword / codes_per_byte * nr * 4 + c % 4];
         byte = static_cast<int8_t>(codes_per_byte == 1 ? code : byte | (code & 0xF) << dword % 2 * 4);
@@ -147,16 +159,18 @@ void PackedConv2d::Impl::pack_dense(const int8_t* weight) {
 void PackedConv2d::Impl::pack_rows(const int8_t* weight) {
   const int64_t row_bytes = shape.kernel_w * in_group;
   const bool strings = shape.groups == 1 && slices == 1 && shape.dilation_w == 1;
-  if (!strings || ceil_div(row_bytes, 4) == shape.kernel_w * dwords) return;
+  const bool shorter = ceil_div(row_bytes, 4) < shape.kernel_w * dwords;
+  if (!strings || !(shorter || (tiles && in_group % 4 != 0))) return;
   row_dwords = ceil_div(row_bytes, 4);
-  row_weights = AlignedBytes(static_cast<size_t>(panels * row_panel_bytes()));
+  string_step = tiles ? ceil_div(row_dwords, kTileDwords) * kTileDwords : row_dwords;
+  row_weights = AlignedBytes(static_cast<size_t>(panels * row_panel_bytes() + step_slack()));
   for (int64_t oc = 0; oc < shape.out_channels; ++oc) {
     int8_t* column = row_weights.data() + oc / nr * row_panel_bytes() + oc % nr * 4;
     const int8_t* w = weight + oc * in_group * taps();
     for (int64_t row = 0; row < shape.kernel_h; ++row) {
       for (int64_t byte = 0; byte < row_bytes; ++byte) {
         const int64_t tap = row * shape.kernel_w + byte / in_group;
-        column[(row * row_dwords + byte / 4) * nr * 4 + byte % 4] = w[byte % in_group * taps() + tap];
+        column[(row * string_step + byte / 4) * nr * 4 + byte % 4] = w[byte % in_group * taps() + tap];
       }
     }
   }

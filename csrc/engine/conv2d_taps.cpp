@@ -44,7 +44,7 @@ class TapConv final : public Conv2dPlan::Driver {
 
  private:
   struct Tap {
-    int64_t index;
+    int64_t weight;                // dword of the panel
     std::vector<int64_t> inputs;   // offsets of the pixels it is valid for
     std::vector<int64_t> outputs;  // which output pixel each belongs to
   };
@@ -52,7 +52,7 @@ class TapConv final : public Conv2dPlan::Driver {
   void add_tap(int64_t r, int64_t t) {
     const Conv2dShape& s = layer_.shape;
     const Conv2dCall& call = geometry_.call;
-    Tap tap{r * s.kernel_w + t, {}, {}};
+    Tap tap{layer_.tap_dword(r, t), {}, {}};
     int64_t output = 0;
     for (int64_t n = 0; n < call.n; ++n) {
       for (int64_t y = 0; y < geometry_.oh; ++y) {
@@ -101,7 +101,7 @@ class TapConv final : public Conv2dPlan::Driver {
       pixels[i] = data.input + tap.inputs[i];
       rows[i] = acc + tap.outputs[i] * nr;
     }
-    const kernels::GemmRun run{0, tap.index * layer_.dwords, layer_.dwords};
+    const kernels::GemmRun run{0, tap.weight, layer_.dwords};
     layer_.gemm->function({.pixels = pixels,
                            .m = static_cast<int64_t>(tap.inputs.size()),
                            .runs = &run,

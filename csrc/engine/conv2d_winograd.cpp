@@ -8,9 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <thread>
 
-#include "engine/arena.h"
 #include "engine/conv2d_impl.h"
 #include "kernels/winograd.h"
 
@@ -61,13 +59,6 @@ int64_t tiles_at_a_time(const PackedConv2d::Impl& layer) {
   return std::clamp<int64_t>(kInputBytes / bytes_per_tile, 1, kMostTiles);
 }
 
-/// Memory that items need while they run, for all layers of all engines: there are as many blocks as items
-/// are running.
-BlockPool& scratch_blocks() {
-  static BlockPool pool(std::max(std::thread::hardware_concurrency(), 1U));
-  return pool;
-}
-
 class WinogradConv final : public Conv2dPlan::Driver {
  public:
   WinogradConv(ConvGeometry geometry, int threads)
@@ -101,7 +92,7 @@ class WinogradConv final : public Conv2dPlan::Driver {
   }
 
   void run(const Conv2dData& data, int64_t begin, int64_t end) const override {
-    const BlockLease block(scratch_blocks());
+    const BlockLease block(conv2d_scratch());
     const Scratch scratch = scratch_in(*block);
     const kernels::Tail tail = tail_of(geometry_.call, data);
     for (int64_t item = begin; item < end; ++item) run_item(data, tail, scratch, item);
@@ -196,6 +187,7 @@ class WinogradConv final : public Conv2dPlan::Driver {
     const int64_t channel = part * columns_;
     weight_row_->function({.panel = layer_.weights.data() + channel / layer_.nr * layer_.panel_bytes,
                            .dwords = layer_.dwords,
+                           .row_dwords = layer_.row_step,
                            .nr = layer_.nr,
                            .codes_per_byte = layer_.codes_per_byte,
                            .column = channel % layer_.nr,
@@ -279,18 +271,12 @@ class WinogradConv final : public Conv2dPlan::Driver {
 // 93 % of the ceiling, and transforms wait for stores above all.
 
 double cost_of_regions(const ConvGeometry& geometry) {
-  int64_t products = 0;
-  for (const AxisSegment& row : geometry.rows) {
-    for (const AxisSegment& column : geometry.columns) {
-      products += row.size() * row.taps() * column.size() * column.taps();
-    }
-  }
   const PackedConv2d::Impl& layer = geometry.layer;
   // Without VNNI a dword of bytes takes two multiplications of words, one of 4 bits little more than one.
   const bool vnni = layer.gemm->isa >= kernels::Isa::kAvxVnni;
   const double instructions = vnni ? 1.0 : layer.codes_per_byte == 2 ? 1.4 : 2.0;
   return 1.06 * instructions *
-         static_cast<double>(geometry.call.n * products * layer.dwords * layer.padded / 16);
+         static_cast<double>(geometry.call.n * geometry.products() * layer.dwords * layer.padded / 16);
 }
 
 double cost_of_winograd(const ConvGeometry& geometry) {

@@ -1,6 +1,9 @@
 #include <cpuid.h>
+#ifdef __linux__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
-#include <array>
 #include <atomic>
 #include <cstdlib>
 #include <stdexcept>
@@ -10,9 +13,6 @@
 
 namespace ptqx::kernels {
 namespace {
-
-constexpr std::array<Isa, 5> kIsas = {Isa::kScalar, Isa::kAvx2, Isa::kAvxVnni, Isa::kAvx512Vnni,
-                                      Isa::kAvx512Vpopcntdq};
 
 struct CpuidLeaf {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
@@ -36,13 +36,26 @@ uint64_t saved_state() {
   return (static_cast<uint64_t>(high) << 32) | low;
 }
 
+/// Tiles are 8 KiB of state that Linux saves only for processes that ask. It refuses where a signal stack is too
+/// small for them.
+bool tiles_permitted() {
+#ifdef __linux__
+  constexpr long kArchReqXcompPerm = 0x1023;
+  constexpr long kTileData = 18;
+  return syscall(SYS_arch_prctl, kArchReqXcompPerm, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+
 struct Support {
-  bool avx2, avxvnni, avx512vnni, avx512vpopcntdq;
+  bool avx2, avxvnni, avx512vnni, avx512vpopcntdq, amxint8;
 };
 
 Support detect() {
   constexpr uint64_t kYmmState = 0x6;   // xmm, ymm
-  constexpr uint64_t kZmmState = 0xE6;  // and mask registers, upper halves, zmm16-31
+  constexpr uint64_t kZmmState = 0xE6;        // and mask registers, upper halves, zmm16-31
+  constexpr uint64_t kTileState = 0x3 << 17;  // configuration, data
   const uint64_t state = saved_state();
   const CpuidLeaf features = cpuid(7, 0);
   const bool avx2 = (state & kYmmState) == kYmmState && bit(cpuid(1, 0).ecx, 28) && bit(features.ebx, 5);
@@ -50,10 +63,12 @@ Support detect() {
   const bool avx512 = avx2 && (state & kZmmState) == kZmmState && bit(features.ebx, 16) &&      // F
                       bit(features.ebx, 17) && bit(features.ebx, 30) && bit(features.ebx, 31);  // DQ, BW, VL
   const bool avx512vnni = avx512 && bit(features.ecx, 11);
+  const bool tiles = (state & kTileState) == kTileState && bit(features.edx, 24) && bit(features.edx, 25);
   return {.avx2 = avx2,
           .avxvnni = avxvnni,
           .avx512vnni = avx512vnni,
-          .avx512vpopcntdq = avx512vnni && bit(features.ecx, 14)};
+          .avx512vpopcntdq = avx512vnni && bit(features.ecx, 14),
+          .amxint8 = avx512vnni && tiles && tiles_permitted()};
 }
 
 std::string supported_names() {
@@ -101,6 +116,8 @@ const char* isa_name(Isa isa) {
       return "avx512vnni";
     case Isa::kAvx512Vpopcntdq:
       return "avx512vpopcntdq";
+    case Isa::kAmxInt8:
+      return "amxint8";
   }
   return "unknown";
 }
@@ -118,6 +135,8 @@ bool isa_supported(Isa isa) {
       return support.avx512vnni;
     case Isa::kAvx512Vpopcntdq:
       return support.avx512vpopcntdq;
+    case Isa::kAmxInt8:
+      return support.amxint8;
   }
   return false;
 }

@@ -6,7 +6,7 @@
 namespace ptqx::kernels {
 
 /// Instruction sets a kernel row may need, from the lowest to the highest preference.
-enum class Isa : uint8_t { kScalar, kAvx2, kAvxVnni, kAvx512Vnni, kAvx512Vpopcntdq };
+enum class Isa : uint8_t { kScalar, kAvx2, kAvxVnni, kAvx512Vnni, kAvx512Vpopcntdq, kAmxInt8 };
 
 /// Applied in float32 to t, the accumulator in units of the output scale, before the one rounding.
 enum class Activation : uint8_t {

@@ -44,8 +44,8 @@ struct WinogradInputArgs {
 /// U of `columns` output channels of a panel of nine taps (kernels/gemm.h), as panels that gemm_s16s16 takes:
 /// output[position * position_step] on is [2][dwords][columns][2].
 struct WinogradWeightArgs {
-  const int8_t* panel;  // [9][dwords / codes_per_byte][nr][4]
-  int64_t dwords, nr;
+  const int8_t* panel;  // [3][row_dwords / codes_per_byte][nr][4]: rows of [3][dwords] and filling
+  int64_t dwords, row_dwords, nr;
   int64_t codes_per_byte;   // 2: of 4 bits, as of gemm_u8s4
   int64_t column, columns;  // multiples of 16
   int16_t* output;          // on a cache line

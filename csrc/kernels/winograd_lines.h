@@ -92,18 +92,22 @@ inline void winograd_input(const WinogradInputArgs& args) {
   }
 }
 
+/// Bytes of the panel before a tap.
+inline int64_t tap_offset(const WinogradWeightArgs& args, int64_t y, int64_t x) {
+  return (y * args.row_dwords + x * args.dwords) / args.codes_per_byte * args.nr * 4;
+}
+
 /// U of one dword of codes of as many output channels as a vector has dwords.
 template <class Simd, int Left, int Right>
 [[gnu::always_inline]] inline void weight_block(const WinogradWeightArgs& args, const int8_t* codes,
                                                 int16_t* output) {
   using Words = typename Simd::Words;
-  const int64_t tap_step = args.dwords / args.codes_per_byte * args.nr * 4;
   Words columns[3][6];
 #pragma GCC unroll 3
   for (int x = 0; x < 3; ++x) {
     Words g[3];
 #pragma GCC unroll 3
-    for (int y = 0; y < 3; ++y) g[y] = Simd::template code_words<Left, Right>(codes + (3 * y + x) * tap_step);
+    for (int y = 0; y < 3; ++y) g[y] = Simd::template code_words<Left, Right>(codes + tap_offset(args, y, x));
     weight_line(g, columns[x]);
   }
 #pragma GCC unroll 6
@@ -119,14 +123,13 @@ template <class Simd, int Left, int Right>
 template <class Simd>
 inline void winograd_weight(const WinogradWeightArgs& args) {
   const int64_t half = args.dwords * args.columns * 2;
-  const int64_t tap_step = args.dwords / args.codes_per_byte * args.nr * 4;
   for (int64_t dword = 0; dword < args.dwords; ++dword) {
     const int8_t* row = args.panel + (dword / args.codes_per_byte * args.nr + args.column) * 4;
     for (int64_t j = 0; j < args.columns; j += Simd::kDwords) {
       const int8_t* codes = row + 4 * j;
       // A line of every tap, too far apart for the processor to see what comes next.
       for (int64_t tap = 0; tap < 9; ++tap)
-        __builtin_prefetch(codes + tap * tap_step + kPrefetchDwords * args.nr * 4);
+        __builtin_prefetch(codes + tap_offset(args, tap / 3, tap % 3) + kPrefetchDwords * args.nr * 4);
       int16_t* output = args.output + (dword * args.columns + j) * 2;
       if (args.codes_per_byte == 1) {
         weight_block<Simd, 8, 8>(args, codes, output);

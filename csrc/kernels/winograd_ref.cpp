@@ -25,8 +25,7 @@ uint32_t element(const int (&m)[R][C], const int32_t (&x)[C][C], int64_t row, in
 
 /// A code of a dword of the panel.
 int code(const WinogradWeightArgs& args, int64_t tap, int64_t dword, int64_t column, int64_t byte) {
-  const int64_t rows = args.dwords / args.codes_per_byte;
-  const int64_t row = tap * rows + dword / args.codes_per_byte;
+  const int64_t row = (tap / 3 * args.row_dwords + tap % 3 * args.dwords + dword) / args.codes_per_byte;
   const int value = args.panel[(row * args.nr + column) * 4 + byte];
   if (args.codes_per_byte == 1) return value;
   return (((dword % 2 == 0 ? value : value >> 4) & 0xF) ^ 8) - 8;

@@ -22,8 +22,7 @@
 namespace ptqx::ops {
 namespace {
 
-constexpr kernels::Isa kIsas[] = {kernels::Isa::kScalar, kernels::Isa::kAvx2, kernels::Isa::kAvxVnni,
-                                  kernels::Isa::kAvx512Vnni, kernels::Isa::kAvx512Vpopcntdq};
+using kernels::kIsas;
 
 template <class Fn>
 void add_rows(std::vector<KernelRow>& all, const char* family, std::span<const kernels::Row<Fn>> rows) {

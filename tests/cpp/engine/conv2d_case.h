@@ -58,8 +58,7 @@ class IsaGuard {
 
 inline std::vector<kernels::Isa> supported_isas() {
   std::vector<kernels::Isa> isas;
-  for (const auto isa : {kernels::Isa::kScalar, kernels::Isa::kAvx2, kernels::Isa::kAvxVnni,
-                         kernels::Isa::kAvx512Vnni, kernels::Isa::kAvx512Vpopcntdq}) {
+  for (const kernels::Isa isa : kernels::kIsas) {
     if (kernels::isa_supported(isa)) isas.push_back(isa);
   }
   return isas;

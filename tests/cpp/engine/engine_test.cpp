@@ -69,8 +69,7 @@ class IsaCeiling {
 
 std::vector<kernels::Isa> supported_isas() {
   std::vector<kernels::Isa> isas;
-  for (const kernels::Isa isa : {kernels::Isa::kScalar, kernels::Isa::kAvx2, kernels::Isa::kAvxVnni,
-                                 kernels::Isa::kAvx512Vnni, kernels::Isa::kAvx512Vpopcntdq}) {
+  for (const kernels::Isa isa : kernels::kIsas) {
     if (kernels::isa_supported(isa)) isas.push_back(isa);
   }
   return isas;

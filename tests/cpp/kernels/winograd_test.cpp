@@ -61,6 +61,7 @@ std::vector<int16_t> transformed_weight(WinogradWeightFn* transform, const std::
   Aligned<int16_t> output(kWinogradPositions * step);
   transform({.panel = panel.data(),
              .dwords = dwords,
+             .row_dwords = 3 * dwords,
              .nr = 64,
              .codes_per_byte = codes_per_byte,
              .column = column,

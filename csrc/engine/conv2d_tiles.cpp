@@ -1,0 +1,160 @@
+#include "engine/conv2d_tiles.h"
+
+#include <algorithm>
+#include <array>
+
+namespace ptqx::engine {
+namespace {
+
+using kernels::kTileBytes;
+using kernels::kTileColumns;
+using kernels::kTileDwords;
+using kernels::kTilePixels;
+
+// Of 2 MiB of second-level cache, which every CPU with such a unit has.
+constexpr int64_t kBlockBytes = 768 << 10;
+constexpr int64_t kItemsPerThread = 4;
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+}  // namespace
+
+TileConv::TileConv(ConvGeometry geometry)
+    : geometry_(std::move(geometry)),
+      layer_(geometry_.layer),
+      call_(geometry_.call),
+      tile_gemm_(&kernels::best_row(kernels::tile_gemm_u8s8_rows())),
+      unpack_(&kernels::best_row(kernels::unpack_panel_s4_rows())) {}
+
+size_t TileConv::scratch_bytes() const {
+  const int64_t unpacked =
+      unpacks() ? ceil_div(layer_.panels, blocks_) * 2 * layer_.panel_bytes + layer_.step_slack() : 0;
+  return static_cast<size_t>(ceil_div(code_bytes_, kTileBytes) * kTileBytes + unpacked) + kAlignment;
+}
+
+void TileConv::run(const Conv2dData& data, int64_t begin, int64_t end) const {
+  const BlockLease lease(conv2d_scratch());
+  uint8_t* codes = (*lease).reserve(scratch_bytes());
+  auto* panels = reinterpret_cast<int8_t*>(codes + ceil_div(code_bytes_, kTileBytes) * kTileBytes);
+  const kernels::Tail tail = tail_of(call_, data);
+  int64_t unpacked = -1;
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t block = item / chunks_;
+    if (unpacks() && unpacked != block) unpack(unpacked = block, panels);
+    run_chunk({data, tail, codes, panels, block}, item % chunks_);
+  }
+}
+
+void TileConv::unpack(int64_t block, int8_t* panels) const {
+  const int64_t first = panel_begin(block), count = panel_begin(block + 1) - first;
+  unpack_->function(layer_.weights.data() + first * layer_.panel_bytes,
+                    count * layer_.panel_bytes / (layer_.nr * 4), layer_.nr, panels);
+}
+
+void TileConv::split(int threads, const std::function<int64_t()>& chunks,
+                     const std::function<bool()>& smaller) {
+  const int64_t wanted = threads > 1 ? threads * kItemsPerThread : 1;
+  const int64_t most = std::min(layer_.panels, kMostColumns / layer_.nr);
+  int64_t panels = std::clamp<int64_t>(kBlockBytes / (layer_.panel_bytes * layer_.codes_per_byte), 1, most);
+  for (;;) {
+    blocks_ = ceil_div(layer_.panels, panels);
+    chunks_ = chunks();
+    if (items() >= wanted) return;
+    if (smaller()) continue;
+    if (panels == 1) return;
+    panels = ceil_div(panels, 2);
+  }
+}
+
+void TileConv::multiply(const Item& item, const Product& product, const Pixels& pixels) const {
+  constexpr size_t kMostBlocks = kMostColumns / (kTileColumns / 2);
+  std::array<kernels::ConvTailArgs, kMostBlocks> tails;
+  std::array<kernels::TileColumns, kMostBlocks> blocks;
+  const int64_t columns = layer_.nr % kTileColumns == 0 ? kTileColumns : kTileColumns / 2;
+  const int64_t first = panel_begin(item.block);
+  const int64_t channels = layer_.shape.out_channels;
+  const int64_t end = std::min(panel_begin(item.block + 1) * layer_.nr, channels);
+  size_t count = 0;
+  for (int64_t channel = first * layer_.nr; channel < end; channel += columns, ++count) {
+    const int64_t panel = channel / layer_.nr;
+    tails[count] = {.tail = &item.tail,
+                    .channel = channel,
+                    .channels = std::min(columns, channels - channel),
+                    .places = pixels.places,
+                    .pixel_scale = call_.scale_per_sample ? pixels.scales : nullptr,
+                    .output = item.data.output,
+                    .scaled = false,
+                    .bounded = geometry_.tail_bounded};
+    const int8_t* weights = product.strings ? layer_.row_weights.data() + panel * layer_.row_panel_bytes()
+                            : unpacks()     ? item.unpacked + (panel - first) * 2 * layer_.panel_bytes
+                                            : layer_.weights.data() + panel * layer_.panel_bytes;
+    blocks[count] = {.weights = weights + channel % layer_.nr * 4,
+                     .init = product.start + channel,
+                     .tail_args = &tails[count]};
+  }
+  tile_gemm_->function({.tiles = pixels.tiles,
+                        .tile_count = pixels.tile_count,
+                        .pixel_step = product.pixel_step,
+                        .steps = product.steps.data(),
+                        .step_count = static_cast<int64_t>(product.steps.size()),
+                        .blocks = blocks.data(),
+                        .block_count = static_cast<int64_t>(count),
+                        .columns = columns,
+                        .weight_step = layer_.nr * 4,
+                        .tail = layer_.tail->function});
+}
+
+bool TileConv::rows_are_steps(const PackedConv2d::Impl& layer) {
+  const Conv2dShape& s = layer.shape;
+  const bool strings = layer.row_dwords > 0;
+  if (s.dilation_w > 1 || (strings ? layer.string_step : layer.row_step) % kTileDwords != 0) return false;
+  return strings || s.kernel_w == 1 || s.in_channels % 4 == 0;  // else taps of panels lie further apart
+}
+
+void TileConv::add_row_steps(Product& product, int64_t row, int64_t input) const {
+  const bool strings = layer_.row_dwords > 0;
+  const int64_t step = strings ? layer_.string_step : layer_.row_step;
+  const int64_t bytes = layer_.shape.kernel_w * layer_.shape.in_channels;
+  product.strings = strings;
+  for (int64_t at = 0; at < bytes; at += kTileBytes) {
+    product.steps.push_back({.input = input + at, .weight = row * step + at / 4});
+  }
+}
+
+std::vector<int32_t> TileConv::start_of_all_taps() const {
+  std::vector<int32_t> start(static_cast<size_t>(layer_.padded), 0);
+  if (call_.tail.bias != nullptr) std::copy_n(call_.tail.bias, layer_.shape.out_channels, start.begin());
+  for (size_t i = 0; i < layer_.tap_sums.size(); ++i) {
+    int32_t& value = start[i % start.size()];
+    value = subtract_product(value, call_.input_zero_point, layer_.tap_sums[i]);
+  }
+  return start;
+}
+
+bool can_run_tiles(const ConvGeometry& geometry, TileRows rows) {
+  const PackedConv2d::Impl& layer = geometry.layer;
+  if (!layer.tiles || !geometry.corrected_at_start() || geometry.call.n == 0) return false;
+  switch (rows) {
+    case TileRows::kValid:
+    case TileRows::kWhole:
+      return true;
+    case TileRows::kLines:
+      return can_run_line_tiles(geometry);
+    case TileRows::kSamples:
+      return layer.shape.in_channels % kTileBytes == 0;
+  }
+  return false;
+}
+
+std::unique_ptr<const Conv2dPlan::Driver> tiles_driver(ConvGeometry geometry, int threads, TileRows rows) {
+  switch (rows) {
+    case TileRows::kLines:
+      return line_tiles_driver(std::move(geometry), threads);
+    case TileRows::kSamples:
+      return sample_tiles_driver(std::move(geometry), threads);
+    default:
+      return gathered_tiles_driver(std::move(geometry), threads, rows == TileRows::kWhole);
+  }
+}
+
+}  // namespace ptqx::engine
