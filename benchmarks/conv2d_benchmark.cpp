@@ -31,7 +31,7 @@ void run_layer(benchmark::State& state, const Layer& layer, int64_t batch, int b
     benchmark::ClobberMemory();
   }
   set_rates(state, layer, batch);
-  state.SetLabel(packed.kernel_name());
+  state.SetLabel(plan.kernel_name());
 }
 
 template <int Bits>

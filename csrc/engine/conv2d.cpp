@@ -214,6 +214,7 @@ Conv2dPlan::Conv2dPlan(Conv2dPlan&&) noexcept = default;
 Conv2dPlan& Conv2dPlan::operator=(Conv2dPlan&&) noexcept = default;
 
 int64_t Conv2dPlan::items() const { return driver_->items(); }
+const char* Conv2dPlan::kernel_name() const { return driver_->kernel_name(); }
 size_t Conv2dPlan::scratch_bytes() const { return driver_->scratch_bytes(); }
 
 void Conv2dPlan::run(const Conv2dData& data, int64_t begin, int64_t end) const {

@@ -53,7 +53,8 @@ class PackedConv2d {
   PackedConv2d& operator=(PackedConv2d&&) noexcept;
 
   const Conv2dShape& shape() const;
-  const char* kernel_name() const;  // the row that runs, for explain and tests
+  const char* kernel_name() const;  // the row that the weights are packed for
+  bool suits_tiles() const;         // rows of kernels/tile_gemm.h may run too
   size_t bytes() const;             // memory held
   /// Bytes after the end of the input that kernels may read (never used in the result).
   size_t input_slack() const;
@@ -106,6 +107,7 @@ class Conv2dPlan {
 
   /// The one that was chosen.
   const std::string& strategy() const { return strategy_; }
+  const char* kernel_name() const;  // the row that multiplies
   /// Parts of the output that can be computed in any order.
   int64_t items() const;
   /// Memory that every worker needs while it runs. It is shared with other plans, and not the caller's

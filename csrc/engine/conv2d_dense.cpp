@@ -95,6 +95,7 @@ class DenseConv final : public Conv2dPlan::Driver {
   }
 
   int64_t items() const override { return blocks_ * chunks_; }
+  const char* kernel_name() const override { return layer_.gemm->name; }
 
   /// Items with the same panels follow one another, so that these stay in the cache.
   void run(const Conv2dData& data, int64_t begin, int64_t end) const override {

@@ -27,6 +27,7 @@ class DepthwiseConv final : public Conv2dPlan::Driver {
   }
 
   int64_t items() const override { return geometry_.ow == 0 ? 0 : call_.n * geometry_.oh * blocks_; }
+  const char* kernel_name() const override { return layer_.depthwise_row->name; }
 
   void run(const Conv2dData& data, int64_t begin, int64_t end) const override {
     const kernels::Tail tail = tail_of(call_, data);

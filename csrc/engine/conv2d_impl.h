@@ -155,6 +155,7 @@ class Conv2dPlan::Driver {
   virtual ~Driver() = default;
   virtual int64_t items() const = 0;
   virtual size_t scratch_bytes() const { return 0; }
+  virtual const char* kernel_name() const = 0;
   virtual void run(const Conv2dData& data, int64_t begin, int64_t end) const = 0;
 };
 

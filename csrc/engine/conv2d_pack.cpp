@@ -253,6 +253,8 @@ const char* PackedConv2d::kernel_name() const {
   return impl_->depthwise ? impl_->depthwise_row->name : impl_->gemm->name;
 }
 
+bool PackedConv2d::suits_tiles() const { return impl_->tiles; }
+
 size_t PackedConv2d::bytes() const {
   return impl_->weights.size() + impl_->row_weights.size() + impl_->ones.size() +
          (impl_->tap_sums.size() + impl_->zero_points.size()) * sizeof(int32_t);

@@ -37,6 +37,7 @@ class TapConv final : public Conv2dPlan::Driver {
   }
 
   int64_t items() const override { return layer_.panels; }
+  const char* kernel_name() const override { return layer_.gemm->name; }
 
   void run(const Conv2dData& data, int64_t begin, int64_t end) const override {
     for (int64_t panel = begin; panel < end; ++panel) run_panel(data, panel);

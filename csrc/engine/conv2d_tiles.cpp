@@ -66,6 +66,18 @@ void TileConv::split(int threads, const std::function<int64_t()>& chunks,
   }
 }
 
+void TileConv::add_pixels(const Item& item, Pixels& pixels, int64_t count, int64_t place,
+                          int64_t step) const {
+  int64_t* places = pixels.places + pixels.count;
+  for (int64_t i = 0; i < count; ++i) places[i] = place + i * step;
+  if (call_.scale_per_sample) {
+    const int64_t sample_size = geometry_.oh * geometry_.ow * layer_.shape.out_channels;
+    float* scales = pixels.scales + pixels.count;
+    for (int64_t i = 0; i < count; ++i) scales[i] = item.data.sample_scale[places[i] / sample_size];
+  }
+  pixels.count += count;
+}
+
 void TileConv::multiply(const Item& item, const Product& product, const Pixels& pixels) const {
   constexpr size_t kMostBlocks = kMostColumns / (kTileColumns / 2);
   std::array<kernels::ConvTailArgs, kMostBlocks> tails;

@@ -13,6 +13,7 @@ namespace ptqx::engine {
 class TileConv : public Conv2dPlan::Driver {
  public:
   int64_t items() const override { return blocks_ * chunks_; }
+  const char* kernel_name() const override { return tile_gemm_->name; }
   size_t scratch_bytes() const override;
   /// Items with the same panels follow one another, so that these stay in the cache.
   void run(const Conv2dData& data, int64_t begin, int64_t end) const override;
@@ -50,6 +51,9 @@ class TileConv : public Conv2dPlan::Driver {
     int64_t places[kMostPixels];
     float scales[kMostPixels];  // if there is a scale per sample
   };
+
+  /// So many more, whose outputs lie `step` apart from `place` on.
+  void add_pixels(const Item& item, Pixels& pixels, int64_t count, int64_t place, int64_t step) const;
 
   virtual void run_chunk(const Item& item, int64_t chunk) const = 0;
 

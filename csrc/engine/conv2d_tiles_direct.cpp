@@ -53,6 +53,7 @@ class LineTiles : public TileConv {
 
   void run_chunk(const Item& item, int64_t chunk) const override {
     const int64_t n = chunk / bands(), band = chunk % bands();
+    const int64_t channels = layer_.shape.out_channels;
     const int64_t begin = geometry_.oh * band / bands(), end = geometry_.oh * (band + 1) / bands();
     copy_lines(item, n, begin * layer_.shape.stride_h - layer_.shape.pad_top, input_lines(end - begin));
     Pixels pixels;
@@ -61,11 +62,7 @@ class LineTiles : public TileConv {
       for (int64_t ox = 0; ox < geometry_.ow; ox += kTilePixels) {
         const int64_t count = std::min(kTilePixels, geometry_.ow - ox);
         pixels.tiles[pixels.tile_count++] = {line + ox * product_.pixel_step, count};
-        for (int64_t i = 0; i < count; ++i, ++pixels.count) {
-          pixels.places[pixels.count] =
-              ((n * geometry_.oh + oy) * geometry_.ow + ox + i) * layer_.shape.out_channels;
-          if (call_.scale_per_sample) pixels.scales[pixels.count] = item.data.sample_scale[n];
-        }
+        add_pixels(item, pixels, count, ((n * geometry_.oh + oy) * geometry_.ow + ox) * channels, channels);
       }
     }
     multiply(item, product_, pixels);
@@ -117,12 +114,7 @@ class PointTiles final : public TileConv {
     for (int64_t i = begin; i < end; i += kTilePixels) {
       pixels.tiles[pixels.tile_count++] = tile(item, i, std::min(kTilePixels, end - i));
     }
-    for (int64_t i = begin; i < end; ++i, ++pixels.count) {
-      pixels.places[pixels.count] = i * layer_.shape.out_channels;
-      if (call_.scale_per_sample) {
-        pixels.scales[pixels.count] = item.data.sample_scale[i / (call_.h * call_.w)];
-      }
-    }
+    add_pixels(item, pixels, end - begin, begin * layer_.shape.out_channels, layer_.shape.out_channels);
     multiply(item, product_, pixels);
   }
 
@@ -228,11 +220,9 @@ class SampleTiles final : public TileConv {
     const int64_t w = ox * s.stride_w - s.pad_left + region.column->tap_begin * s.dilation_w;
     if (any_taps) codes += (h * call_.w + w) * kTilePixels * s.in_channels;
     pixels.tiles[pixels.tile_count++] = {codes, samples_of(group)};
-    for (int64_t i = 0; i < samples_of(group); ++i, ++pixels.count) {
-      const int64_t n = group * kTilePixels + i;
-      pixels.places[pixels.count] = ((n * geometry_.oh + oy) * geometry_.ow + ox) * s.out_channels;
-      if (call_.scale_per_sample) pixels.scales[pixels.count] = item.data.sample_scale[n];
-    }
+    const int64_t n = group * kTilePixels, channels = s.out_channels;
+    add_pixels(item, pixels, samples_of(group), ((n * geometry_.oh + oy) * geometry_.ow + ox) * channels,
+               geometry_.oh * geometry_.ow * channels);
   }
 
   const int64_t groups_;

@@ -211,7 +211,7 @@ class GatheredTiles final : public TileConv {
       if (begin < region.pixels && begin < end) {
         const int64_t first = pixels.count;
         const int64_t count = std::min(end, region.pixels) - begin;
-        locate(item.data, region, begin, count, codes, pixels);
+        locate(item, region, begin, count, codes, pixels);
         gather_->function({.pixels = codes + first,
                            .m = count,
                            .pieces = region.pieces.data(),
@@ -231,8 +231,8 @@ class GatheredTiles final : public TileConv {
   }
 
   /// Adds pixels [begin, begin + count) of a region; `codes` are those of the first valid tap.
-  void locate(const Conv2dData& data, const Region& region, int64_t begin, int64_t count,
-              const uint8_t** codes, Pixels& pixels) const {
+  void locate(const Item& item, const Region& region, int64_t begin, int64_t count, const uint8_t** codes,
+              Pixels& pixels) const {
     const Conv2dShape& s = layer_.shape;
     const int64_t width = region.column->size();
     const bool any_taps = region.row->taps() > 0 && region.column->taps() > 0;
@@ -240,23 +240,19 @@ class GatheredTiles final : public TileConv {
     const int64_t last = pixels.count + count;
     int64_t line = begin / width;  // of all samples
     int64_t x = begin % width;
-    for (int64_t i = pixels.count; i < last; ++line, x = 0) {
+    for (; pixels.count < last; ++line, x = 0) {
       const int64_t n = line / region.row->size();
       const int64_t oy = region.row->begin + line % region.row->size();
       const int64_t ox = region.column->begin + x;
       const int64_t h = oy * s.stride_h - s.pad_top + region.row->tap_begin * s.dilation_h;
       const int64_t w = ox * s.stride_w - s.pad_left + region.column->tap_begin * s.dilation_w;
-      const uint8_t* pixel = data.input;
+      const uint8_t* pixel = item.data.input;
       if (any_taps) pixel += ((n * call_.h + h) * call_.w + w) * s.in_channels;
-      int64_t place = ((n * geometry_.oh + oy) * geometry_.ow + ox) * s.out_channels;
-      const int64_t end = std::min(i + width - x, last);
-      if (call_.scale_per_sample) std::fill(pixels.scales + i, pixels.scales + end, data.sample_scale[n]);
-      for (; i < end; ++i, pixel += step, place += s.out_channels) {
-        codes[i] = pixel;
-        pixels.places[i] = place;
-      }
+      const int64_t wanted = std::min(width - x, last - pixels.count);
+      for (int64_t i = 0; i < wanted; ++i) codes[pixels.count + i] = pixel + i * step;
+      add_pixels(item, pixels, wanted, ((n * geometry_.oh + oy) * geometry_.ow + ox) * s.out_channels,
+                 s.out_channels);
     }
-    pixels.count = last;
   }
 
   const bool whole_;

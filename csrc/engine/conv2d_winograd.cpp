@@ -83,6 +83,7 @@ class WinogradConv final : public Conv2dPlan::Driver {
   }
 
   int64_t items() const override { return chunks_ * blocks_; }
+  const char* kernel_name() const override { return gemm_->name; }
 
   size_t scratch_bytes() const override {
     return static_cast<size_t>(kWinogradPositions) *

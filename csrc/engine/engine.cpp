@@ -161,7 +161,7 @@ struct Engine::Impl {
     const BlockLease block(blocks);
     std::atomic<int64_t> nonfinite = 0;
     std::vector<std::vector<double>> seconds(plan.steps.size());
-    std::vector<std::string> strategies(plan.steps.size());
+    std::vector<const Work*> works(plan.steps.size(), nullptr);  // the last of each step
     for (int round = 0; round < rounds; ++round) {
       for (std::vector<double>& step_seconds : seconds) step_seconds.push_back(0.0);
       for (const Pass& pass : bound->passes) {
@@ -170,7 +170,7 @@ struct Engine::Impl {
           const Work& work = (*pass.works)[i];
           const Clock::time_point begin = Clock::now();
           work.run(run, 0, work.items);
-          strategies[pass.first_step + i] = work.strategy;
+          works[pass.first_step + i] = &work;
           seconds[pass.first_step + i].back() += std::chrono::duration<double>(Clock::now() - begin).count();
         }
       }
@@ -179,7 +179,8 @@ struct Engine::Impl {
     for (size_t i = 0; i < plan.steps.size(); ++i) {
       const auto median = seconds[i].begin() + static_cast<std::ptrdiff_t>(seconds[i].size() / 2);
       std::nth_element(seconds[i].begin(), median, seconds[i].end());
-      profiles.push_back({info(plan.steps[i]), *median, strategies[i]});
+      profiles.push_back({info(plan.steps[i]), *median, works[i]->strategy});
+      if (!works[i]->kernel.empty()) profiles.back().kernel = works[i]->kernel;
     }
     return profiles;
   }

@@ -35,6 +35,7 @@ struct Work {
   std::function<void(const Run&, int64_t begin, int64_t end)> run;
   size_t scratch_bytes = 0;   // of every worker, beside the buffers
   std::string strategy = {};  // of those that there are, the one that runs
+  std::string kernel = {};    // if the strategy decides
 };
 
 /// Several ways to compute a step (tuning.h).

@@ -111,7 +111,8 @@ std::string layer_key(const Conv2d& conv, const Layer& layer, const Value& x) {
          (conv.group_size > 0 ? ", scales of " + std::to_string(conv.group_size) + " channels" : "") +
          (conv.weight_zero_point.empty() ? "" : ", weight zero points") + (conv.dynamic ? ", dynamic" : "") +
          (tail.residual_multiplier != 0.0F ? ", residual" : "") +
-         (tail.output == kernels::Output::kF32 ? ", float32" : "") + ", " + layer.weight.kernel_name();
+         (tail.output == kernels::Output::kF32 ? ", float32" : "") + ", " + layer.weight.kernel_name() +
+         (layer.weight.suits_tiles() ? " or tiles" : "");
 }
 
 /// Where the codes of a dynamic layer's input and their qparams go.
@@ -214,7 +215,8 @@ void add_steps(PlanBuilder& plan, const Node& node, Conv2d& conv) try {
         .items = conv_plan->items(),
         .run = [=](const Run& run, int64_t begin, int64_t end) { conv_plan->run(data_of(run), begin, end); },
         .scratch_bytes = conv_plan->scratch_bytes(),
-        .strategy = conv_plan->strategy()};
+        .strategy = conv_plan->strategy(),
+        .kernel = conv_plan->kernel_name()};
   };
   step.work = [=](int64_t samples, int threads) { return work(samples, threads, {}); };
   step.strategies = {

@@ -2,7 +2,8 @@
 
 namespace ptqx::kernels {
 
-CeilingFn u8s8_ceiling_scalar, u8s8_ceiling_avx2, u8s8_ceiling_avxvnni, u8s8_ceiling_avx512vnni;
+CeilingFn u8s8_ceiling_scalar, u8s8_ceiling_avx2, u8s8_ceiling_avxvnni, u8s8_ceiling_avx512vnni,
+    u8s8_ceiling_amxint8;
 
 std::span<const Row<CeilingFn>> u8s8_ceiling_rows() {
   static constexpr Row<CeilingFn> kRows[] = {
@@ -10,6 +11,7 @@ std::span<const Row<CeilingFn>> u8s8_ceiling_rows() {
       {"u8s8_ceiling_avx2", Isa::kAvx2, u8s8_ceiling_avx2},
       {"u8s8_ceiling_avxvnni", Isa::kAvxVnni, u8s8_ceiling_avxvnni},
       {"u8s8_ceiling_avx512vnni", Isa::kAvx512Vnni, u8s8_ceiling_avx512vnni},
+      {"u8s8_ceiling_amxint8", Isa::kAmxInt8, u8s8_ceiling_amxint8},
   };
   return kRows;
 }

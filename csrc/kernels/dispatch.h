@@ -19,15 +19,15 @@ struct Row {
 };
 
 /// All of them, in the order of the enumeration.
-inline constexpr Isa kIsas[] = {Isa::kScalar,     Isa::kAvx2,            Isa::kAvxVnni,
-                                Isa::kAvx512Vnni, Isa::kAvx512Vpopcntdq, Isa::kAmxInt8};
+inline constexpr Isa kIsas[] = {Isa::kScalar,          Isa::kAvx2,   Isa::kAvxVnni, Isa::kAvx512Vnni,
+                                Isa::kAvx512Vpopcntdq, Isa::kAmxInt8};
 
 /// "scalar", "avx2", "avxvnni", "avx512vnni", "avx512vpopcntdq" (VPOPCNTDQ beside AVX-512 VNNI), "amxint8"
 /// (AMX's tiles of bytes beside AVX-512 VNNI).
 const char* isa_name(Isa isa);
 
-/// Whether this CPU and operating system can run code of `isa`. Asked for the first time, it asks Linux to let
-/// the process use AMX where the CPU has it.
+/// Whether this CPU and operating system can run code of `isa`. Asked for the first time, it asks Linux to
+/// let the process use AMX where the CPU has it.
 bool isa_supported(Isa isa);
 
 /// The highest instruction set that kernels may use: the best supported one, lowered by the

@@ -36,8 +36,8 @@ uint64_t saved_state() {
   return (static_cast<uint64_t>(high) << 32) | low;
 }
 
-/// Tiles are 8 KiB of state that Linux saves only for processes that ask. It refuses where a signal stack is too
-/// small for them.
+/// Tiles are 8 KiB of state that Linux saves only for processes that ask. It refuses where a signal stack is
+/// too small for them.
 bool tiles_permitted() {
 #ifdef __linux__
   constexpr long kArchReqXcompPerm = 0x1023;
@@ -53,7 +53,7 @@ struct Support {
 };
 
 Support detect() {
-  constexpr uint64_t kYmmState = 0x6;   // xmm, ymm
+  constexpr uint64_t kYmmState = 0x6;         // xmm, ymm
   constexpr uint64_t kZmmState = 0xE6;        // and mask registers, upper halves, zmm16-31
   constexpr uint64_t kTileState = 0x3 << 17;  // configuration, data
   const uint64_t state = saved_state();

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "kernels/conv_tail_avx512.h"
+#include "kernels/tile_config_amx.h"
 #include "kernels/tile_gemm.h"
 
 namespace ptqx::kernels {
@@ -14,16 +15,6 @@ namespace {
 constexpr int64_t kBlockTiles = 2;  // of pixels
 constexpr int64_t kBlockPixels = kBlockTiles * kTilePixels;
 constexpr int64_t kLanes = 16;  // channels of a tile
-
-/// As LDTILECFG reads it: eight registers of 16 rows of 64 bytes.
-struct alignas(64) TileConfig {
-  uint8_t palette = 1;
-  uint8_t start_row = 0;
-  uint8_t reserved[14] = {};
-  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
-constexpr TileConfig kTileConfig;
 
 /// Codes straight from the accumulators: the tail of nearly every layer.
 template <int NV, bool Residual>

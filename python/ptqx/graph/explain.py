@@ -140,6 +140,8 @@ def _why(kernel: str) -> str:
     isa = kernel.rpartition("_")[2]
     if isa not in _C.isas_known():
         return "chosen at every call by the instruction set"
+    if ceiling == "amxint8" and kernel.startswith("gemm_u8"):
+        return "few pixels to a weight; of many, tile_gemm_u8s8 of amxint8 where it is faster"
     if isa == ceiling:
         return f"{isa} is the highest instruction set allowed here"
     return f"no such kernel for {ceiling}; {isa} is the next below"
