@@ -55,7 +55,10 @@ void TileConv::split(int threads, const std::function<int64_t()>& chunks,
                      const std::function<bool()>& smaller) {
   const int64_t wanted = threads > 1 ? threads * kItemsPerThread : 1;
   const int64_t most = std::min(layer_.panels, kMostColumns / layer_.nr);
-  int64_t panels = std::clamp<int64_t>(kBlockBytes / (layer_.panel_bytes * layer_.codes_per_byte), 1, most);
+  int64_t panels = most;
+  // Weights that only one chunk meets need not stay in the cache.
+  if (chunks() > 1)
+    panels = std::clamp<int64_t>(kBlockBytes / (layer_.panel_bytes * layer_.codes_per_byte), 1, most);
   for (;;) {
     blocks_ = ceil_div(layer_.panels, panels);
     chunks_ = chunks();
@@ -82,7 +85,9 @@ void TileConv::multiply(const Item& item, const Product& product, const Pixels& 
   constexpr size_t kMostBlocks = kMostColumns / (kTileColumns / 2);
   std::array<kernels::ConvTailArgs, kMostBlocks> tails;
   std::array<kernels::TileColumns, kMostBlocks> blocks;
-  const int64_t columns = layer_.nr % kTileColumns == 0 ? kTileColumns : kTileColumns / 2;
+  const int64_t most_columns = pixels.tile_count == 1 ? 2 * kTileColumns : kTileColumns;
+  int64_t columns = most_columns;
+  while (layer_.nr % columns != 0) columns /= 2;
   const int64_t first = panel_begin(item.block);
   const int64_t channels = layer_.shape.out_channels;
   const int64_t end = std::min(panel_begin(item.block + 1) * layer_.nr, channels);

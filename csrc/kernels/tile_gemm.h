@@ -53,7 +53,7 @@ struct TileGemmArgs {
   int64_t step_count;
   const TileColumns* blocks;
   int64_t block_count;
-  int64_t columns;  // of a block, kTileColumns or half of it
+  int64_t columns;  // of a block: kTileColumns, half of it, or for a single tile twice
   int64_t weight_step;
   ConvTailFn* tail;
 };

@@ -15,6 +15,7 @@ namespace {
 constexpr int64_t kBlockTiles = 2;  // of pixels
 constexpr int64_t kBlockPixels = kBlockTiles * kTilePixels;
 constexpr int64_t kLanes = 16;  // channels of a tile
+constexpr int64_t kPrefetchedBytes = 16384;
 
 /// Codes straight from the accumulators: the tail of nearly every layer.
 template <int NV, bool Residual>
@@ -198,10 +199,42 @@ void multiply_1x1(const Operands& o, Pending& pending) {
   _tile_stored(0, o.acc, AccStep);
 }
 
+/// Weights that only sixteen pixels meet: they come in order from wherever they are, so that is where time
+/// goes.
+template <int64_t AccStep, class Pending>
+void multiply_1x4(const Operands& o, Pending& pending) {
+  _tile_loadd(0, o.init, 0);
+  _tile_loadd(1, o.init + kLanes, 0);
+  _tile_loadd(2, o.init + 2 * kLanes, 0);
+  _tile_loadd(3, o.init + 3 * kLanes, 0);
+  for (const TileStep* step = o.steps; step < o.steps_end; ++step) {
+    const int8_t* w = o.weights + step->weight * o.weight_step;
+    for (int64_t line = 0; line < 4 * kTileDwords; ++line) {
+      _mm_prefetch(w + kPrefetchedBytes + line * kTileBytes, _MM_HINT_T0);
+    }
+    _tile_loadd(4, o.tiles[0] + step->input, o.pixel_step);
+    _tile_loadd(5, w, o.weight_step);
+    _tile_dpbusd(0, 4, 5);
+    _tile_loadd(6, w + kTileBytes, o.weight_step);
+    _tile_dpbusd(1, 4, 6);
+    _tile_loadd(7, w + 2 * kTileBytes, o.weight_step);
+    _tile_dpbusd(2, 4, 7);
+    _tile_loadd(5, w + 3 * kTileBytes, o.weight_step);
+    _tile_dpbusd(3, 4, 5);
+    pending.step();
+  }
+  _tile_stored(0, o.acc, AccStep);
+  _tile_stored(1, o.acc + kLanes, AccStep);
+  _tile_stored(2, o.acc + 2 * kLanes, AccStep);
+  _tile_stored(3, o.acc + 3 * kLanes, AccStep);
+}
+
 template <int64_t Columns, class Pending>
 void multiply(bool two, const Operands& operands, Pending& pending) {
   constexpr int64_t kAccStep = 4 * Columns;
-  if constexpr (Columns == kTileColumns) {
+  if constexpr (Columns == 2 * kTileColumns) {
+    multiply_1x4<kAccStep>(operands, pending);
+  } else if constexpr (Columns == kTileColumns) {
     two ? multiply_2x2<kAccStep>(operands, pending) : multiply_1x2<kAccStep>(operands, pending);
   } else {
     two ? multiply_2x1<kAccStep>(operands, pending) : multiply_1x1<kAccStep>(operands, pending);
@@ -255,7 +288,16 @@ void with_tail(const TileGemmArgs& args) {
 
 void tile_gemm_u8s8_amxint8(const TileGemmArgs& args) {
   _tile_loadconfig(&kTileConfig);
-  args.columns == kTileColumns ? with_tail<kTileColumns>(args) : with_tail<kTileColumns / 2>(args);
+  switch (args.columns) {
+    case kTileColumns / 2:
+      with_tail<kTileColumns / 2>(args);
+      break;
+    case kTileColumns:
+      with_tail<kTileColumns>(args);
+      break;
+    default:
+      with_tail<2 * kTileColumns>(args);
+  }
   _tile_release();
 }
 

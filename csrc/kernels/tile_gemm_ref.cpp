@@ -7,7 +7,7 @@
 namespace ptqx::kernels {
 
 void tile_gemm_u8s8_scalar(const TileGemmArgs& args) {
-  int32_t acc[kTileColumns];
+  int32_t acc[2 * kTileColumns];
   for (int64_t block = 0; block < args.block_count; ++block) {
     const TileColumns& columns = args.blocks[block];
     int64_t index = 0;  // of a pixel, of all tiles

@@ -141,6 +141,7 @@ TEST(TileGemmTest, EveryRowEqualsTheScalarOne) {
           SCOPED_TRACE(std::to_string(columns) + " columns, " + std::to_string(steps) + " steps");
           TileGemmCase({16}, blocks, columns, steps).expect_exact(gemm);
           TileGemmCase({1}, blocks, columns, steps).expect_exact(gemm);
+          TileGemmCase({11}, blocks, 64, steps).expect_exact(gemm);
           TileGemmCase({16, 16, 16}, blocks, columns, steps).expect_exact(gemm);
           TileGemmCase({7, 16, 1, 13, 16, 2, 9}, blocks, columns, steps).expect_exact(gemm);
         }
