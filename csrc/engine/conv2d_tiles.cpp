@@ -37,11 +37,17 @@ void TileConv::run(const Conv2dData& data, int64_t begin, int64_t end) const {
   uint8_t* codes = (*lease).reserve(scratch_bytes());
   auto* panels = reinterpret_cast<int8_t*>(codes + ceil_div(code_bytes_, kTileBytes) * kTileBytes);
   const kernels::Tail tail = tail_of(call_, data);
-  int64_t unpacked = -1;
-  for (int64_t item = begin; item < end; ++item) {
-    const int64_t block = item / chunks_;
+  Pixels pixels;
+  int64_t unpacked = -1, prepared = -1;
+  for (int64_t i = begin; i < end; ++i) {
+    const int64_t block = i / chunks_, chunk = i % chunks_;
+    const Item item{data, tail, codes, panels, block};
     if (unpacks() && unpacked != block) unpack(unpacked = block, panels);
-    run_chunk({data, tail, codes, panels, block}, item % chunks_);
+    if (prepared != chunk) {
+      pixels.tile_count = pixels.count = 0;
+      prepare(item, prepared = chunk, pixels);
+    }
+    multiply_chunk(item, chunk, pixels);
   }
 }
 
@@ -55,10 +61,9 @@ void TileConv::split(int threads, const std::function<int64_t()>& chunks,
                      const std::function<bool()>& smaller) {
   const int64_t wanted = threads > 1 ? threads * kItemsPerThread : 1;
   const int64_t most = std::min(layer_.panels, kMostColumns / layer_.nr);
-  int64_t panels = most;
-  // Weights that only one chunk meets need not stay in the cache.
-  if (chunks() > 1)
-    panels = std::clamp<int64_t>(kBlockBytes / (layer_.panel_bytes * layer_.codes_per_byte), 1, most);
+  int64_t panels = std::clamp<int64_t>(kBlockBytes / (layer_.panel_bytes * layer_.codes_per_byte), 1, most);
+  // What only one chunk meets need not stay in the cache, unless it was unpacked just now.
+  if (chunks() == 1) panels = unpacks() ? 1 : most;
   for (;;) {
     blocks_ = ceil_div(layer_.panels, panels);
     chunks_ = chunks();

@@ -55,7 +55,10 @@ class TileConv : public Conv2dPlan::Driver {
   /// So many more, whose outputs lie `step` apart from `place` on.
   void add_pixels(const Item& item, Pixels& pixels, int64_t count, int64_t place, int64_t step) const;
 
-  virtual void run_chunk(const Item& item, int64_t chunk) const = 0;
+  /// Brings the chunk's codes to item.codes, and may say what its pixels are.
+  virtual void prepare(const Item& item, int64_t chunk, Pixels& pixels) const = 0;
+  /// After that, and for every block of panels.
+  virtual void multiply_chunk(const Item& item, int64_t chunk, Pixels& pixels) const = 0;
 
   /// All channels of the item's panels.
   void multiply(const Item& item, const Product& product, const Pixels& pixels) const;

@@ -19,6 +19,7 @@ constexpr double kPiece = 8;             // to gather
 constexpr double kGatheredStep = 2;
 constexpr double kBytesCopied = 32;    // a cycle
 constexpr double kBytesStreamed = 11;  // of weights, from beyond the second-level cache
+constexpr double kUnpackedBytes = 24;  // of codes of 4 bits
 constexpr double kVectorProducts = 2;  // of a dword and 16 channels, a cycle
 constexpr double kClearShare = 0.9;
 
@@ -110,11 +111,14 @@ std::optional<TileRows> suitable_tiles(const ConvGeometry& geometry) {
   const double stream = static_cast<double>(layer.panels * layer.panel_bytes) / kBytesStreamed;
   const double vectors = static_cast<double>(geometry.call.n * geometry.products() * layer.dwords) *
                          static_cast<double>(layer.padded / 16) / kVectorProducts;
+  const double unpack = layer.codes_per_byte == 1
+                            ? 0
+                            : 2 * static_cast<double>(layer.panels * layer.panel_bytes) / kUnpackedBytes;
   double best_cost = kClearShare * (vectors + stream);
   std::optional<TileRows> best;
   for (const TileRows rows : {TileRows::kValid, TileRows::kWhole, TileRows::kLines, TileRows::kSamples}) {
     if (!can_run_tiles(geometry, rows)) continue;
-    const double cost = cost_of(geometry, rows) + stream;
+    const double cost = cost_of(geometry, rows) + stream + unpack;
     if (cost < best_cost) best = rows, best_cost = cost;
   }
   return best;

@@ -51,12 +51,11 @@ class LineTiles : public TileConv {
     return (lines - 1) * s.stride_h + (s.kernel_h - 1) * s.dilation_h + 1;
   }
 
-  void run_chunk(const Item& item, int64_t chunk) const override {
+  void prepare(const Item& item, int64_t chunk, Pixels& pixels) const override {
     const int64_t n = chunk / bands(), band = chunk % bands();
     const int64_t channels = layer_.shape.out_channels;
     const int64_t begin = geometry_.oh * band / bands(), end = geometry_.oh * (band + 1) / bands();
     copy_lines(item, n, begin * layer_.shape.stride_h - layer_.shape.pad_top, input_lines(end - begin));
-    Pixels pixels;
     for (int64_t oy = begin; oy < end; ++oy) {
       const uint8_t* line = item.codes + (oy - begin) * layer_.shape.stride_h * line_bytes_;
       for (int64_t ox = 0; ox < geometry_.ow; ox += kTilePixels) {
@@ -65,6 +64,9 @@ class LineTiles : public TileConv {
         add_pixels(item, pixels, count, ((n * geometry_.oh + oy) * geometry_.ow + ox) * channels, channels);
       }
     }
+  }
+
+  void multiply_chunk(const Item& item, int64_t /*chunk*/, Pixels& pixels) const override {
     multiply(item, product_, pixels);
   }
 
@@ -106,15 +108,17 @@ class PointTiles final : public TileConv {
   }
 
  private:
-  void run_chunk(const Item& item, int64_t chunk) const override {
+  void prepare(const Item& item, int64_t chunk, Pixels& pixels) const override {
     const int64_t tiles = ceil_div(pixels_, kTilePixels);
     const int64_t begin = tiles * chunk / chunks_ * kTilePixels;
     const int64_t end = std::min(tiles * (chunk + 1) / chunks_ * kTilePixels, pixels_);
-    Pixels pixels;
     for (int64_t i = begin; i < end; i += kTilePixels) {
       pixels.tiles[pixels.tile_count++] = tile(item, i, std::min(kTilePixels, end - i));
     }
     add_pixels(item, pixels, end - begin, begin * layer_.shape.out_channels, layer_.shape.out_channels);
+  }
+
+  void multiply_chunk(const Item& item, int64_t /*chunk*/, Pixels& pixels) const override {
     multiply(item, product_, pixels);
   }
 
@@ -175,13 +179,16 @@ class SampleTiles final : public TileConv {
     regions_.push_back(std::move(region));
   }
 
-  void run_chunk(const Item& item, int64_t chunk) const override {
+  void prepare(const Item& item, int64_t chunk, Pixels& /*pixels*/) const override {
     const int64_t begin = groups_ * chunk / chunks_, end = groups_ * (chunk + 1) / chunks_;
     for (int64_t group = begin; group < end; ++group) {
       interleave(item.data, group, item.codes + (group - begin) * group_bytes_);
     }
+  }
+
+  void multiply_chunk(const Item& item, int64_t chunk, Pixels& pixels) const override {
+    const int64_t begin = groups_ * chunk / chunks_, end = groups_ * (chunk + 1) / chunks_;
     for (const Region& region : regions_) {
-      Pixels pixels;
       for (int64_t oy = region.row->begin; oy < region.row->end; ++oy) {
         for (int64_t ox = region.column->begin; ox < region.column->end; ++ox) {
           if (pixels.tile_count + end - begin > kMostTiles) flush(item, region, pixels);

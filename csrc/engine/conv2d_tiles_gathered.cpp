@@ -191,17 +191,24 @@ class GatheredTiles final : public TileConv {
     return chunks;
   }
 
-  void run_chunk(const Item& item, int64_t chunk) const override {
+  const Part& part_of(int64_t chunk) const {
     const Part* part = parts_.data();
     while (chunk >= part->first_chunk + part->chunks) ++part;
-    chunk -= part->first_chunk;
+    return *part;
+  }
+
+  void prepare(const Item& item, int64_t chunk, Pixels& pixels) const override {
+    const Part& part = part_of(chunk);
+    chunk -= part.first_chunk;
     // Whole tiles but for the last one.
-    const int64_t tiles = ceil_div(part->pixels, kTilePixels);
-    const int64_t begin = tiles * chunk / part->chunks * kTilePixels;
-    const int64_t end = std::min(tiles * (chunk + 1) / part->chunks * kTilePixels, part->pixels);
-    Pixels pixels;
-    gather(item, *part, begin, end, pixels);
-    multiply(item, part->product, pixels);
+    const int64_t tiles = ceil_div(part.pixels, kTilePixels);
+    const int64_t begin = tiles * chunk / part.chunks * kTilePixels;
+    const int64_t end = std::min(tiles * (chunk + 1) / part.chunks * kTilePixels, part.pixels);
+    gather(item, part, begin, end, pixels);
+  }
+
+  void multiply_chunk(const Item& item, int64_t chunk, Pixels& pixels) const override {
+    multiply(item, part_of(chunk).product, pixels);
   }
 
   void gather(const Item& item, const Part& part, int64_t begin, int64_t end, Pixels& pixels) const {
