@@ -41,7 +41,7 @@ class LayerSpeed:
             weights lie in the caches if they fit. None where the CPU has no bfloat16 arithmetic.
         nominal_share, useful_share: multiplications of the integer step per second, those on padding included
             and not, as a share of what the machine can do on u8 and s8; above 1 where fewer are made.
-        strategy: how the integer step is computed: regions, taps, rows, winograd.
+        strategy: how the integer step is computed: regions, taps, rows, winograd, tiles.
     """
 
     name: str
