@@ -15,6 +15,8 @@
 #include "kernels/pool.h"
 #include "kernels/quantize.h"
 #include "kernels/reduce.h"
+#include "kernels/tile_gemm.h"
+#include "kernels/winograd.h"
 #include "ops/engine_cache.h"
 #include "ops/executor.h"
 #include "ops/pages.h"
@@ -85,6 +87,14 @@ std::vector<KernelRow> kernel_rows() {
   add_rows(all, "gemm_u8s8", kernels::gemm_u8s8_rows());
   add_rows(all, "gemm_u8s4", kernels::gemm_u8s4_rows());
   add_rows(all, "gemm_binary", kernels::gemm_binary_rows());
+  add_rows(all, "gemm_s16s16", kernels::gemm_s16s16_rows());
+  // Without a matrix unit nothing is computed this way.
+  if (kernels::isa_supported(kernels::Isa::kAmxInt8)) {
+    add_rows(all, "tile_gemm_u8s8", kernels::tile_gemm_u8s8_rows());
+  }
+  add_rows(all, "winograd_input", kernels::winograd_input_rows());
+  add_rows(all, "winograd_weight", kernels::winograd_weight_rows());
+  add_rows(all, "winograd_output", kernels::winograd_output_rows());
   add_rows(all, "depthwise_u8s8", kernels::depthwise_u8s8_rows());
   add_rows(all, "conv_tail", kernels::conv_tail_rows());
   add_rows(all, "quantize_u8", kernels::quantize_u8_rows());
