@@ -36,6 +36,7 @@ def test_rows_have_the_keys_of_a_comparison_and_of_a_study(finished: Finished) -
         assert row["drop"] == pytest.approx(rows["fp32"]["top1"] - row["top1"])
         assert row["drop_ci95"][0] <= row["drop"] <= row["drop_ci95"][1]
         assert row["top1"] == pytest.approx(sum(row["top1_runs"]) / len(row["seeds"]))
+        assert (row["logits_db"] is None) == (row["format"] == "fp32")
         assert row["tier"] == "cpu"
     assert rows["int8"]["seeds"] == [0, 1]
     assert rows["int8"]["n_calibration"] == 64
