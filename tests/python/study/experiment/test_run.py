@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from ptqx import graph
 from ptqx.errors import PtqxError
 from ptqx.study import Results, page_of, read_results, run_study
 from ptqx.study.experiment import results as stored
+from ptqx.study.experiment.subject import digest
 from small_study import SMALL, small_study, without_times
 
 Finished = tuple[Results, Path]
@@ -242,3 +244,11 @@ def test_results_of_something_else_are_refused(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(PtqxError, match=r"results\.json"):
             read_results(path)
+
+
+def test_digest_says_values_not_layout() -> None:
+    convolution = torch.nn.Conv2d(16, 3, 1)
+    expected = digest(convolution)
+    assert digest(convolution.to(memory_format=torch.channels_last)) == expected  # type: ignore[call-overload]
+    torch.nn.init.zeros_(convolution.weight)
+    assert digest(convolution) != expected
