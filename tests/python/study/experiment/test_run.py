@@ -190,6 +190,15 @@ def test_results_alone_are_continued_elsewhere(finished: Finished, tmp_path: Pat
     assert {"fp32", "int8", "w2a2", "w4a4-qat"} <= timed
 
 
+def test_machine_is_the_one_that_was_timed(finished: Finished, tmp_path: Path) -> None:
+    results, folder = finished
+    other = {**results.machine, "cpu": "another"}
+    values = json.loads((folder / stored.FILE).read_text())
+    (tmp_path / stored.FILE).write_text(json.dumps({**values, "machine": other}))
+    assert run_study(small_study(), tmp_path, progress=False).machine == other
+    assert run_study(small_study(batch_size=4), tmp_path, progress=False).machine == results.machine
+
+
 def test_a_run_stopped_in_training_does_not_hinder_another_choice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
