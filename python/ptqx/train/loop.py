@@ -12,7 +12,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from ..files import write_text
 from . import distributed
 from .checkpoint import CHECKPOINT, random_state, read_checkpoint, set_random_state, write_checkpoint
 from .config import TrainConfig
+from .convolution import SmallConvolutions
 from .evaluation import Evaluation, evaluate
 from .gradients import GradientPath
 from .hooks import Hook
@@ -249,6 +250,10 @@ class _Run:
 
     # Work
 
+    def convolutions(self) -> AbstractContextManager[Any]:
+        """How those of small images are computed: where torch.compile chooses, by its choice."""
+        return nullcontext() if self.config.compile else SmallConvolutions()
+
     @property
     def epochs_before(self) -> int:
         """Epochs of the run that this one goes on from."""
@@ -319,12 +324,13 @@ class _Run:
 
     def _backward(self, network: nn.Module, x: Tensor, y: Tensor, share: float) -> list[float]:
         """Add the gradients of a micro-batch, `share` of its batch; its loss, right answers and images."""
-        with self.config.autocast(self.device):
+        with self.convolutions(), self.config.autocast(self.device):
             logits = network(x)
         if not isinstance(logits, Tensor):
             given = type(logits).__name__
             raise PtqxError(f"{type(self.model).__name__} gives {given} in training, not a tensor of logits")
-        loss = self.criterion(logits.float(), y, x)
+        with self.convolutions():  # of a teacher
+            loss = self.criterion(logits.float(), y, x)
         value = loss.item()
         if not math.isfinite(value):
             raise PtqxError(

@@ -16,7 +16,7 @@ from .part import Values
 from .results import Results
 from .subject import bits
 from .table import mean_drop_interval, runs_of, table
-from .text import COLUMNS, NUMERIC, interval_text, line
+from .text import NUMERIC, columns_and_lines, interval_text
 from .verdict import verdicts
 
 PAGE, FIGURES = "report.html", "figures"
@@ -49,11 +49,12 @@ def write_report(results: Results, folder: Path) -> None:
 def render(results: Results, drawn: dict[str, str] | None = None) -> str:
     """The whole page; it loads nothing else."""
     drawn = draw(results) if drawn is None else drawn
+    columns, lines = columns_and_lines(results.rows)
     return template("study.html").render(
         r=results,
-        columns=COLUMNS,
+        columns=columns,
         numeric=NUMERIC,
-        lines=[line(row) for row in results.rows],
+        lines=lines,
         figures={name: Markup(text) for name, text in drawn.items()},
         moments=[layer for v in results.of("distributions") if v["recipe"] is None for layer in v["layers"]],
         sensitivity=[_ranked(t) for t in results.of("sensitivity")],

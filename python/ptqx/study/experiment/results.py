@@ -24,7 +24,7 @@ class Results:
 
     Attributes:
         info: name, tier, model, data set, numbers of images, parameters, seed.
-        machine: CPU, cores, instruction set, versions.
+        machine: CPU, cores, instruction set, versions, of the run that measured latency, or of the last one.
         config: the study as it was asked for.
         units: one per finished unit: part, name, fingerprint, seconds, values.
         rows: the table (`ptqx.study.experiment.table`). laws: fits of loss against bits. verdicts: tested

@@ -18,6 +18,7 @@ from .config import Study
 from .part import Unit, units
 from .results import FILE, Results, read_results
 from .subject import Subject, digest, load_subject
+from .table import LATENCY
 
 REPORT = "report.html"
 
@@ -55,6 +56,8 @@ def run_study(
             former = read_results(folder / FILE)
             found = map(former.find, prints)
             results.units = [entry for entry in found if entry is not None]
+            if results.of(LATENCY):
+                results.machine = former.machine  # whose times they are
         _work(subject, results, planned, prints)
     _finish(results, folder, prints)
     return results

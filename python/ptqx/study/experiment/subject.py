@@ -25,6 +25,7 @@ from ...train import Evaluation, evaluate, fit, save_model
 from ...train.loop import CHECKPOINT
 from ..compare import ANALYSIS_IMAGES, calibration_batches, first_images
 from ..formats import Task
+from ..statistics import sqnr_db
 from ..workload import Workload, load_workload
 from .config import Study
 from .part import digest_of
@@ -98,11 +99,13 @@ class Subject:
     def accuracy(self, evaluation: Evaluation) -> dict[str, Any]:
         """Of one model on the test images: everything that drops and their intervals are made from."""
         agree = evaluation.predictions == self.reference.predictions
+        decibels = sqnr_db(self.reference.logits, evaluation.logits)
         return {
             "top1": evaluation.top1,
             "loss": evaluation.loss,
             "loss_error": _standard_error(evaluation),
             "agreement": 100.0 * agree.double().mean().item(),
+            "logits_db": decibels if math.isfinite(decibels) else None,
             "correct": packed_bits(evaluation.predictions == evaluation.labels),
         }
 
@@ -147,9 +150,11 @@ def digest(model: nn.Module) -> str:
     total = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         total.update(name.encode())
-        total.update(tensor.contiguous().cpu().view(torch.uint8).numpy().tobytes() if tensor.dim() else b"")
         if not tensor.dim():
             total.update(str(tensor.item()).encode())
+            continue
+        # Flat, since the last stride of a kernel of one pixel may be any number.
+        total.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return total.hexdigest()[:16]
 
 

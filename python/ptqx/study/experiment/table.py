@@ -18,7 +18,8 @@ REFERENCE = "fp32"
 def table(results: Results) -> list[Values]:
     """One row per format, as `study.rows.Row` has it, and further keys:
 
-    tier; seeds of the runs; recipe; n_calibration images; loss; top1_runs, the top-1 of each run;
+    tier; seeds of the runs; recipe; n_calibration images; loss; top1_runs, the top-1 of each run; logits_db,
+    the SQNR of all logits against fp32's, None where they are equal or units of older versions do not say it;
     control, drop_control and its interval drop_control_ci95, against the float model trained on alike (QAT);
     epochs and history of training.
     """
@@ -74,6 +75,7 @@ def _row(results: Results, name: str) -> Values:
         "n_calibration": first["n_calibration"],
         "loss": _mean(runs, "loss"),
         "top1_runs": [run["top1"] for run in runs],
+        "logits_db": _decibels(runs),
     }
     if "history" in first:
         row |= {"epochs": first["epochs"], "history": [run["history"] for run in runs]}
@@ -85,6 +87,12 @@ def _row(results: Results, name: str) -> Values:
 
 def _mean(runs: list[Values], key: str) -> float:
     return float(np.mean([run[key] for run in runs]))
+
+
+def _decibels(runs: list[Values]) -> float | None:
+    """Mean over the runs, where all of them have it."""
+    values = [run.get("logits_db") for run in runs]
+    return None if None in values else float(np.mean(values))  # type: ignore[arg-type]
 
 
 def _speed(results: Results, name: str) -> dict[str, Any]:

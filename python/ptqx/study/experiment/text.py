@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
+from itertools import compress
 from typing import TYPE_CHECKING
 
 from ..rows import COLUMNS as ROW_COLUMNS
 from ..rows import NUMERIC as ROW_NUMERIC
-from ..rows import cells, markdown_table, signed
+from ..rows import cells, decibels, markdown_table, signed
 from .part import Values
 
 if TYPE_CHECKING:
     from .results import Results
 
-COLUMNS = (*ROW_COLUMNS, "runs", "drop against control")
-NUMERIC = ROW_NUMERIC | {"runs", "drop against control"}
+DECIBELS = "logits dB"
+COLUMNS = (*ROW_COLUMNS, DECIBELS, "runs", "drop against control")
+NUMERIC = ROW_NUMERIC | {DECIBELS, "runs", "drop against control"}
 CLAIM_COLUMNS = ("claim", "verdict", "value [95 % interval]")
 
 
 def markdown(results: Results) -> str:
     """Both as tables."""
     claims = [[v["claim"], v["verdict"], interval_text(v)] for v in results.verdicts]
+    columns, lines = columns_and_lines(results.rows)
     return "\n\n".join(
         [
-            markdown_table(COLUMNS, [line(row) for row in results.rows], NUMERIC),
+            markdown_table(columns, lines, NUMERIC),
             markdown_table(CLAIM_COLUMNS, claims, frozenset({CLAIM_COLUMNS[2]})),
         ]
     )
+
+
+def columns_and_lines(rows: list[Values]) -> tuple[list[str], list[list[str]]]:
+    """The table's header and lines; without logits dB where no row knows it."""
+    shown = [name != DECIBELS or any(row.get("logits_db") is not None for row in rows) for name in COLUMNS]
+    lines = [list(compress(line(row), shown)) for row in rows]
+    return list(compress(COLUMNS, shown)), lines
 
 
 def line(row: Values) -> list[str]:
@@ -37,7 +47,7 @@ def line(row: Values) -> list[str]:
     if "drop_control" in row:
         low, high = row["drop_control_ci95"]
         control = f"{signed(row['drop_control'])} [{signed(low)}, {signed(high)}]"
-    return [*cells(row), runs, control]  # type: ignore[arg-type]
+    return [*cells(row), decibels(row.get("logits_db")), runs, control]  # type: ignore[arg-type]
 
 
 def interval_text(verdict: Values) -> str:

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from ptqx import graph
 from ptqx.errors import PtqxError
 from ptqx.study import Results, page_of, read_results, run_study
 from ptqx.study.experiment import results as stored
+from ptqx.study.experiment.subject import digest
 from small_study import SMALL, small_study, without_times
 
 Finished = tuple[Results, Path]
@@ -36,6 +38,7 @@ def test_rows_have_the_keys_of_a_comparison_and_of_a_study(finished: Finished) -
         assert row["drop"] == pytest.approx(rows["fp32"]["top1"] - row["top1"])
         assert row["drop_ci95"][0] <= row["drop"] <= row["drop_ci95"][1]
         assert row["top1"] == pytest.approx(sum(row["top1_runs"]) / len(row["seeds"]))
+        assert (row["logits_db"] is None) == (row["format"] == "fp32")
         assert row["tier"] == "cpu"
     assert rows["int8"]["seeds"] == [0, 1]
     assert rows["int8"]["n_calibration"] == 64
@@ -187,6 +190,15 @@ def test_results_alone_are_continued_elsewhere(finished: Finished, tmp_path: Pat
     assert {"fp32", "int8", "w2a2", "w4a4-qat"} <= timed
 
 
+def test_machine_is_the_one_that_was_timed(finished: Finished, tmp_path: Path) -> None:
+    results, folder = finished
+    other = {**results.machine, "cpu": "another"}
+    values = json.loads((folder / stored.FILE).read_text())
+    (tmp_path / stored.FILE).write_text(json.dumps({**values, "machine": other}))
+    assert run_study(small_study(), tmp_path, progress=False).machine == other
+    assert run_study(small_study(batch_size=4), tmp_path, progress=False).machine == results.machine
+
+
 def test_a_run_stopped_in_training_does_not_hinder_another_choice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,3 +253,11 @@ def test_results_of_something_else_are_refused(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(PtqxError, match=r"results\.json"):
             read_results(path)
+
+
+def test_digest_says_values_not_layout() -> None:
+    convolution = torch.nn.Conv2d(16, 3, 1)
+    expected = digest(convolution)
+    assert digest(convolution.to(memory_format=torch.channels_last)) == expected  # type: ignore[call-overload]
+    torch.nn.init.zeros_(convolution.weight)
+    assert digest(convolution) != expected
