@@ -71,11 +71,12 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 @styled
 def accuracy_and_cost(rows: Sequence[Row]) -> Figure:
     """Panels that share their lines: top-1 with its interval, SQNR of the logits where the rows have it, file
-    size, latency. Colours tell how a format is made, fillings how it is executed."""
+    size, latency where it was measured. Colours tell how a format is made, fillings how it is executed."""
     ratios = [cast(float | None, row.get("sqnr_db")) for row in rows]
     with_ratios = any(ratio is not None for ratio in ratios)
-    figure = blank(12.0 if with_ratios else 10.0, 1.2 + 0.3 * len(rows))
-    widths = (1.25, 0.8, 1, 1) if with_ratios else (1.25, 1, 1)
+    timed = any(row["latency_ms"] is not None for row in rows)
+    widths = [1.25, *[0.8] * with_ratios, 1.0, *[1.0] * timed]
+    figure = blank(3.0 * sum(widths), 1.2 + 0.3 * len(rows))
     panels = list(figure.subplots(1, len(widths), sharey=True, width_ratios=widths))
     lines = range(len(rows))
     colors, faces = [COLORS[row["kind"]] for row in rows], [_face(row) for row in rows]
@@ -112,17 +113,18 @@ def accuracy_and_cost(rows: Sequence[Row]) -> Figure:
     label_bars(panel, [f"{size / unit:.1f}" for size in sizes], [size / unit for size in sizes])
     panel.set_xlabel(f"file, {name}")
 
-    latencies = [row["latency_ms"] or 0.0 for row in rows]
-    panel = panels.pop(0)
-    panel.barh(lines, latencies, **bars)
-    labels = [
-        "not measured"
-        if row["latency_ms"] is None
-        else f"{row['latency_ms']:.3g} ({row['speedup_vs_fp32']:.2g}x)"
-        for row in rows
-    ]
-    label_bars(panel, labels, latencies)
-    panel.set_xlabel(f"ms per batch of {rows[0]['batch']}")
+    if timed:
+        latencies = [row["latency_ms"] or 0.0 for row in rows]
+        panel = panels.pop(0)
+        panel.barh(lines, latencies, **bars)
+        labels = [
+            "not measured"
+            if row["latency_ms"] is None
+            else f"{row['latency_ms']:.3g} ({row['speedup_vs_fp32']:.2g}x)"
+            for row in rows
+        ]
+        label_bars(panel, labels, latencies)
+        panel.set_xlabel(f"ms per batch of {rows[0]['batch']}")
     panel.set_ylim(len(rows) - 0.4, -0.6)
     for panel in figure.axes:
         panel.grid(axis="y", visible=False)

@@ -192,6 +192,12 @@ def test_a_network_at_chance_does_not_squeeze_the_others(report: Report) -> None
     assert "format3 1.0 %" in [text.get_text() for text in against.texts]
 
 
+def test_latencies_nobody_measured_have_no_panel(report: Report) -> None:
+    untimed = [{**row, "latency_ms": None} for row in report.rows]
+    panels = [len(plots.accuracy_and_cost(rows).axes) for rows in (report.rows, untimed)]
+    assert panels[0] == panels[1] + 1
+
+
 def test_costs_that_differ_much_have_a_logarithmic_axis(report: Report) -> None:
     def scale(latency: float) -> str:
         figure = plots.accuracy_and_cost(many(report, {"latency_ms": latency}).rows)
