@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import sys
@@ -51,6 +52,13 @@ Target = Annotated[
     typer.Option(help="Refuse what it can't express: cpu, onnxruntime, openvino, pow2-device or general."),
 ]
 Fit = Annotated[bool, typer.Option("--fit", help="Change the recipe to what --target can express.")]
+Overrides = Annotated[
+    str | None,
+    typer.Option(
+        help="Layers, by name or pattern, that differ from the recipe, as JSON: "
+        """'{"*.downsample.0": {"bits": 8}, "layer3.*": {"weights": {"levels": "apot"}}}'."""
+    ),
+]
 Methods = Annotated[
     str | None,
     typer.Option(
@@ -95,7 +103,9 @@ def check_is_recipe(name: str) -> None:
             raise PtqxError(f"{name!r} is a format of compare, not a recipe; it is made by {command}")
 
 
-def recipe_for(name: str, target: str | None, fit: bool, quantizer: str | None = None) -> tuple[str, Recipe]:
+def recipe_for(
+    name: str, target: str | None, fit: bool, overrides: str | None = None, quantizer: str | None = None
+) -> tuple[str, Recipe]:
     """The recipe called `name` for a target, and what to call it: "int8-openvino" where `fit` changed it.
 
     Raises:
@@ -104,7 +114,8 @@ def recipe_for(name: str, target: str | None, fit: bool, quantizer: str | None =
     from ..quant import fitted, recipe, unmet
 
     check_is_recipe(name)
-    chosen = recipe(name) if quantizer is None else recipe(name, quantizer=quantizer)
+    fields: dict[str, Any] = {"overrides": parsed_overrides(overrides), "quantizer": quantizer}
+    chosen = recipe(name, **{key: value for key, value in fields.items() if value is not None})
     if target is None:
         if fit:
             raise PtqxError("--fit needs --target, what to fit the recipe to")
@@ -154,6 +165,17 @@ def parsed_options(pairs: list[str]) -> dict[str, Any]:
             raise PtqxError(f"--model-option must be NAME=VALUE, got {pair!r}")
         options[name] = int(value) if value.isdecimal() else value
     return options
+
+
+def parsed_overrides(text: str | None) -> dict[str, Any] | None:
+    """The JSON object of --overrides."""
+    try:
+        overrides = None if text is None else json.loads(text)
+    except json.JSONDecodeError as error:
+        raise PtqxError(f"--overrides can't be read as JSON: {error}, got {text!r}") from None
+    if not isinstance(overrides, dict | None):
+        raise PtqxError(f"--overrides must be a JSON object, got {text!r}")
+    return overrides
 
 
 def use_threads(threads: int | None) -> None:

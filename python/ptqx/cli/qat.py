@@ -20,6 +20,7 @@ from .options import (
     Model,
     ModelOption,
     Out,
+    Overrides,
     RecipeName,
     Seed,
     Target,
@@ -47,6 +48,7 @@ def qat(
     model: Model,
     dataset: Dataset,
     recipe: RecipeName = "int4",
+    overrides: Overrides = None,
     target: Target = None,
     fit: Fit = False,
     out: Out = None,
@@ -106,7 +108,7 @@ def qat(
     from ..qat import SHARE, QATConfig, train_quantized
     from ..train import Interrupted, distributed
 
-    name, chosen = recipe_for(recipe, target, fit, quantizer)
+    name, chosen = recipe_for(recipe, target, fit, overrides, quantizer)
     config = QATConfig(
         epochs=epochs,
         batch_size=batch_size,

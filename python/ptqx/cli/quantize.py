@@ -17,6 +17,7 @@ from .options import (
     Model,
     ModelOption,
     Out,
+    Overrides,
     RecipeName,
     Seed,
     Target,
@@ -37,6 +38,7 @@ def quantize(
     dataset: Dataset,
     recipe: RecipeName = "int8",
     methods: Methods = None,
+    overrides: Overrides = None,
     target: Target = None,
     fit: Fit = False,
     out: Out = None,
@@ -57,7 +59,7 @@ def quantize(
 
     if methods is not None:
         recipe = "+".join([recipe.split("+")[0], *split_names(methods)])
-    name, chosen = recipe_for(recipe, target, fit)
+    name, chosen = recipe_for(recipe, target, fit, overrides)
     graph.check_methods(chosen)
     work = workload(model, dataset, weights, data_root, download, model_option)
     use_threads(threads)

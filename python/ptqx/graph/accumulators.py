@@ -1,5 +1,5 @@
-"""The accumulators of static layers, int32, or int64 beyond 8 bits: who has them, how large they can be, how
-large they are."""
+"""The accumulators of layers, int32, or int64 beyond 8 bits: who has them, how large they can be, how large
+they are."""
 
 from __future__ import annotations
 
@@ -7,17 +7,24 @@ import torch
 from torch import Tensor
 
 from .document import IntegerNode
-from .formulas import convolve, per_channel
+from .formulas import QParams, convolve, per_channel
 from .integer import IntegerModel
 from .operators.stored_weights import stored_codes
 
 WITHOUT_FLOATS = ("conv2d_fixed_point", "linear_fixed_point", "conv2d_wide", "linear_wide")
 ACCUMULATING = ("conv2d", "linear", "binary_conv2d", "binary_linear", *WITHOUT_FLOATS)
+DYNAMIC = ("conv2d_dynamic", "linear_dynamic")
 
 
 def accumulating_layers(model: IntegerModel) -> list[IntegerNode]:
     """Static layers whose accumulators become codes by one multiplication (and a shift), in order."""
     return [node for node in model.graph if node.op in ACCUMULATING and not node.attrs["group_size"]]
+
+
+def summing_layers(model: IntegerModel) -> list[IntegerNode]:
+    """All layers that add up products of codes: those, dynamic ones, and those with a sum for every group of
+    input channels."""
+    return [node for node in model.graph if node.op in (*ACCUMULATING, *DYNAMIC)]
 
 
 def bits_of(bound: int) -> int:
@@ -29,12 +36,15 @@ def bits_of(bound: int) -> int:
     return bound.bit_length() + 1
 
 
-def accumulator_bound(model: IntegerModel, node: IntegerNode) -> int:
-    """The largest |accumulator| of a static layer, its integer bias included, that any input codes can
-    give."""
-    source = model.output(node.inputs[0])
+def accumulator_bound(model: IntegerModel, node: IntegerNode, source: QParams | None = None) -> int:
+    """The largest |accumulator| of a layer, its integer bias included, that any input codes can give; of any
+    of its groups, where each has its own. `source` is what a dynamic layer's input codes mean."""
+    source = source or model.output(node.inputs[0])
     reach = max(abs(source.qmin - int(source.zero_point)), abs(source.qmax - int(source.zero_point)))
-    sums = reach * stored_codes(model, node).centered().abs().flatten(1).sum(1, dtype=torch.float64)
+    codes = stored_codes(model, node)
+    weight = codes.centered().abs()
+    groups = weight.split(codes.group_size or weight.shape[1], 1)
+    sums = reach * torch.stack([group.flatten(1).sum(1, dtype=torch.float64) for group in groups]).amax(0)
     bias = model.tensor(node, "bias")
     if bias is not None and not bias.is_floating_point():
         sums = sums + bias.double().abs()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import PtqxError, unknown_name
-from .accumulators import WITHOUT_FLOATS, accumulating_layers, accumulator_bound
+from .accumulators import DYNAMIC, WITHOUT_FLOATS, accumulator_bound, summing_layers
 from .activations import float32
 from .document import IntegerNode
 from .engine import Engine
@@ -17,7 +17,7 @@ from .integer import IntegerModel
 from .operators.base import stored_requantizer
 from .operators.stored_weights import stored_codes
 from .requantize import shift_half_to_even
-from .value_trace import FixedPoint, Tap, ValueTrace
+from .value_trace import FixedPoint, GroupSum, Tap, ValueTrace
 
 
 @torch.no_grad()
@@ -35,8 +35,7 @@ def explain_value(
         sample: which of the batch.
 
     Raises:
-        PtqxError: no such layer or place, or a layer that has no int32 accumulators: dynamic, float,
-            per-group or off-grid.
+        PtqxError: no such layer or place, or a layer that computes in float: with what to use instead.
 
     >>> import ptqx, torch
     >>> x = torch.randn(4, 1, 8, 8)
@@ -63,13 +62,21 @@ def explain_value(
     return _traced(integer, node, values, place, sample)
 
 
+# Why a layer has no sums of products of codes, by the end of its operation's name.
+NO_SUMS = {
+    "_float": "it computes in float; quantize its inputs too, as 'int8' and 'int8-dynamic' do",
+    "_simulated": "its weights are no whole numbers; use levels on the int8 grid, such as 'uniform'",
+}
+
+
 def _layer(model: IntegerModel, layer: str) -> IntegerNode:
-    known = [node.name for node in accumulating_layers(model)]
+    known = [node.name for node in summing_layers(model)]
     node = model.graph.nodes.get(layer)
-    if node is not None and "weight_shape" in node.attrs and layer not in known:
+    reason = next((why for end, why in NO_SUMS.items() if node is not None and node.op.endswith(end)), None)
+    if node is not None and reason is not None:
         raise PtqxError(
-            f"{layer} ({node.op}) has no int32 accumulators that one multiplication turns into codes; layers "
-            f"that have: {', '.join(known) or 'none'}"
+            f"{layer} ({node.op}) has no sums of whole numbers to follow: {reason}; layers that have: "
+            f"{', '.join(known) or 'none'}"
         )
     if layer not in known:
         raise unknown_name("layer", layer, known)
@@ -77,28 +84,62 @@ def _layer(model: IntegerModel, layer: str) -> IntegerNode:
     return node
 
 
+class _Input(NamedTuple):
+    """What a layer reads for one sample: codes, what they mean, and the real values behind them."""
+
+    codes: Tensor
+    qparams: QParams
+    real: Tensor
+
+
+def _input(model: IntegerModel, node: IntegerNode, values: dict[str, Tensor]) -> _Input:
+    given = values[node.inputs[0]]
+    if node.op in DYNAMIC:
+        codes, scale, zero_point = torch.ops.ptqx.dynamic_quantize(given, 0, 255, True)
+        return _Input(codes[0].float(), QParams(scale[0], zero_point[0].float(), 0, 255), given[0])
+    qparams, codes = model.output(node.inputs[0]), given[0].float()
+    reader = model.graph.nodes[node.inputs[0]]
+    if reader.op == "quantize":
+        return _Input(codes, qparams, values[reader.inputs[0]][0])
+    return _Input(codes, qparams, (codes - qparams.zero_point) * qparams.scale)
+
+
 def _traced(
     model: IntegerModel, node: IntegerNode, values: dict[str, Tensor], place: tuple[int, ...], sample: int
 ) -> ValueTrace:
     channel = place[0]
-    source = model.output(node.inputs[0])
+    read = _input(model, node, values)
+    source = read.qparams
     codes = stored_codes(model, node)
     weight = codes.centered()[channel]
-    scale = codes.scale.expand(len(codes.values))[channel]
-    taps, padding = _taps(model, node, values, weight, place)
-    products = sum(tap.product for tap in taps)
+    scales = codes.scale.expand(len(codes.values), *codes.scale.shape[1:])[channel].reshape(-1)
+    taps, padding = _taps(node, read, weight, place)
+    group_of = [tap.channel // codes.group_size if codes.group_size else 0 for tap in taps]
+    products = [
+        sum(tap.product for tap, g in zip(taps, group_of, strict=True) if g == group)
+        for group in range(len(scales))
+    ]
     bias = model.tensor(node, "bias")
     integer_bias = int(bias[channel]) if bias is not None and not bias.is_floating_point() else None
-    accumulator = products + (integer_bias or 0)
+    accumulator = sum(products) + (integer_bias or 0)
     out = model.output(node.name) if node.output.dtype != "float32" else None
-    multiplier = source.scale * scale
+    multipliers = source.scale * scales
     if out is not None:
-        multiplier = requantize_multiplier(source.scale, scale, out.scale)
+        multipliers = requantize_multiplier(source.scale, scales, out.scale)
     fixed = None
     if out is not None and node.op in WITHOUT_FLOATS:
         fixed = _fixed_point(model, node, accumulator, channel)
-        multiplier = torch.tensor(fixed.multiplier / 2**fixed.shift, dtype=torch.float64)
-    scaled = torch.tensor(accumulator, dtype=torch.int64).to(multiplier.dtype) * multiplier
+        multipliers = torch.tensor([fixed.multiplier / 2**fixed.shift], dtype=torch.float64)
+    groups: tuple[GroupSum, ...] = ()
+    if codes.group_size:
+        terms = torch.tensor(products).to(multipliers.dtype) * multipliers
+        each = zip(products, scales.tolist(), multipliers.tolist(), terms.tolist(), strict=True)
+        groups = tuple(GroupSum(*numbers) for numbers in each)
+    else:
+        terms = torch.tensor([accumulator]).to(multipliers.dtype) * multipliers
+    scaled = terms[0]
+    for term in terms[1:]:  # float32, in this order
+        scaled = scaled + term
     t, float_bias = scaled, None
     if bias is not None and bias.is_floating_point():
         float_bias = bias[channel] if out is None else bias[channel] / out.scale
@@ -131,14 +172,14 @@ def _traced(
         taps=taps,
         padding=padding,
         input=source,
-        weight_scale=float(scale),
+        weight_scale=None if groups else float(scales[0]),
         output=out,
-        products=products,
+        products=sum(products),
         bias=integer_bias,
         float_bias=None if float_bias is None else float(float_bias),
         accumulator=accumulator,
-        bound=accumulator_bound(model, node),
-        multiplier=float(multiplier),
+        bound=accumulator_bound(model, node, source),
+        multiplier=None if groups else float(multipliers[0]),
         scaled=float(scaled),
         residual=None if residual is None else float(residual),
         activation=f"{kind}({', '.join(f'{float(a):.4g}' for a in arguments)})" if kind != "none" else kind,
@@ -146,6 +187,7 @@ def _traced(
         code=code,
         clipped=_clipped(node, int(torch.round(t.double()) + out.zero_point), out) if out else False,
         fixed=fixed,
+        groups=groups,
         real=float(real),
     )
 
@@ -167,15 +209,10 @@ def _clipped(node: IntegerNode, wanted: int, out: QParams) -> bool:
 
 
 def _taps(
-    model: IntegerModel, node: IntegerNode, values: dict[str, Tensor], weight: Tensor, place: tuple[int, ...]
+    node: IntegerNode, read: _Input, weight: Tensor, place: tuple[int, ...]
 ) -> tuple[tuple[Tap, ...], int]:
     """All products that are not on padding, the largest first, and how many are."""
-    source = model.output(node.inputs[0])
-    codes = values[node.inputs[0]][0].float()
-    reader = model.graph.nodes[node.inputs[0]]
-    real = (codes - source.zero_point) * source.scale
-    if reader.op == "quantize":
-        real = values[reader.inputs[0]][0]
+    codes, source, real = read
     if codes.dim() == 1:
         codes, real, weight = (t.reshape(-1, 1, 1) for t in (codes, real, weight))
         window: Any = [(c, 0, 0, c, 0, 0) for c in range(len(codes))]

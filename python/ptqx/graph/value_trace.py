@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ..tables import aligned
-from .accumulators import bits_of
+from .accumulators import DYNAMIC, bits_of
 from .formulas import QParams
 
 SHOWN_TAPS = 9
@@ -44,6 +44,17 @@ class FixedPoint:
 
 
 @dataclass(frozen=True)
+class GroupSum:
+    """A group of input channels with a weight scale of its own: scaled = float32(products) * multiplier, in
+    units of the output scale."""
+
+    products: int
+    weight_scale: float
+    multiplier: float
+    scaled: float
+
+
+@dataclass(frozen=True)
 class ValueTrace:
     """One output value; printed, it is a text.
 
@@ -53,20 +64,24 @@ class ValueTrace:
         reads: the node that gives the input.
         taps: all products, the largest first; those on padding, which are 0, are left out.
         padding: how many those are.
-        input, weight_scale, output: what codes mean; `output` is None where the layer gives real values.
+        input, weight_scale, output: what codes mean. `input` is what was found in this sample in a dynamic
+            layer, `weight_scale` None where groups have their own, `output` None where the layer gives real
+            values.
         products: sum of all products.
         bias: int32, in units of the sums; None without, or where it is float32 (`float_bias`).
         accumulator: products + bias.
-        bound: the largest |accumulator| that any input could give.
+        bound: the largest |accumulator| that any input codes could give; of one group, where there are
+            several.
         multiplier: float32, (s_x * s_w) / s_y, or s_x * s_w without an output scale; what stands for it
-            where there are no floats (`fixed`).
-        scaled: float32(accumulator) * multiplier, in units of the output scale.
+            where there are no floats (`fixed`); None where groups have their own.
+        scaled: float32(accumulator) * multiplier, in units of the output scale; the sum of those of `groups`.
         residual: what is added to it, in the same units; None without.
         activation: and what it makes of the sum: `activated`.
         code: clamp(round(activated) + zero point), what the model gives; None without output scale.
         clipped: whether the clamp changed it.
         real: what the code stands for, or what the layer gives.
         fixed: the whole numbers of a layer that requantizes without floats; None elsewhere.
+        groups: the sums of a layer with a weight scale for every group of input channels; () elsewhere.
     """
 
     layer: str
@@ -76,14 +91,14 @@ class ValueTrace:
     taps: tuple[Tap, ...]
     padding: int
     input: QParams
-    weight_scale: float
+    weight_scale: float | None
     output: QParams | None
     products: int
     bias: int | None
     float_bias: float | None
     accumulator: int
     bound: int
-    multiplier: float
+    multiplier: float | None
     scaled: float
     residual: float | None
     activation: str
@@ -92,6 +107,7 @@ class ValueTrace:
     clipped: bool
     real: float
     fixed: FixedPoint | None = None
+    groups: tuple[GroupSum, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """All attributes as plain values, ready for JSON."""
@@ -100,32 +116,21 @@ class ValueTrace:
     def __str__(self) -> str:
         names = ("sample", "channel", "y", "x")
         place = ", ".join(f"{name} {i}" for name, i in zip(names, self.place, strict=False))
-        unit = float(self.input.scale) * self.weight_scale
+        scale = f"s * q, an s for each of {len(self.groups)} groups of input channels,"
+        if self.weight_scale is not None:
+            scale = f"{self.weight_scale:.6g} * q"
+        found = ", as found in this sample" if self.kind in DYNAMIC else ""
         lines = [
             f"{self.layer} ({self.kind}), {place}; it reads {self.reads}",
-            f"input   real = {_meaning(self.input)}",
-            f"weights real = {self.weight_scale:.6g} * q in this output channel",
+            f"input   real = {_meaning(self.input)}{found}",
+            f"weights real = {scale} in this output channel",
             f"output  real = {'as it is' if self.output is None else _meaning(self.output)}",
             "",
             f"{len(self.taps)} products, and {self.padding} on padding, which are 0",
             self._taps(),
             "",
         ]
-        steps = [("sum of products", f"{self.products}", f"{self.products * unit:.6g}")]
-        bits = bits_of(self.bound)
-        kind = "int32" if bits <= 32 else "int64"
-        if self.bias is not None:
-            steps.append((f"+ bias, {kind}", f"{self.bias}", f"{self.bias * unit:.6g}"))
-        bound = f"{self.accumulator * unit:.6g}; |.| <= {self.bound}: {bits} bits"
-        steps.append((f"= accumulator, {kind}", f"{self.accumulator}", bound))
-        factor = "s_x * s_w" if self.output is None else "(s_x * s_w) / s_y"
-        how = "float32, one rounding"
-        if self.fixed is not None:
-            factor, how = (
-                f"{self.fixed.multiplier} / 2**{self.fixed.shift}",
-                "whole numbers: a product, a shift",
-            )
-        steps.append((f"* {factor} = {self.multiplier:.6g}", f"{self.scaled:.6g}", how))
+        steps = self._scaling()
         if self.float_bias is not None:
             steps.append(("+ bias, float32", f"{self.float_bias:.6g}", ""))
         if self.residual is not None:
@@ -145,6 +150,31 @@ class ValueTrace:
             steps.append((limits, f"{self.code}", kind + (", clipped" if self.clipped else "")))
         steps.append(("stands for", f"{self.real:.6g}", "the same as the model gives"))
         return "\n".join([*lines, aligned(("step", "value", ""), steps, ("value",))])
+
+    def _scaling(self) -> list[tuple[str, str, str]]:
+        """The steps from the products to their scaled sum."""
+        bits = bits_of(self.bound)
+        kind = "int32" if bits <= 32 else "int64"
+        limit = f"|.| <= {self.bound}: {bits} bits"
+        factor = "s_x * s_w" if self.output is None else "(s_x * s_w) / s_y"
+        steps = []
+        if self.weight_scale is None or self.multiplier is None:
+            for number, group in enumerate(self.groups):
+                steps.append((f"sum of products of group {number}, {kind}", f"{group.products}", limit))
+                factored = f"* {factor} = {group.multiplier:.6g}"
+                steps.append((factored, f"{group.scaled:.6g}", "float32, one rounding"))
+            return [*steps, ("sum of the groups, float32", f"{self.scaled:.6g}", "in this order")]
+        unit = float(self.input.scale) * self.weight_scale
+        steps.append(("sum of products", f"{self.products}", f"{self.products * unit:.6g}"))
+        if self.bias is not None:
+            steps.append((f"+ bias, {kind}", f"{self.bias}", f"{self.bias * unit:.6g}"))
+        bound = f"{self.accumulator * unit:.6g}; {limit}"
+        steps.append((f"= accumulator, {kind}", f"{self.accumulator}", bound))
+        how = "float32, one rounding"
+        if self.fixed is not None:
+            factor = f"{self.fixed.multiplier} / 2**{self.fixed.shift}"
+            how = "whole numbers: a product, a shift"
+        return [*steps, (f"* {factor} = {self.multiplier:.6g}", f"{self.scaled:.6g}", how)]
 
     def _taps(self) -> str:
         shown = self.taps[:SHOWN_TAPS]

@@ -111,7 +111,7 @@ def _named(name: str) -> Recipe:
 
 for _name in (
     *("int8", "int8-dynamic", "int8-weight-only", "int4", "int4-weight-only"),
-    *("w4a8", "w4a4", "w3a3", "w2a4", "w2a2"),
+    *("w4a4", "w3a3", "w2a4", "w2a2"),
 ):
     register_recipe(_name, _named(_name))
 

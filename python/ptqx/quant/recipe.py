@@ -13,7 +13,7 @@ import torch
 from ..errors import PtqxError, unknown_name
 from .frozen import FrozenMapping
 from .method_entry import Entry, checked_methods
-from .registry import QUANTIZERS
+from .registry import LEVELS, QUANTIZERS
 from .scheme import Scheme, scheme_from_dict, uniform_scheme
 
 BIASES = ("int32", "float32")
@@ -46,9 +46,10 @@ class Recipe:
             exception for them.
         overrides: module name or glob -> {"weights": ..., "activations": ..., "bits": ...} for the layers it
             matches. The value of the first two is None (float), a Scheme, or a mapping of Scheme fields to
-            change; "bits" changes both widths. {"dtype": "fp16"}, or "bf16" or "fp32", leaves the layer
-            float: its weights are rounded to that type and stored so, its arithmetic is float32. Globs are
-            applied in the order written, then the exact name. Overrides win over edge_bits.
+            change; "bits" changes both widths, and levels that have no such width become uniform.
+            {"dtype": "fp16"}, or "bf16" or "fp32", leaves the layer float: its weights are rounded to that
+            type and stored so, its arithmetic is float32. Globs are applied in the order written, then the
+            exact name. Overrides win over edge_bits.
 
     Raises:
         PtqxError: a value or a key outside these, with the nearest that exist.
@@ -206,6 +207,9 @@ def _widened(scheme: Scheme | None, bits: int) -> Scheme | None:
 
 
 def _with_bits(scheme: Scheme, bits: int) -> Scheme:
+    """Levels that do not exist with that many bits become uniform."""
+    if bits not in LEVELS[scheme.levels].allowed_bits:
+        return uniform_scheme(scheme, bits)
     return replace(scheme, bits=bits, midrise=scheme.midrise if bits == 2 else None)
 
 

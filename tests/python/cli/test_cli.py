@@ -104,6 +104,9 @@ def test_help_imports_nothing_that_only_commands_need() -> None:
         (["quantize", *DIGITS[:4], "--weights", "w", "--model-option", "width"], "NAME=VALUE"),
         (["quantize", *DIGITS[:4], "--weights", "w", "--model-option", "widht=4"], "did you mean width?"),
         (["targets", "int9"], "unknown recipe 'int9'"),
+        (["quantize", *DIGITS, "--weights", "w", "--overrides", "{'a': 8}"], "can't be read as JSON"),
+        (["qat", *DIGITS, "--weights", "w", "--overrides", "8"], "--overrides must be a JSON object"),
+        (["quantize", *DIGITS, "--weights", "w", "--overrides", '{"a": {"bit": 8}}'], "did you mean bits?"),
         (
             ["quantize", *DIGITS, "--weights", "w", "--recipe", "int4", "--target", "openvino"],
             "target 'openvino' can't express int4: weights.bits=4 (kernels of 8 bits): use 8; residual=",
@@ -277,6 +280,17 @@ def test_quantize_fits_a_recipe_to_a_target(weights: Path, tmp_path: Path) -> No
     fits = ["quantize", *DIGITS, "--weights", str(weights), "--recipe", "int4", "--target", "cpu"]
     result = runner.invoke(cli.app, [*fits, "--calibration", "32", "--out", str(out)])
     assert result.exit_code == 0 and "use " not in result.output, result.output
+
+
+def test_quantize_takes_overrides(weights: Path, tmp_path: Path) -> None:
+    from ptqx import graph
+
+    out = tmp_path / "m.ptqx"
+    command = ["quantize", *DIGITS, "--weights", str(weights), "--recipe", "int4", "--calibration", "32"]
+    command += ["--overrides", '{"features.3": {"weights": {"bits": 3}}}', "--out", str(out)]
+    result = runner.invoke(cli.app, command)
+    assert result.exit_code == 0, result.output
+    assert graph.load(out).graph.nodes["features.3"].attrs["weight_bits"] == 3
 
 
 def test_targets_lists_what_to_change(tmp_path: Path) -> None:

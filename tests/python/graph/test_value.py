@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from ptqx.errors import PtqxError
 from ptqx.graph import IntegerModel, compile, explain_value, level_usage, quantize
 from ptqx.graph.accumulators import accumulating_layers, accumulator_bound
+from ptqx.graph.operators.stored_weights import stored_codes
 from ptqx.graph.value_trace import SHOWN_TAPS
-from ptqx.quant import Recipe, recipe
+from ptqx.quant import Recipe, Scheme, recipe
 from torch import nn
 
 X = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -161,9 +162,70 @@ def test_places_that_do_not_exist_are_named(place: tuple[str, int, int, int], me
         explain_value(model, X, *place)
 
 
-def test_layers_without_accumulators_are_named() -> None:
-    model = quantize(nn.Sequential(nn.Conv2d(3, 4, 3)), [X], "int8-dynamic")
-    with pytest.raises(PtqxError, match=r"0 \(conv2d_dynamic\) has no int32 accumulators .* that have: none"):
+def test_dynamic_layers_are_followed_by_the_range_of_the_sample() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(256, 5))
+    model = quantize(network, [X], "int8-dynamic")
+    values = values_of(model, 2)
+    scales = set()
+    for layer, reads in (("0", X[2]), ("3", values["2"][0])):
+        y = values[layer][0]
+        for flat in range(0, y.numel(), max(1, y.numel() // 7)):
+            place = [int(i) for i in torch.unravel_index(torch.tensor(flat), y.shape)]
+            trace = explain_value(model, X, layer, *place, sample=2)
+            assert trace.code is None and trace.real == float(y.flatten()[flat])
+            assert trace.accumulator == trace.products == sum(tap.product for tap in trace.taps)
+            assert abs(trace.accumulator) <= trace.bound
+            low, high = min(0.0, float(reads.min())), max(0.0, float(reads.max()))
+            assert float(trace.input.scale) == pytest.approx((high - low) / 255)
+            for tap in trace.taps:
+                at = (tap.channel, tap.y, tap.x) if reads.dim() == 3 else (tap.channel,)
+                assert tap.real == float(reads[at])
+        scales.add(float(explain_value(model, X, layer, 0, sample=1).input.scale))
+        assert "as found in this sample" in str(trace)
+        assert json.loads(json.dumps(trace.to_dict()))["input"]["qmax"] == 255
+    assert len(scales) == 2 and float(trace.input.scale) not in scales
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_groups_have_sums_of_their_own(bits: int) -> None:
+    weights = Scheme(bits=bits, granularity="group", group_size=8)
+    network = nn.Sequential(
+        nn.Conv2d(3, 12, 3), nn.ReLU(), nn.Conv2d(12, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 5)
+    )
+    model = quantize(network, [X], recipe("int8", weights=weights, edge_bits=None))
+    values = values_of(model, 3)
+    for layer, groups in (("2", 2), ("5", 8)):
+        codes = stored_codes(model, model.graph.nodes[layer])
+        y = values[layer][0]
+        for flat in range(0, y.numel(), max(1, y.numel() // 7)):
+            place = [int(i) for i in torch.unravel_index(torch.tensor(flat), y.shape)]
+            trace = explain_value(model, X, layer, *place, sample=3)
+            got = trace.real if trace.code is None else trace.code
+            assert got == float(y.flatten()[flat])
+            assert len(trace.groups) == groups and trace.weight_scale is None and trace.multiplier is None
+            assert [group.weight_scale for group in trace.groups] == codes.scale[place[0]].tolist()
+            for number, group in enumerate(trace.groups):
+                own = [tap.product for tap in trace.taps if tap.channel // 8 == number]
+                assert group.products == sum(own) and abs(group.products) <= trace.bound
+                assert group.scaled == pytest.approx(group.products * group.multiplier)
+            assert trace.scaled == pytest.approx(sum(group.scaled for group in trace.groups), abs=1e-4)
+        assert f"an s for each of {groups} groups" in str(trace)
+        assert f"sum of products of group {groups - 1}, int32" in str(trace)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("int8-weight-only", r"0 \(conv2d_float\) .* computes in float; quantize its inputs too"),
+        ("shift", r"0 \(conv2d_simulated\) .* no whole numbers; use levels on the int8 grid"),
+    ],
+)
+def test_layers_that_compute_in_float_say_what_to_use(name: str, message: str) -> None:
+    model = quantize(nn.Sequential(nn.Conv2d(3, 4, 3)), [X], recipe(name, edge_bits=None))
+    with pytest.raises(PtqxError, match=message):
         explain_value(model, X, "0", 0)
+
+
+def test_only_integer_models_can_be_followed() -> None:
     with pytest.raises(PtqxError, match="expected an integer model or an engine, got Conv2d"):
         explain_value(nn.Conv2d(3, 4, 3), X, "0", 0)

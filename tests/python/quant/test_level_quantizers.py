@@ -9,6 +9,7 @@ from ptqx.quant import (
     LearnedLevels,
     LearnedScale,
     LearnedSides,
+    LearnedSign,
     RefittedLevels,
     Scheme,
     make_quantizer,
@@ -46,6 +47,43 @@ def test_learned_levels_get_the_gradients_of_their_values() -> None:
     assert (quantizer.levels[0] * quantizer.scale).tolist() == pytest.approx([-2.0, 0.0, 0.95, 5.0])
     assert quantizer.learned_levels.grad[0].tolist() == [35.0, 30.0, 15.0, 25.0]  # sums times the scale, 5
     assert x.grad.tolist() == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_learned_sign_gets_the_gradients_of_the_formula(layout: torch.memory_format) -> None:
+    x = torch.randn(2, 3, 4, 5).to(memory_format=layout).requires_grad_()
+    scheme = Scheme(bits=1, levels="sign", signed=False, symmetric=False)
+    quantizer = make_quantizer(scheme, "lsq")
+    assert isinstance(quantizer, LearnedSign)
+    quantizer.fit(x)
+    with torch.no_grad():
+        quantizer.learned_scale.fill_(0.5)
+        quantizer.learned_threshold.fill_(0.25)
+        x[0, 0, 0, 0], x[0, 0, 0, 1] = 0.25, 0.75  # at the threshold, at the end of the gradient's window
+    grad = torch.randn(2, 3, 4, 5)
+    y = quantizer(x)
+    assert torch.equal(y, torch.where(x >= 0.25, 0.5, -0.5))
+    y.backward(grad)
+    u = ((x - 0.25) / 0.5).detach()
+    sign, inside = torch.where(u >= 0, 1.0, -1.0), u.abs() <= 1
+    assert x.grad is not None and torch.allclose(x.grad, grad * inside)
+    factor = x.numel() ** -0.5
+    of_scale = (grad * torch.where(inside, sign - u, sign)).sum() * factor
+    assert quantizer.learned_scale.grad.item() == pytest.approx(of_scale.item(), rel=1e-5)
+    assert quantizer.learned_threshold.grad.item() == pytest.approx(
+        -(grad * inside).sum().item() * factor, rel=1e-5
+    )
+    codes, of_values = quantizer.forward_codes(x.detach().requires_grad_()), x.grad.clone()
+    assert torch.equal(codes, sign)
+    x.grad = None
+    quantizer.forward_codes(x).backward(grad * 0.5)  # what a reader gives that multiplies by the scale
+    assert torch.allclose(x.grad, of_values)
+
+
+def test_minus_zero_at_a_threshold_of_zero_is_above_it() -> None:
+    quantizer = make_quantizer(Scheme(bits=1, levels="sign", signed=False, symmetric=False), "fixed")
+    quantizer.fit(torch.tensor([-1.0, 1.0]))
+    assert quantizer(torch.tensor([-0.0, 0.0, -1e-30])).tolist() == [1.0, 1.0, -1.0]
 
 
 def test_trained_ternary_gets_the_gradients_of_the_paper() -> None:

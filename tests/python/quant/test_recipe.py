@@ -51,8 +51,9 @@ def test_preset_means_what_its_name_says(name, weight_bits, activation_bits, kin
     assert preset.dynamic == (kind == "dynamic")
 
 
-def test_int4_is_w4a8():
+def test_int4_is_w4a8_and_no_two_presets_are_the_same():
     assert recipe("int4") == recipe("w4a8")
+    assert len({recipe(name) for name in presets()}) == len(presets())
 
 
 @pytest.mark.parametrize("name", ["w1a8", "w9a8", "w4", "int16", "int8_dynamic", "", "W4A4"])
@@ -95,6 +96,16 @@ def test_overrides_apply_in_order_and_the_exact_name_last():
     weights, activations = resolve(mixed, "features.3")
     assert (weights.bits, activations.bits, activations.observer) == (2, 6, "minmax")
     assert [s.bits for s in resolve(mixed, "classifier.1")] == [4, 4]
+
+
+def test_levels_without_the_bits_of_an_override_become_uniform():
+    mixed = recipe("w1a1", overrides={"down": {"bits": 8}})
+    weights, activations = resolve(mixed, "down")
+    assert (weights.levels, weights.bits, weights.granularity) == ("uniform", 8, "channel")
+    assert (activations.levels, activations.bits, activations.symmetric) == ("uniform", 8, False)
+    assert [s.levels for s in resolve(mixed, "up")] == ["binary", "sign"]
+    wider = recipe("apot", overrides={"a": {"bits": 5}, "b": {"bits": 7}})
+    assert [resolve(wider, name)[0].levels for name in "ab"] == ["apot", "uniform"]
 
 
 def test_overrides_win_over_edge_bits():

@@ -28,10 +28,13 @@ def test_every_identifier_is_on_the_page(identifiers: object) -> None:
     assert set(identifiers) - WRITTEN == set()  # type: ignore[call-overload]
 
 
-def test_table_of_the_page_has_a_row_for_every_format() -> None:
-    rows = [line.split("|")[1].strip() for line in PAGE.splitlines() if line.startswith("| ")]
-    table = rows[rows.index("format") + 1 :]
-    assert table == FORMATS
+def test_tables_of_formats_have_a_row_for_every_format() -> None:
+    tables = [
+        [line.split("|")[1].strip() for line in part.splitlines() if line.startswith("| ")]
+        for part in re.split(r"\n{2,}", PAGE)
+    ]
+    of_formats = [table[1:] for table in tables if table[:1] == ["format"]]
+    assert of_formats and all(table == FORMATS for table in of_formats)
 
 
 def test_pictures_of_the_page_are_those_of_the_command() -> None:
