@@ -13,7 +13,7 @@ using kernels::kTilePixels;
 
 // Of 2 MiB of second-level cache, which every CPU with such a unit has.
 constexpr int64_t kBlockBytes = 768 << 10;
-constexpr int64_t kItemsPerThread = 4;
+constexpr int64_t kItemsPerThread = 2;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
