@@ -13,6 +13,7 @@ using kernels::kTilePixels;
 
 // Of 2 MiB of second-level cache, which every CPU with such a unit has.
 constexpr int64_t kBlockBytes = 768 << 10;
+constexpr int64_t kMostSampleBytes = 1 << 20;  // of sixteen
 constexpr int64_t kItemsPerThread = 2;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -163,7 +164,8 @@ bool can_run_tiles(const ConvGeometry& geometry, TileRows rows) {
     case TileRows::kLines:
       return can_run_line_tiles(geometry);
     case TileRows::kSamples:
-      return layer.shape.in_channels % kTileBytes == 0;
+      return layer.shape.in_channels % kTileBytes == 0 &&
+             kTilePixels * geometry.call.h * geometry.call.w * layer.shape.in_channels <= kMostSampleBytes;
   }
   return false;
 }
