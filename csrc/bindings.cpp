@@ -64,8 +64,9 @@ py::dict to_dict(const TunedStep& tuned) {
 }
 
 py::dict to_dict(const ptqx::engine::StepInfo& step) {
-  return py::dict("name"_a = step.name, "op"_a = step.op, "kernel"_a = step.kernel, "bytes"_a = step.bytes,
-                  "macs"_a = step.macs, "useful_macs"_a = step.useful_macs, "tuned"_a = to_dicts(step.tuned));
+  return py::dict("name"_a = step.name, "op"_a = step.op, "kernel"_a = step.kernel,
+                  "suits_tiles"_a = step.suits_tiles, "bytes"_a = step.bytes, "macs"_a = step.macs,
+                  "useful_macs"_a = step.useful_macs, "tuned"_a = to_dicts(step.tuned));
 }
 
 py::dict to_dict(const ptqx::engine::StepProfile& step) {

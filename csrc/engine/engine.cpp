@@ -82,6 +82,7 @@ struct Engine::Impl {
     StepInfo info{.name = step.name,
                   .op = step.op,
                   .kernel = step.kernel,
+                  .suits_tiles = step.suits_tiles,
                   .bytes = step.writes.empty() ? 0 : plan.buffer_bytes[static_cast<size_t>(step.writes[0])],
                   .macs = step.macs,
                   .useful_macs = step.useful_macs,

@@ -24,6 +24,7 @@ class Error : public std::runtime_error {
 /// What a step does.
 struct StepInfo {
   std::string name, op, kernel;
+  bool suits_tiles;              // a matrix unit may take over from that kernel
   size_t bytes;                  // written a sample
   int64_t macs;                  // multiplications a sample, those with padding included
   int64_t useful_macs;           // without them

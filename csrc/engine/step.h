@@ -56,9 +56,10 @@ struct Step {
 
   // For steps() and the memory totals.
   std::string kernel = {};
-  int64_t macs = 0;         // multiplications a sample, those with padding included
-  int64_t useful_macs = 0;  // without them
-  size_t bytes = 0;         // packed weights and tables
+  bool suits_tiles = false;  // a matrix unit may take over from that kernel
+  int64_t macs = 0;          // multiplications a sample, those with padding included
+  int64_t useful_macs = 0;   // without them
+  size_t bytes = 0;          // packed weights and tables
 };
 
 /// Less is not worth a claim.

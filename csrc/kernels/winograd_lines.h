@@ -92,22 +92,28 @@ inline void winograd_input(const WinogradInputArgs& args) {
   }
 }
 
-/// Bytes of the panel before a tap.
-inline int64_t tap_offset(const WinogradWeightArgs& args, int64_t y, int64_t x) {
-  return (y * args.row_dwords + x * args.dwords) / args.codes_per_byte * args.nr * 4;
-}
+/// Bytes of the panel from a tap to the next, and from a row of taps to the next.
+struct TapSteps {
+  explicit TapSteps(const WinogradWeightArgs& args)
+      : column(args.dwords / args.codes_per_byte * args.nr * 4),
+        row(args.row_dwords / args.codes_per_byte * args.nr * 4) {}
+
+  int64_t offset(int64_t y, int64_t x) const { return y * row + x * column; }
+
+  int64_t column, row;
+};
 
 /// U of one dword of codes of as many output channels as a vector has dwords.
 template <class Simd, int Left, int Right>
-[[gnu::always_inline]] inline void weight_block(const WinogradWeightArgs& args, const int8_t* codes,
-                                                int16_t* output) {
+[[gnu::always_inline]] inline void weight_block(const WinogradWeightArgs& args, TapSteps steps,
+                                                const int8_t* codes, int16_t* output) {
   using Words = typename Simd::Words;
   Words columns[3][6];
 #pragma GCC unroll 3
   for (int x = 0; x < 3; ++x) {
     Words g[3];
 #pragma GCC unroll 3
-    for (int y = 0; y < 3; ++y) g[y] = Simd::template code_words<Left, Right>(codes + tap_offset(args, y, x));
+    for (int y = 0; y < 3; ++y) g[y] = Simd::template code_words<Left, Right>(codes + steps.offset(y, x));
     weight_line(g, columns[x]);
   }
 #pragma GCC unroll 6
@@ -123,23 +129,24 @@ template <class Simd, int Left, int Right>
 template <class Simd>
 inline void winograd_weight(const WinogradWeightArgs& args) {
   const int64_t half = args.dwords * args.columns * 2;
+  const TapSteps steps(args);
   for (int64_t dword = 0; dword < args.dwords; ++dword) {
     const int8_t* row = args.panel + (dword / args.codes_per_byte * args.nr + args.column) * 4;
     for (int64_t j = 0; j < args.columns; j += Simd::kDwords) {
       const int8_t* codes = row + 4 * j;
       // A line of every tap, too far apart for the processor to see what comes next.
       for (int64_t tap = 0; tap < 9; ++tap)
-        __builtin_prefetch(codes + tap_offset(args, tap / 3, tap % 3) + kPrefetchDwords * args.nr * 4);
+        __builtin_prefetch(codes + steps.offset(tap / 3, tap % 3) + kPrefetchDwords * args.nr * 4);
       int16_t* output = args.output + (dword * args.columns + j) * 2;
       if (args.codes_per_byte == 1) {
-        weight_block<Simd, 8, 8>(args, codes, output);
-        weight_block<Simd, 0, 8>(args, codes, output + half);
+        weight_block<Simd, 8, 8>(args, steps, codes, output);
+        weight_block<Simd, 0, 8>(args, steps, codes, output + half);
       } else if (dword % 2 == 0) {
-        weight_block<Simd, 12, 12>(args, codes, output);
-        weight_block<Simd, 4, 12>(args, codes, output + half);
+        weight_block<Simd, 12, 12>(args, steps, codes, output);
+        weight_block<Simd, 4, 12>(args, steps, codes, output + half);
       } else {
-        weight_block<Simd, 8, 12>(args, codes, output);
-        weight_block<Simd, 0, 12>(args, codes, output + half);
+        weight_block<Simd, 8, 12>(args, steps, codes, output);
+        weight_block<Simd, 0, 12>(args, steps, codes, output + half);
       }
     }
   }

@@ -114,7 +114,7 @@ def _engine_row(row: CoverageRow, step: dict[str, Any] | None) -> ExplainRow:
     if step is None:
         reason = row.reason or "no work: the next step reads its input as it lies"
         return ExplainRow(row.name, row.kind, "view", row.bits, "", "", row.macs, None, "", reason)
-    reason = row.reason or _why(step["kernel"])
+    reason = row.reason or _why(step["kernel"], step["suits_tiles"])
     tile = TILE.search(step["kernel"])
     return ExplainRow(
         *(row.name, row.kind, "engine", row.bits, step["kernel"], tile[1] if tile else ""),
@@ -133,14 +133,14 @@ def _eager_row(row: CoverageRow, why: str) -> ExplainRow:
     return ExplainRow(row.name, row.kind, row.execution, row.bits, "", "", row.macs, None, "", reason)
 
 
-def _why(kernel: str) -> str:
+def _why(kernel: str, suits_tiles: bool) -> str:
     from .. import _C
 
     ceiling = _C.isa_ceiling()
     isa = kernel.rpartition("_")[2]
     if isa not in _C.isas_known():
         return "chosen at every call by the instruction set"
-    if ceiling == "amxint8" and kernel.startswith("gemm_u8"):
+    if suits_tiles:
         return "few pixels to a weight; of many, tile_gemm_u8s8 of amxint8 where it is faster"
     if isa == ceiling:
         return f"{isa} is the highest instruction set allowed here"
