@@ -101,12 +101,11 @@ def qat(
     run's folder has its accuracy, row 0 before training. Under torchrun the batch is shared among the
     processes.
     """
-    import torch
-
     from .. import graph
     from ..data import Loader, calibration_split
-    from ..qat import SHARE, QATConfig, train_quantized
-    from ..train import Interrupted, distributed
+    from ..qat import QATConfig, train_quantized
+    from ..train import SHARE, Interrupted, distributed
+    from ..train.loop import default_device
 
     name, chosen = recipe_for(recipe, target, fit, overrides, quantizer)
     config = QATConfig(
@@ -130,7 +129,7 @@ def qat(
     if teacher is None and (teacher_model is not None or teacher_model_option):
         raise PtqxError("--teacher-model needs --teacher, its checkpoint")
     use_threads(threads)
-    with distributed.process_group(torch.device("cpu")):
+    with distributed.process_group(default_device()):
         with distributed.first_rank_first():
             work = workload(model, dataset, weights, data_root, download, model_option)
         taught_by = None

@@ -1,13 +1,10 @@
-"""Quantization-aware training: schedule, stages, distillation, freezing, sparsity, and the guard over it."""
+"""Quantization-aware training: schedule, stages, freezing, sparsity, and the guard over it."""
 
-from .config import SHARE, QATConfig
-from .distillation import Distillation
+from .config import QATConfig
 from .run import train_control, train_quantized
 from .sparsity import GradualSparsity, KeepZeros
 
 __all__ = [
-    "SHARE",
-    "Distillation",
     "GradualSparsity",
     "KeepZeros",
     "QATConfig",

@@ -12,7 +12,6 @@ from ..quant import recipe as find_recipe
 from ..train import TrainConfig
 from .stages import Stage, plan_stages, smallest_bits
 
-SHARE = 0.7  # of the teacher in the loss, for those who only say that there is one
 
 
 @dataclass(frozen=True)

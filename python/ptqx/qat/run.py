@@ -17,11 +17,22 @@ from ..errors import PtqxError
 from ..graph import SimulatedModel
 from ..quant import PACT, Quantizer, Recipe
 from ..quant import recipe as find_recipe
-from ..train import Hook, Row, TrainConfig, TrainResult, decay_groups, distributed, evaluate, fit
+from ..train import (
+    Distillation,
+    Hook,
+    Row,
+    TrainConfig,
+    TrainResult,
+    decay_groups,
+    distributed,
+    evaluate,
+    fingerprint,
+    fit,
+)
+from ..train.loop import default_device
 from ..train.optimizer import ParameterGroups
 from .batch_norm import FrozenStatistics
 from .config import QATConfig
-from .distillation import Distillation, fingerprint
 from .guard import IntegerGuard, integer_of
 from .oscillation import FreezeOscillating
 from .stages import Stage
@@ -42,7 +53,7 @@ def train_quantized(
     identity: dict[str, Any] | None = None,
     teacher: nn.Module | None = None,
     hooks: Sequence[Hook] = (),
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
     progress: bool = True,
 ) -> SimulatedModel:
     """Calibrate a trained float model and train it on as its integer self.
@@ -63,9 +74,10 @@ def train_quantized(
         identity: further facts (model, data set) that must be equal for a run to be continued.
         teacher: gives logits, for `config.distillation`; by default the float model.
         hooks: what else takes part in every stage, such as `KeepZeros`.
+        device: to train on, by default the GPU if there is one. The integer model runs on the CPU.
 
     Returns:
-        The trained simulated model, of the epoch that was kept; `ptqx.convert` makes it an integer one. Its
+        The trained simulated model, on the CPU, of the epoch that was kept; `ptqx.convert` makes it an integer one. Its
         `history` has a row per epoch: epoch, lr, train_loss, train_top1, val_loss, val_top1, test_loss,
         test_top1 (integer arithmetic), seconds, weight_bits, activation_bits, frozen. Row 0 is the calibrated
         model before training, so the first row not below it is where training meets post-training
@@ -85,7 +97,7 @@ def train_quantized(
     """
     chosen = find_recipe(recipe)
     resolved = (config or QATConfig()).resolved(chosen)
-    place = torch.device(device)
+    place = torch.device(device or default_device())
     batches = list(calibration)
     with distributed.process_group(place):
         run = _QATRun(model, resolved, train, test, batches, teacher, place)
@@ -100,7 +112,7 @@ def train_quantized(
             folder = None if out is None else Path(out) if last else Path(out) / f"{number}-{stage.name}"
             history = run.train_stage(prepared, stage, folder, resume, history, hooks, progress)
     prepared.history = history
-    return prepared.eval()
+    return prepared.eval().cpu()
 
 
 def train_control(
@@ -114,7 +126,7 @@ def train_control(
     resume: bool = True,
     identity: dict[str, Any] | None = None,
     teacher: nn.Module | None = None,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
     progress: bool = True,
 ) -> tuple[nn.Module, TrainResult]:
     """Train the float model on as `train_quantized` would train the quantized one, but without quantizing.
@@ -123,10 +135,10 @@ def train_control(
     held-out part: what is left between the two is quantization. The last epoch is kept.
 
     Returns:
-        A trained copy of the model, in eval() mode, and its log and test accuracy.
+        A trained copy of the model, in eval() mode on the CPU, and its log and test accuracy.
     """
     resolved = (config or QATConfig()).resolved(find_recipe(recipe))
-    place = torch.device(device)
+    place = torch.device(device or default_device())
     trained = copy.deepcopy(model)
     loop = resolved.loop(resolved.epochs)
     with distributed.process_group(place):
@@ -145,7 +157,7 @@ def train_control(
             validation=run.held_out,
             progress=progress,
         )
-    return trained.eval(), result
+    return trained.eval().cpu(), result
 
 
 class _QATRun:

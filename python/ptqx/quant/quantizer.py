@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .. import ops
 from ..errors import PtqxError
-from .affine import MIN_SCALE, codes_f32, expand_to
+from .affine import MIN_SCALE, check_finite, codes_f32, expand_to
 from .midrise import ObservedLevels, level_offset, observe_levels, qparams_of_levels
 from .observer import make_observer
 from .registry import LEVELS, QUANTIZERS
@@ -165,6 +165,9 @@ class Quantizer(nn.Module):
         scheme = self.scheme
         scale, zero_point = self.qparams(x)
         x = self._from_code_0(x, scale)
+        if x.device.type != "cpu":  # of training: the kernel is the CPU's
+            check_finite(x, self.tensor_name)
+            return self.rounded(x, scale, zero_point).to(scheme.dtype)
         try:
             return ops.quantize(x, scale, zero_point, scheme.qmin, scheme.qmax, 0, scheme.group_size)
         except ValueError as error:

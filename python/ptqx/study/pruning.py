@@ -16,11 +16,11 @@ from .. import graph, sparsity
 from ..data import ImageDataset
 from ..errors import PtqxError
 from ..graph.compression import SUFFIX
-from ..qat import Distillation, GradualSparsity, KeepZeros, QATConfig, train_quantized
-from ..qat.distillation import fingerprint
+from ..qat import GradualSparsity, KeepZeros, QATConfig, train_quantized
 from ..quant import recipe
 from ..sparsity import Pattern
-from ..train import Evaluation, Hook, TrainConfig, evaluate, fit
+from ..train import Distillation, Evaluation, Hook, TrainConfig, evaluate, fingerprint, fit
+from ..train.loop import default_device
 from . import formats
 from .compare import calibration_batches, first_images
 from .prune_table import PruneResult, PruneRow
@@ -202,7 +202,7 @@ class _Pipeline:
         criterion = None
         if config.distillation:
             share, temperature = config.distillation, config.temperature
-            criterion = Distillation(self.model, share, temperature, loop, torch.device("cpu"))
+            criterion = Distillation(self.model, share, temperature, loop, default_device())
         plan = {key: value for key, value in asdict(config).items() if key not in ("train", "recipe", "qat")}
         fit(
             model,
@@ -217,12 +217,11 @@ class _Pipeline:
                 "start": fingerprint(model),
                 "teacher": fingerprint(self.model),
             },
-            device="cpu",
             criterion=criterion,
             hooks=hooks,
             progress=self.progress,
         )
-        model.eval()
+        model.eval().cpu()
 
     def _quantized(self, model: nn.Module) -> graph.IntegerModel:
         if self.config.qat is None:

@@ -2,6 +2,7 @@
 
 from .artifact import round_to_half, save_model
 from .config import TrainConfig
+from .distillation import SHARE, Distillation, fingerprint
 from .evaluation import Evaluation, evaluate
 from .gradients import Accumulation, GradientFormat
 from .hooks import Hook
@@ -10,7 +11,9 @@ from .loop import Interrupted, TrainResult, fit
 from .optimizer import decay_groups
 
 __all__ = [
+    "SHARE",
     "Accumulation",
+    "Distillation",
     "Evaluation",
     "GradientFormat",
     "Hook",
@@ -20,6 +23,7 @@ __all__ = [
     "TrainResult",
     "decay_groups",
     "evaluate",
+    "fingerprint",
     "fit",
     "round_to_half",
     "save_model",

@@ -17,6 +17,7 @@ from ..files import write_text
 from . import distributed
 from .artifact import round_to_half, save_model
 from .config import TrainConfig
+from .distillation import SHARE, Distillation, fingerprint
 from .evaluation import evaluate
 from .gradients import Accumulation, GradientFormat
 from .log import Row
@@ -71,6 +72,12 @@ def train(
     accumulation_bits: Annotated[
         int, typer.Option(help="Of the micro-batches' sum of gradients: 32, or 8 in one process.")
     ] = 32,
+    teacher: Annotated[Path | None, typer.Option(help="Learn from the network of this checkpoint.")] = None,
+    teacher_model: Annotated[
+        str | None, typer.Option(help="What model it is of [default: that of --model].")
+    ] = None,
+    distillation: Annotated[float, typer.Option(help="Share of the teacher in the loss.")] = SHARE,
+    temperature: Annotated[float, typer.Option(help="Of distillation.")] = 4.0,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also log for TensorBoard.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the result here.")] = None,
 ) -> None:
@@ -86,6 +93,8 @@ def train(
         gradients=_gradient_format(gradient_bits, gradient_rounding),
         accumulation=None if accumulation == Accumulation(1) else accumulation,
     )
+    if teacher is None and teacher_model is not None:
+        raise PtqxError("--teacher-model needs --teacher, its checkpoint")
     if threads < 0:
         raise PtqxError(f"threads must not be negative, got {threads}")
     if threads:
@@ -103,6 +112,17 @@ def train(
         if init is not None:
             kept = models.load_pretrained(network, init)
             _say(f"{init}: {'head kept' if kept else 'head replaced'}")
+        criterion = None
+        if teacher is not None:
+            known = models.build(
+                teacher_model or model,
+                train_set.num_classes,
+                weights=teacher,
+                **models.image_options(teacher_model or model, train_set.image_shape),
+            )
+            criterion = Distillation(known, distillation, temperature, config, default_device())
+            summary |= {"teacher": teacher_model or model, "distillation": distillation}
+            summary |= {"temperature": temperature, "teacher_weights": fingerprint(known)}
         try:
             result = fit(
                 network,
@@ -112,6 +132,7 @@ def train(
                 out=out,
                 resume=resume,
                 identity=summary,
+                criterion=criterion,
                 tensorboard=tensorboard,
             )
         except Interrupted as interruption:

@@ -17,7 +17,7 @@ from ...errors import PtqxError
 from ...qat import train_control, train_quantized
 from ...quant import Recipe
 from ...train import Evaluation, Row, evaluate
-from ...train.loop import CHECKPOINT
+from ...train.loop import CHECKPOINT, default_device
 from ..formats import FLOAT16_TYPES, Candidate, execution, float_file, in_16_bits, integer_candidate
 from ..layers import layer_sqnr
 from .config import PostTraining, QuantizationAware, Study
@@ -125,7 +125,7 @@ def _qat_run(
             progress=subject.progress,
         )
         values = quantized_values(subject, row.title, "qat", prepared, sum(map(len, batches)), keep)
-        values["detail"] += f"; {row.epochs} epochs from the calibrated model"
+        values["detail"] += f"; {row.epochs} epochs from the calibrated model{_trained_on()}"
         values |= {"epochs": row.epochs, "history": _history(prepared.history)}
         return values | ({"control": control.control_title()} if control else {})
 
@@ -148,7 +148,7 @@ def _control_run(row: QuantizationAware, seed: int) -> Callable[[Subject], Value
         path = float_file(row.control_title(), model, subject.models)
         values = _run_values(subject, _float_candidate(model, path), None, 0)
         path.unlink()
-        values["detail"] = f"{row.epochs} epochs more in float"
+        values["detail"] = f"{row.epochs} epochs more in float{_trained_on()}"
         return values | {"epochs": row.epochs, "history": _history(result.history)}
 
     return run
@@ -194,6 +194,12 @@ def _run_values(subject: Subject, candidate: Candidate, recipe: dict[str, Any] |
         "detail": candidate.detail,
         **subject.accuracy(evaluation),
     }
+
+
+def _trained_on() -> str:
+    """The GPU, if one trains."""
+    device = default_device()
+    return f", on {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""
 
 
 def _history(rows: list[Row]) -> list[dict[str, float]]:

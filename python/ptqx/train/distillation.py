@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import PtqxError
-from ..train import TrainConfig
+from .config import TrainConfig
+
+SHARE = 0.7  # of the teacher in the loss, for those who only say that there is one
 
 
 class Distillation:
@@ -19,6 +21,12 @@ class Distillation:
     Both distributions are softmax(logits / T). The teacher sees the same augmented images, in eval() and
     under the run's autocast; a copy is kept, in the layout of the run.
     Hinton, Vinyals, Dean: "Distilling the knowledge in a neural network", 2015, arXiv:1503.02531.
+
+    Args:
+        share: of the teacher in the loss, in [0, 1].
+
+    Raises:
+        PtqxError: a share that is none; a teacher whose logits have another shape than the student's.
 
     >>> teacher = nn.Identity()
     >>> loss = Distillation(teacher, 1.0, 2.0, TrainConfig(amp="off"), torch.device("cpu"))
@@ -30,6 +38,8 @@ class Distillation:
     def __init__(
         self, teacher: nn.Module, share: float, temperature: float, config: TrainConfig, device: torch.device
     ) -> None:
+        if not 0 <= share <= 1:
+            raise PtqxError(f"distillation must be in [0, 1], got {share}")
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
         self.teacher = copy.deepcopy(teacher).eval().requires_grad_(False)
         self.teacher.to(device=device, memory_format=layout)  # type: ignore[call-overload]

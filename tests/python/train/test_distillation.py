@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from ptqx.errors import PtqxError
-from ptqx.qat.distillation import Distillation, fingerprint
+from ptqx.train import Distillation, fingerprint
 from ptqx.train import TrainConfig
 from torch import nn
 
