@@ -63,6 +63,7 @@ def qat(
     weight_decay: Annotated[float | None, typer.Option(help=f"On matrices and filters {CHOSEN}.")] = None,
     clip_decay: Annotated[float, typer.Option(help="Weight decay of PACT's clips.")] = 1e-4,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = 128,
+    optimizer: Annotated[str, typer.Option(help="sgd (Nesterov) or adamw.")] = "sgd",
     ema: Annotated[float, typer.Option(help="Decay of the weights' moving average; 0 is off.")] = 0.0,
     distill: Annotated[
         bool, typer.Option("--distill", help="Learn from a teacher: the float model, or --teacher.")
@@ -111,6 +112,7 @@ def qat(
     config = QATConfig(
         epochs=epochs,
         batch_size=batch_size,
+        optimizer=optimizer,
         lr=lr,
         scale_lr=scale_lr,
         weight_decay=weight_decay,

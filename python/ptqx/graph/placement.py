@@ -6,6 +6,8 @@ from ..quant import Recipe, Scheme, float_dtype, resolve
 from .fusion import LAYERS
 from .ir import Graph, Node, QuantizerSite
 
+TABLE_BITS = 8  # of the codes that a table takes
+
 # They move codes and keep the scale.
 MOVERS = (
     "max_pool2d",
@@ -66,6 +68,7 @@ def place_quantizers(
     edges = {name for name in schemes if schemes[name][1] is not None}
     for key, writers in owners.items():
         graph.quantizers[key] = QuantizerSite(_scheme_of_site(graph, recipe, schemes, writers, edges), key)
+    _narrow_inputs(graph, schemes)
 
 
 class _Placement:
@@ -132,6 +135,26 @@ def _binarize_inputs(graph: Graph, schemes: dict[str, tuple[Scheme | None, Schem
                 Node(signs, "binarize", [value], shape=graph.shape(value), quantizer=signs), after=value
             )
         node.inputs[0] = signs
+
+
+def _narrow_inputs(graph: Graph, schemes: dict[str, tuple[Scheme | None, Scheme | None]]) -> None:
+    """Layers whose inputs have fewer bits than the value has for its other readers, a residual addition
+    above all, read codes of their own, which a table makes."""
+    for node in layers(graph):
+        scheme = schemes[node.name][1]
+        if node.kind != "static" or scheme is None:
+            continue
+        value = node.inputs[0]
+        site = graph.quantizers[graph.nodes[value].quantizer or ""]
+        if not scheme.bits < site.scheme.bits <= TABLE_BITS:
+            continue
+        narrow = f"{value}.requantize{scheme.bits}"
+        if narrow not in graph.nodes:
+            table = Node(narrow, "lookup", [value], {"function": "identity", "args": []})
+            table.shape, table.quantizer = graph.shape(value), narrow
+            graph.add(table, after=value)
+            graph.quantizers[narrow] = QuantizerSite(scheme, narrow)
+        node.inputs[0] = narrow
 
 
 def _name_execution(graph: Graph) -> None:

@@ -13,7 +13,6 @@ from ..train import TrainConfig
 from .stages import Stage, plan_stages, smallest_bits
 
 
-
 @dataclass(frozen=True)
 class QATConfig:
     """Choices of one run; None is chosen from the recipe's bits and the epochs, as the table says.

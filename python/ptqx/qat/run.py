@@ -77,11 +77,11 @@ def train_quantized(
         device: to train on, by default the GPU if there is one. The integer model runs on the CPU.
 
     Returns:
-        The trained simulated model, on the CPU, of the epoch that was kept; `ptqx.convert` makes it an integer one. Its
-        `history` has a row per epoch: epoch, lr, train_loss, train_top1, val_loss, val_top1, test_loss,
-        test_top1 (integer arithmetic), seconds, weight_bits, activation_bits, frozen. Row 0 is the calibrated
-        model before training, so the first row not below it is where training meets post-training
-        quantization.
+        The trained simulated model, on the CPU, of the epoch that was kept; `ptqx.convert` makes it an
+        integer one. Its `history` has a row per epoch: epoch, lr, train_loss, train_top1, val_loss,
+        val_top1, test_loss, test_top1 (integer arithmetic), seconds, weight_bits, activation_bits, frozen.
+        Row 0 is the calibrated model before training, so the first row not below it is where training meets
+        post-training quantization.
 
     Raises:
         PtqxError: a config that does not fit, a collapse, a checkpoint of another run.

@@ -29,8 +29,9 @@ class Recipe:
 
     Attributes:
         weights: scheme of convolution and linear weights; None keeps them float.
-        activations: scheme of the tensors between them; None keeps them float (weight-only quantization),
-            granularity "sample" finds their ranges at run time (dynamic quantization).
+        activations: scheme of the inputs of convolutions and linear layers; None keeps them float
+            (weight-only quantization), granularity "sample" finds their ranges at run time (dynamic
+            quantization). What additions, pools and the like compute with has 8 bits where this has fewer.
         bias: "int32", q_b = round(b / (s_x * s_w)), or "float32". Dynamic, weight-only and per-group layers
             have no such scale and keep float32 in either case.
         residual: an addition after a convolution is "fused" into it, with one rounding, or the convolution's
@@ -125,11 +126,12 @@ class Recipe:
 
     @property
     def between_layers(self) -> Scheme | None:
-        """The scheme of values that no layer alone reads: the activations', of 8 bits where those are signs,
-        which only layers can compute with."""
-        if self.activations is None or not self.activations.of_activations:
-            return self.activations
-        return uniform_scheme(self.activations, 8)
+        """The scheme of values that not only layers read, such as those of a residual stream: the
+        activations', of at least 8 bits. Layers get theirs from a table."""
+        activations = self.activations
+        if activations is None or activations.bits >= 8:
+            return activations
+        return uniform_scheme(activations, 8) if activations.of_activations else replace(activations, bits=8)
 
     def check_names(self, names: Iterable[str]) -> None:
         """Raise a PtqxError if an override matches none of the layers `names`."""

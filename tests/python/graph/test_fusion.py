@@ -94,6 +94,34 @@ def test_concat_inputs_share_its_scale_and_others_go_through_a_table() -> None:
     assert nodes["cat"].inputs == ["a.rescale", "b"]
 
 
+class Stream(nn.Module):
+    """A value that two layers and a product read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.last = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.left, self.right = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.stem(x))
+        return self.last(F.relu(self.left(x)) + F.relu(self.right(x)) * x)
+
+
+def test_what_a_product_reads_keeps_eight_bits_and_layers_read_fewer_through_a_table() -> None:
+    prep = prepare(Stream(), recipe("w4a3", edge_bits=None), torch.randn(1, 3, 6, 6))
+    bits = {name: site.scheme.bits for name, site in prep.graph.quantizers.items()}
+    nodes = prep.graph.nodes
+    assert nodes["left"].inputs[0] == nodes["right"].inputs[0] == "stem.requantize3"
+    assert (nodes["stem.requantize3"].op, nodes["stem.requantize3"].inputs) == ("lookup", ["stem"])
+    assert bits["stem.requantize3"] == bits["input.quantize"] == 3
+    assert bits["stem"] == bits["left"] == bits["right"] == 8
+
+
+@pytest.mark.parametrize("name", ["w3a8", "fixed16", "int8-dynamic"])
+def test_no_table_where_layers_read_eight_bits_or_more(name: str) -> None:
+    assert not [n for n in prepare(Stream(), name, torch.randn(1, 3, 6, 6)).graph if n.op == "lookup"]
+
+
 def test_logits_have_no_quantizer_and_pass_through_nodes_share_codes() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 3))
     prep = prepare(model, "int8", torch.randn(1, 3, 6, 6))

@@ -6,8 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from ptqx.errors import PtqxError
-from ptqx.train import Distillation, fingerprint
-from ptqx.train import TrainConfig
+from ptqx.train import Distillation, TrainConfig, fingerprint
 from torch import nn
 
 CPU = torch.device("cpu")
