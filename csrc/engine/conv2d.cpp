@@ -156,6 +156,7 @@ struct TileStrategy {
 constexpr TileStrategy kTileStrategies[] = {{"tiles", TileRows::kValid},
                                             {"tiles with padding", TileRows::kWhole},
                                             {"tiles of lines", TileRows::kLines},
+                                            {"tiles of pairs", TileRows::kPairs},
                                             {"tiles of samples", TileRows::kSamples}};
 
 std::string name_of(const DenseSplit& split) {

@@ -64,7 +64,8 @@ std::vector<AxisSegment> axis_segments(int64_t outputs, int64_t inputs, int64_t 
 /// whose rows of taps lie on the input from end to end. For matrix units rows are filled up to whole steps
 /// with weights of 0, which whatever follows a row in the input may meet.
 struct PackedConv2d::Impl {
-  Impl(const Conv2dShape& shape, const int8_t* weight, const int32_t* weight_zero_point, int64_t group_size);
+  Impl(const Conv2dShape& shape, const int8_t* weight, const int32_t* weight_zero_point, int64_t group_size,
+       bool of_pairs = false);
   Impl(const Conv2dShape& shape, const uint8_t* weight, int64_t signs);
 
   Conv2dShape shape;
@@ -94,12 +95,23 @@ struct PackedConv2d::Impl {
   std::vector<int32_t> tap_sums;
   std::vector<int32_t> zero_points;  // [padded] of the weights, or empty
   bool sums_fit_winograd = false;    // see kernels/winograd.h, whatever the input
+  /// For matrix units, where one takes all output channels: two neighbours of an output line as one pixel of
+  /// twice the channels, with the taps of both, so that a tile of the input gives twice the outputs.
+  std::unique_ptr<Impl> pairs;
+  bool of_pairs = false;  // is another layer's `pairs`
 
   int64_t taps() const { return shape.kernel_h * shape.kernel_w; }
+  size_t bytes() const;
+  /// Whether rows of taps come in whole steps of matrix units.
+  bool rows_are_steps() const;
   int64_t tap_dword(int64_t row, int64_t column) const { return row * row_step + column * dwords; }
   int64_t row_panel_bytes() const { return shape.kernel_h * string_step * nr * 4; }
-  /// Steps of matrix units read beyond a panel's end, the last one's too.
-  int64_t step_slack() const { return kernels::kTileDwords * nr * 4; }
+  /// Whether codes may be gathered for a matrix unit: not where pixels come in pairs, which is faster.
+  bool gathers() const { return tiles && pairs == nullptr && !of_pairs; }
+  /// What gathered steps that are not full read beyond a panel's end, the last one's too.
+  int64_t step_slack() const {
+    return gathers() && dwords % kernels::kTileDwords != 0 ? kernels::kTileDwords * nr * 4 : 0;
+  }
   int64_t slice_begin(int64_t slice) const { return slice * group_size; }
   int64_t slice_end(int64_t slice) const;
   int64_t padded_channel(int64_t oc) const;  // where an output channel is in arrays of `padded`
@@ -107,6 +119,7 @@ struct PackedConv2d::Impl {
  private:
   bool fits_4_bits(const int8_t* weight) const;
   bool fills_steps() const;
+  void pack_pairs(const int8_t* weight);
   void pack_dense(const int8_t* weight);
   void pack_rows(const int8_t* weight);
   void pack_ones();
@@ -185,6 +198,7 @@ enum class TileRows : uint8_t {
   kValid,    // any that share their valid taps, whose codes are gathered
   kWhole,    // any, whose codes and padding are gathered
   kLines,    // neighbours in a line of padded input
+  kPairs,    // the same, each of them two pixels (PackedConv2d::Impl::pairs)
   kSamples,  // one pixel of sixteen samples
 };
 bool can_run_tiles(const ConvGeometry& geometry, TileRows rows);

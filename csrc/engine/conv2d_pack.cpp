@@ -11,6 +11,7 @@ namespace ptqx::engine {
 namespace {
 
 using kernels::kDepthwiseChannels;
+using kernels::kTileColumns;
 using kernels::kTileDwords;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -62,8 +63,8 @@ int64_t PackedConv2d::Impl::slice_end(int64_t slice) const {
 }
 
 PackedConv2d::Impl::Impl(const Conv2dShape& s, const int8_t* weight, const int32_t* weight_zero_point,
-                         int64_t wanted_group_size)
-    : shape(s) {
+                         int64_t wanted_group_size, bool is_of_pairs)
+    : shape(s), of_pairs(is_of_pairs) {
   check(s, weight, wanted_group_size);
   in_group = s.in_channels / s.groups;
   out_group = s.out_channels / s.groups;
@@ -80,6 +81,7 @@ PackedConv2d::Impl::Impl(const Conv2dShape& s, const int8_t* weight, const int32
             kernels::best_row(kernels::tile_gemm_u8s8_rows()).isa == kernels::Isa::kAmxInt8;
     codes_per_byte = weight_zero_point == nullptr && fits_4_bits(weight) ? 2 : 1;
     gemm = &kernels::best_row(codes_per_byte == 2 ? kernels::gemm_u8s4_rows() : kernels::gemm_u8s8_rows());
+    pack_pairs(weight);
     pack_dense(weight);
     if (weight_zero_point == nullptr) pack_rows(weight);
     sums_fit_winograd = weight_zero_point == nullptr && sums_fit(kernels::kWinogradSumBits, weight);
@@ -125,11 +127,12 @@ bool PackedConv2d::Impl::fits_4_bits(const int8_t* weight) const {
   return std::all_of(weight, weight + codes, [](int8_t code) { return -8 <= code && code < 8; });
 }
 
-/// Whether rows of taps begin at whole steps of a matrix unit: where it may be used, and unless filling takes
-/// more than half of what the weights do.
+/// Whether rows of taps begin at whole steps of a matrix unit: where it may be used, unless it is by pairs,
+/// and unless filling takes more than half of what the weights do.
 bool PackedConv2d::Impl::fills_steps() const {
   const int64_t row = shape.kernel_w * dwords;
-  return tiles && shape.dilation_w == 1 && ceil_div(row, kTileDwords) * kTileDwords * 2 <= 3 * row;
+  return tiles && pairs == nullptr && shape.dilation_w == 1 &&
+         ceil_div(row, kTileDwords) * kTileDwords * 2 <= 3 * row;
 }
 
 void PackedConv2d::Impl::pack_dense(const int8_t* weight) {
@@ -162,7 +165,7 @@ void PackedConv2d::Impl::pack_rows(const int8_t* weight) {
   const bool shorter = ceil_div(row_bytes, 4) < shape.kernel_w * dwords;
   if (!strings || !(shorter || (tiles && in_group % 4 != 0))) return;
   row_dwords = ceil_div(row_bytes, 4);
-  string_step = tiles ? ceil_div(row_dwords, kTileDwords) * kTileDwords : row_dwords;
+  string_step = tiles && pairs == nullptr ? ceil_div(row_dwords, kTileDwords) * kTileDwords : row_dwords;
   row_weights = AlignedBytes(static_cast<size_t>(panels * row_panel_bytes() + step_slack()));
   for (int64_t oc = 0; oc < shape.out_channels; ++oc) {
     int8_t* column = row_weights.data() + oc / nr * row_panel_bytes() + oc % nr * 4;
@@ -174,6 +177,26 @@ void PackedConv2d::Impl::pack_rows(const int8_t* weight) {
       }
     }
   }
+}
+
+void PackedConv2d::Impl::pack_pairs(const int8_t* weight) {
+  const Conv2dShape& s = shape;
+  const bool one_line = s.kernel_w > 1 && s.stride_w == 1 && s.dilation_w == 1;
+  if (!tiles || !one_line || 2 * s.out_channels > kTileColumns) return;
+  Conv2dShape paired = s;
+  paired.out_channels *= 2;
+  paired.kernel_w += 1;
+  paired.stride_w = 2;
+  const auto rows = s.out_channels * s.in_channels * s.kernel_h;
+  std::vector<int8_t> taps_of_both(static_cast<size_t>(2 * rows * paired.kernel_w), 0);
+  for (int64_t second = 0; second < 2; ++second) {
+    for (int64_t row = 0; row < rows; ++row) {
+      std::copy_n(weight + row * s.kernel_w, s.kernel_w,
+                  taps_of_both.begin() + (second * rows + row) * paired.kernel_w + second);
+    }
+  }
+  auto both = std::make_unique<Impl>(paired, taps_of_both.data(), nullptr, 0, true);
+  if (both->rows_are_steps()) pairs = std::move(both);
 }
 
 void PackedConv2d::Impl::pack_depthwise(const int8_t* weight) {
@@ -255,10 +278,19 @@ const char* PackedConv2d::kernel_name() const {
 
 bool PackedConv2d::suits_tiles() const { return impl_->tiles; }
 
-size_t PackedConv2d::bytes() const {
-  return impl_->weights.size() + impl_->row_weights.size() + impl_->ones.size() +
-         (impl_->tap_sums.size() + impl_->zero_points.size()) * sizeof(int32_t);
+bool PackedConv2d::Impl::rows_are_steps() const {
+  const bool strings = row_dwords > 0;
+  if (shape.dilation_w > 1 || (strings ? string_step : row_step) % kTileDwords != 0) return false;
+  return strings || shape.kernel_w == 1 ||
+         shape.in_channels % 4 == 0;  // else taps of panels lie further apart
 }
+
+size_t PackedConv2d::Impl::bytes() const {
+  return weights.size() + row_weights.size() + ones.size() +
+         (tap_sums.size() + zero_points.size()) * sizeof(int32_t) + (pairs == nullptr ? 0 : pairs->bytes());
+}
+
+size_t PackedConv2d::bytes() const { return impl_->bytes(); }
 
 // The last dword of a pixel's channels, or of a row of taps.
 size_t PackedConv2d::input_slack() const {

@@ -8,7 +8,6 @@ namespace {
 
 using kernels::kTileBytes;
 using kernels::kTileColumns;
-using kernels::kTileDwords;
 using kernels::kTilePixels;
 
 // Of 2 MiB of second-level cache, which every CPU with such a unit has.
@@ -127,13 +126,6 @@ void TileConv::multiply(const Item& item, const Product& product, const Pixels& 
                         .tail = layer_.tail->function});
 }
 
-bool TileConv::rows_are_steps(const PackedConv2d::Impl& layer) {
-  const Conv2dShape& s = layer.shape;
-  const bool strings = layer.row_dwords > 0;
-  if (s.dilation_w > 1 || (strings ? layer.string_step : layer.row_step) % kTileDwords != 0) return false;
-  return strings || s.kernel_w == 1 || s.in_channels % 4 == 0;  // else taps of panels lie further apart
-}
-
 void TileConv::add_row_steps(Product& product, int64_t row, int64_t input) const {
   const bool strings = layer_.row_dwords > 0;
   const int64_t step = strings ? layer_.string_step : layer_.row_step;
@@ -160,9 +152,11 @@ bool can_run_tiles(const ConvGeometry& geometry, TileRows rows) {
   switch (rows) {
     case TileRows::kValid:
     case TileRows::kWhole:
-      return true;
+      return layer.gathers();
     case TileRows::kLines:
       return can_run_line_tiles(geometry);
+    case TileRows::kPairs:
+      return can_run_pair_tiles(geometry);
     case TileRows::kSamples:
       return layer.shape.in_channels % kTileBytes == 0 &&
              kTilePixels * geometry.call.h * geometry.call.w * layer.shape.in_channels <= kMostSampleBytes;
@@ -174,6 +168,8 @@ std::unique_ptr<const Conv2dPlan::Driver> tiles_driver(ConvGeometry geometry, in
   switch (rows) {
     case TileRows::kLines:
       return line_tiles_driver(std::move(geometry), threads);
+    case TileRows::kPairs:
+      return pair_tiles_driver(geometry, threads);
     case TileRows::kSamples:
       return sample_tiles_driver(std::move(geometry), threads);
     default:

@@ -19,8 +19,6 @@ class TileConv : public Conv2dPlan::Driver {
   void run(const Conv2dData& data, int64_t begin, int64_t end) const override;
 
   static constexpr int64_t kMostTiles = 32;  // of one product
-  /// Whether rows of taps come in whole steps.
-  static bool rows_are_steps(const PackedConv2d::Impl& layer);
 
  protected:
   static constexpr int64_t kMostPixels = kMostTiles * kernels::kTilePixels;
@@ -95,6 +93,8 @@ bool can_run_line_tiles(const ConvGeometry& geometry);
 std::unique_ptr<const Conv2dPlan::Driver> gathered_tiles_driver(ConvGeometry geometry, int threads,
                                                                 bool whole);
 std::unique_ptr<const Conv2dPlan::Driver> line_tiles_driver(ConvGeometry geometry, int threads);
+bool can_run_pair_tiles(const ConvGeometry& geometry);
+std::unique_ptr<const Conv2dPlan::Driver> pair_tiles_driver(const ConvGeometry& geometry, int threads);
 std::unique_ptr<const Conv2dPlan::Driver> sample_tiles_driver(ConvGeometry geometry, int threads);
 
 }  // namespace ptqx::engine

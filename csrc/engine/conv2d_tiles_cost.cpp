@@ -31,9 +31,8 @@ int64_t steps(const PackedConv2d::Impl& layer, int64_t rows, int64_t taps) {
 }
 
 /// Of `tiles` tiles that meet the same weights, all channels.
-double cost_of_products(const ConvGeometry& geometry, int64_t tiles, int64_t steps, double product) {
-  return (tiles == 1 ? kLonelyProduct : product) *
-         static_cast<double>(tiles * steps * (geometry.layer.padded / 16));
+double cost_of_products(const PackedConv2d::Impl& layer, int64_t tiles, int64_t steps, double product) {
+  return (tiles == 1 ? kLonelyProduct : product) * static_cast<double>(tiles * steps * (layer.padded / 16));
 }
 
 double cost_of_gathering(int64_t pixels, int64_t pieces, int64_t steps) {
@@ -43,14 +42,21 @@ double cost_of_gathering(int64_t pixels, int64_t pieces, int64_t steps) {
 
 double cost_of_copy(int64_t bytes) { return static_cast<double>(bytes) / kBytesCopied; }
 
+/// Of one sample.
+double cost_of_padded_lines(const ConvGeometry& geometry) {
+  const Conv2dShape& s = geometry.layer.shape;
+  return cost_of_copy((geometry.call.h + s.pad_top + s.pad_bottom) * geometry.call.w * s.in_channels);
+}
+
 double cost_of_valid(const ConvGeometry& geometry) {
   double cost = 0;
   for (const AxisSegment& row : geometry.rows) {
     for (const AxisSegment& column : geometry.columns) {
       const int64_t pixels = geometry.call.n * row.size() * column.size();
       const int64_t steps_of_region = steps(geometry.layer, row.taps(), column.taps());
-      cost += cost_of_products(geometry, ceil_div(pixels, kTilePixels), steps_of_region, kGatheredProduct) +
-              cost_of_gathering(pixels, row.taps(), steps_of_region);
+      cost +=
+          cost_of_products(geometry.layer, ceil_div(pixels, kTilePixels), steps_of_region, kGatheredProduct) +
+          cost_of_gathering(pixels, row.taps(), steps_of_region);
     }
   }
   return cost;
@@ -60,7 +66,7 @@ double cost_of_whole(const ConvGeometry& geometry) {
   const Conv2dShape& s = geometry.layer.shape;
   const int64_t pixels = geometry.call.n * geometry.oh * geometry.ow;
   const int64_t all = steps(geometry.layer, s.kernel_h, s.kernel_w);
-  return cost_of_products(geometry, ceil_div(pixels, kTilePixels), all, kGatheredProduct) +
+  return cost_of_products(geometry.layer, ceil_div(pixels, kTilePixels), all, kGatheredProduct) +
          cost_of_gathering(pixels, 2 * s.kernel_h, all);
 }
 
@@ -69,12 +75,19 @@ double cost_of_lines(const ConvGeometry& geometry) {
   const Conv2dCall& call = geometry.call;
   const int64_t all = steps(geometry.layer, s.kernel_h, s.kernel_w);
   if (is_pointwise(s)) {
-    return cost_of_products(geometry, ceil_div(call.n * call.h * call.w, kTilePixels), all, kProduct);
+    return cost_of_products(geometry.layer, ceil_div(call.n * call.h * call.w, kTilePixels), all, kProduct);
   }
   const int64_t tiles = geometry.oh * ceil_div(geometry.ow, kTilePixels);
   return static_cast<double>(call.n) *
-         (cost_of_products(geometry, tiles, all, kProduct) +
-          cost_of_copy((call.h + s.pad_top + s.pad_bottom) * call.w * s.in_channels));
+         (cost_of_products(geometry.layer, tiles, all, kProduct) + cost_of_padded_lines(geometry));
+}
+
+double cost_of_pairs(const ConvGeometry& geometry) {
+  const PackedConv2d::Impl& pairs = *geometry.layer.pairs;
+  const int64_t tiles = geometry.oh * ceil_div(geometry.ow / 2, kTilePixels);
+  const int64_t all = steps(pairs, pairs.shape.kernel_h, pairs.shape.kernel_w);
+  return static_cast<double>(geometry.call.n) *
+         (cost_of_products(pairs, tiles, all, kProduct) + cost_of_padded_lines(geometry));
 }
 
 double cost_of_samples(const ConvGeometry& geometry) {
@@ -83,7 +96,7 @@ double cost_of_samples(const ConvGeometry& geometry) {
   double cost = 0;
   for (const AxisSegment& row : geometry.rows) {
     for (const AxisSegment& column : geometry.columns) {
-      cost += cost_of_products(geometry, groups * row.size() * column.size(),
+      cost += cost_of_products(geometry.layer, groups * row.size() * column.size(),
                                steps(geometry.layer, row.taps(), column.taps()), kProduct);
     }
   }
@@ -98,6 +111,8 @@ double cost_of(const ConvGeometry& geometry, TileRows rows) {
       return cost_of_whole(geometry);
     case TileRows::kLines:
       return cost_of_lines(geometry);
+    case TileRows::kPairs:
+      return cost_of_pairs(geometry);
     case TileRows::kSamples:
       return cost_of_samples(geometry);
   }
@@ -116,7 +131,8 @@ std::optional<TileRows> suitable_tiles(const ConvGeometry& geometry) {
                             : 2 * static_cast<double>(layer.panels * layer.panel_bytes) / kUnpackedBytes;
   double best_cost = kClearShare * (vectors + stream);
   std::optional<TileRows> best;
-  for (const TileRows rows : {TileRows::kValid, TileRows::kWhole, TileRows::kLines, TileRows::kSamples}) {
+  for (const TileRows rows :
+       {TileRows::kValid, TileRows::kWhole, TileRows::kLines, TileRows::kPairs, TileRows::kSamples}) {
     if (!can_run_tiles(geometry, rows)) continue;
     const double cost = cost_of(geometry, rows) + stream + unpack;
     if (cost < best_cost) best = rows, best_cost = cost;

@@ -247,7 +247,7 @@ bool is_pointwise(const Conv2dShape& s) {
 bool can_run_line_tiles(const ConvGeometry& geometry) {
   const PackedConv2d::Impl& layer = geometry.layer;
   const int64_t c = layer.shape.in_channels;
-  if (!TileConv::rows_are_steps(layer) || geometry.oh == 0 || geometry.ow == 0) return false;
+  if (!layer.rows_are_steps() || geometry.oh == 0 || geometry.ow == 0) return false;
   // No tile but the last is to be read beyond its end by more than that has.
   if (is_pointwise(layer.shape)) return 2 * c >= ceil_div(c, kTileBytes) * kTileBytes;
   return ceil_div(geometry.ow, kTilePixels) <= TileConv::kMostTiles;

@@ -38,6 +38,7 @@ void expect_exact(const Conv2dCase& conv_case, std::vector<std::string> expected
 
 const std::vector<std::string> kGathered = {"tiles", "tiles with padding"};
 const std::vector<std::string> kGatheredAndLines = {"tiles", "tiles with padding", "tiles of lines"};
+const std::vector<std::string> kPairs = {"tiles of pairs"};
 const std::vector<std::string> kAll = {"tiles", "tiles with padding", "tiles of lines", "tiles of samples"};
 
 Conv2dShape three_by_three(int64_t in_channels, int64_t out_channels, int64_t stride = 1) {
@@ -90,6 +91,37 @@ TEST(TilesConv2dTest, RowsOfTapsThatDoNotFillSteps) {
                   .input_zero_point = 5},
                  kGathered);
   }
+}
+
+TEST(TilesConv2dTest, PairsOfPixelsWhereChannelsAreFew) {
+  if (!has_matrix_unit()) GTEST_SKIP() << "this CPU has no AMX";
+  for (const int64_t out_channels : {1, 10, 16}) {
+    for (const int64_t channels : {3, 16, 40}) {
+      for (const int64_t w : {2, 30, 32, 34}) {
+        expect_exact({.name = std::to_string(channels) + " to " + std::to_string(out_channels) +
+                              " channels, " + std::to_string(w) + " pixels",
+                      .shape = three_by_three(channels, out_channels),
+                      .n = 3,
+                      .h = 4,
+                      .w = w,
+                      .input_zero_point = 9,
+                      .sample_scale = true,
+                      .output = kernels::Output::kU8,
+                      .activation = kernels::Activation::kPrelu,
+                      .bias_f32 = true,
+                      .residual = true},
+                     kPairs);
+      }
+    }
+  }
+  Conv2dShape uneven = three_by_three(16, 12);
+  uneven.kernel_w = 2;
+  uneven.pad_left = 0;
+  uneven.pad_right = 2;
+  expect_exact({.name = "uneven", .shape = uneven, .n = 2, .h = 5, .w = 33, .input_zero_point = 7}, kPairs);
+  uneven.kernel_w = 4;  // whose five taps of both pixels would not fill two steps
+  expect_exact({.name = "four taps", .shape = uneven, .n = 2, .h = 5, .w = 33}, kGatheredAndLines);
+  expect_exact({.name = "odd lines", .shape = three_by_three(16, 16), .n = 2, .h = 5, .w = 33}, {});
 }
 
 TEST(TilesConv2dTest, PointsNeedNoPadding) {
