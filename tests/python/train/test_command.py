@@ -15,7 +15,7 @@ from ptqx.data import load
 from ptqx.errors import PtqxError
 from ptqx.files import read_tensors
 from ptqx.models import cnn, load_weights
-from ptqx.train import evaluate
+from ptqx.train import evaluate, fingerprint
 from ptqx.train.command import train
 
 FAST = ("--epochs", "2", "--batch-size", "64", "--threads", "1")
@@ -60,6 +60,19 @@ def test_init_replaces_a_head_of_another_size(tmp_path: Path, run_train) -> None
     assert (tmp_path / "out" / "model.safetensors").is_file()
 
 
+def test_teacher_of_another_model_is_learned_from(tmp_path: Path, trained: Path, run_train) -> None:  # type: ignore[no-untyped-def]
+    student = ("--model", "cnn", "--teacher", trained / "model.safetensors", "--teacher-model", "cnn")
+    done = run_train(*FAST, *student, "--distillation", "1", "--seed", "1", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    _, metadata = read_tensors(tmp_path / "model.safetensors")
+    taught = load_weights(cnn(), trained / "model.safetensors")
+    assert metadata["teacher_weights"] == fingerprint(taught) and metadata["teacher"] == "cnn"
+    first = json.loads((tmp_path / "config.json").read_text())
+    assert first["distillation"] == 1.0 and first["temperature"] == 4.0
+    again = run_train(*FAST, "--seed", "1", "--out", tmp_path)
+    assert again.returncode == 2 and "--no-resume" in again.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -73,6 +86,8 @@ def test_init_replaces_a_head_of_another_size(tmp_path: Path, run_train) -> None
         ({"lr": -1.0}, "lr must be positive"),
         ({"threads": -1}, "threads must not be negative"),
         ({"init": Path("absent.pt")}, r"no such checkpoint file: absent\.pt"),
+        ({"teacher": Path("absent.pt")}, r"no such checkpoint file: absent\.pt"),
+        ({"teacher_model": "lenet5"}, "--teacher-model needs --teacher"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
