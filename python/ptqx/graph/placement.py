@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..quant import Recipe, Scheme, float_dtype, resolve
 from .fusion import LAYERS
 from .ir import Graph, Node, QuantizerSite
@@ -128,13 +130,7 @@ def _binarize_inputs(graph: Graph, schemes: dict[str, tuple[Scheme | None, Schem
         scheme = schemes[node.name][1]
         if node.kind != "static" or scheme is None or not scheme.of_activations:
             continue
-        value = node.inputs[0]
-        signs = f"{value}.binarize"
-        if signs not in graph.nodes:
-            graph.add(
-                Node(signs, "binarize", [value], shape=graph.shape(value), quantizer=signs), after=value
-            )
-        node.inputs[0] = signs
+        _read_table(graph, node, f"{node.inputs[0]}.binarize", "binarize", {})
 
 
 def _narrow_inputs(graph: Graph, schemes: dict[str, tuple[Scheme | None, Scheme | None]]) -> None:
@@ -146,15 +142,18 @@ def _narrow_inputs(graph: Graph, schemes: dict[str, tuple[Scheme | None, Scheme 
             continue
         value = node.inputs[0]
         site = graph.quantizers[graph.nodes[value].quantizer or ""]
-        if not scheme.bits < site.scheme.bits <= TABLE_BITS:
-            continue
-        narrow = f"{value}.requantize{scheme.bits}"
-        if narrow not in graph.nodes:
-            table = Node(narrow, "lookup", [value], {"function": "identity", "args": []})
-            table.shape, table.quantizer = graph.shape(value), narrow
-            graph.add(table, after=value)
+        if scheme.bits < site.scheme.bits <= TABLE_BITS:
+            narrow = f"{value}.requantize{scheme.bits}"
+            _read_table(graph, node, narrow, "lookup", {"function": "identity", "args": []})
             graph.quantizers[narrow] = QuantizerSite(scheme, narrow)
-        node.inputs[0] = narrow
+
+
+def _read_table(graph: Graph, layer: Node, name: str, op: str, attrs: dict[str, Any]) -> None:
+    """Let a layer read its value through a table, whose codes are its own; layers share tables of a name."""
+    value = layer.inputs[0]
+    if name not in graph.nodes:
+        graph.add(Node(name, op, [value], attrs, shape=graph.shape(value), quantizer=name), after=value)
+    layer.inputs[0] = name
 
 
 def _name_execution(graph: Graph) -> None:
