@@ -44,11 +44,13 @@ def test_latest_epoch_within_one_standard_error_of_the_best_of_the_last_third() 
     [
         ([(80.0, 80.0), (39.0, 60.0)], "gets 39.0 % .* after 80.0 % in the epoch before"),
         ([(30.0, 80.0)], "while training reaches 80.0 %: its batch norm statistics or scales are off"),
+        ([(30.0, 80.0)] * 2 + [(79.0, 80.0)] * 2, "while training reaches 80.0 %"),
+        ([(79.0, 80.0)] * 3 + [(30.0, 80.0)], "while training reaches 80.0 %"),
         ([(10.0, 11.0), (10.0, 11.0)], r"no better than guessing \(10.0 %\)"),
     ],
 )
 def test_collapse(epochs: list[Epoch], message: str) -> None:
-    with pytest.raises(PtqxError, match=f"training collapsed in epoch {len(epochs)} .*{message}"):
+    with pytest.raises(PtqxError, match=f"training collapsed in epoch .*{message}"):
         kept_after(epochs)
 
 
@@ -63,6 +65,7 @@ def test_collapse_in_the_first_epoch_of_what_was_alive() -> None:
     "epochs",
     [
         [(95.0, 90.0), (70.0, 90.0), (50.0, 90.0)],  # forgets what it knew by heart
+        [(80.0, 80.0), (14.0, 84.0), (79.0, 85.0), (80.0, 86.0)],  # statistics lagged behind once
         [(11.0, 12.0), (40.0, 30.0)],  # late, but learns
         [(20.0, 10.0), (16.0, 11.0)],
     ],
@@ -85,4 +88,4 @@ def test_state_goes_on_and_the_kept_model_is_written(
     again = IntegerGuard(3, 10, 1000, "w4a4", tmp_path)
     again.load_state_dict(copy.deepcopy(guard.state_dict()))
     with pytest.raises(PtqxError, match=r"epoch 1 is in .*best\.ptqx"):
-        again.end_epoch(prep, {"epoch": 2, "val_top1": 20.0, "train_top1": 90.0})
+        again.end_epoch(prep, {"epoch": 2, "val_top1": 20.0, "train_top1": 30.0})
