@@ -24,6 +24,10 @@ void check(const PackedConv2d::Impl& layer, const Conv2dCall& call) {
   if (layer.binary && (call.input_zero_point != 0 || call.zero_point_per_sample)) {
     fail("input_zero_point: expected 0 for a binary layer, got " + std::to_string(call.input_zero_point));
   }
+  if (layer.tap_sums.empty() && (call.input_zero_point != 0 || call.zero_point_per_sample)) {
+    fail("input_zero_point: expected 0 for a layer that forgot its zero points, got " +
+         (call.zero_point_per_sample ? "one per sample" : std::to_string(call.input_zero_point)));
+  }
   const kernels::Tail& tail = call.tail;
   if (tail.output != kernels::Output::kS32 && tail.multiplier == nullptr) {
     fail("tail.multiplier: expected a pointer, got null");

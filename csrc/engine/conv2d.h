@@ -52,6 +52,9 @@ class PackedConv2d {
   PackedConv2d(PackedConv2d&&) noexcept;
   PackedConv2d& operator=(PackedConv2d&&) noexcept;
 
+  /// Gives up what zero points need: from now on every input's is 0.
+  void forget_zero_points();
+
   const Conv2dShape& shape() const;
   const char* kernel_name() const;  // the row that the weights are packed for
   bool suits_tiles() const;         // rows of kernels/tile_gemm.h may run too

@@ -91,7 +91,8 @@ struct PackedConv2d::Impl {
   int64_t string_step = 0;
   AlignedBytes row_weights;
   AlignedBytes ones;  // one panel, 16 wide, whose channels sum the input; for weight zero points
-  /// [slices][taps][padded]: sum of weight - weight_zero_point; of a binary layer, the signs of a tap.
+  /// [slices][taps][padded]: sum of weight - weight_zero_point; of a binary layer, the signs of a tap. Empty
+  /// where the input's zero point can only be 0.
   std::vector<int32_t> tap_sums;
   std::vector<int32_t> zero_points;  // [padded] of the weights, or empty
   bool sums_fit_winograd = false;    // see kernels/winograd.h, whatever the input
@@ -102,6 +103,7 @@ struct PackedConv2d::Impl {
 
   int64_t taps() const { return shape.kernel_h * shape.kernel_w; }
   size_t bytes() const;
+  void forget_tap_sums() { tap_sums = {}; }
   /// Whether rows of taps come in whole steps of matrix units.
   bool rows_are_steps() const;
   int64_t tap_dword(int64_t row, int64_t column) const { return row * row_step + column * dwords; }

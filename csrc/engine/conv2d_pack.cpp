@@ -270,6 +270,12 @@ PackedConv2d::~PackedConv2d() = default;
 PackedConv2d::PackedConv2d(PackedConv2d&&) noexcept = default;
 PackedConv2d& PackedConv2d::operator=(PackedConv2d&&) noexcept = default;
 
+void PackedConv2d::forget_zero_points() {
+  if (impl_->binary || impl_->slices > 1 || !impl_->zero_points.empty()) return;  // they need them anyway
+  impl_->forget_tap_sums();
+  if (impl_->pairs != nullptr) impl_->pairs->forget_tap_sums();
+}
+
 const Conv2dShape& PackedConv2d::shape() const { return impl_->shape; }
 
 const char* PackedConv2d::kernel_name() const {

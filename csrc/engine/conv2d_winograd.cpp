@@ -125,6 +125,7 @@ class WinogradConv final : public Conv2dPlan::Driver {
     const ConvGeometry& g = geometry_;
     start_.assign(static_cast<size_t>(layer_.padded), 0);
     if (g.call.tail.bias != nullptr) std::copy_n(g.call.tail.bias, layer_.shape.out_channels, start_.begin());
+    if (layer_.tap_sums.empty()) return;
     for (int64_t tap = 0; tap < layer_.taps(); ++tap) {
       for (int64_t j = 0; j < layer_.padded; ++j) {
         int32_t& start = start_[static_cast<size_t>(j)];

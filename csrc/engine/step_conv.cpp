@@ -83,6 +83,7 @@ std::shared_ptr<Layer> make_layer(const PlanBuilder& plan, const Node& node, Con
                                              .slopes = std::move(conv.activation.slopes),
                                              .bias = std::move(conv.bias)});
   conv.weight = {};  // the canonical weights are not needed again
+  if (!conv.dynamic && x.zero_point == 0) layer->weight.forget_zero_points();
   Conv2dCall& call = layer->call;
   call.h = x.h;
   call.w = x.w;

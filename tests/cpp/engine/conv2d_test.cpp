@@ -579,6 +579,35 @@ TEST(PackedConv2dTest, CodesOf4BitsLieTwoToAByte) {
   EXPECT_EQ(eight_bits.bytes() - four_bits.bytes(), 64U * 64U / 2U);
 }
 
+TEST(PackedConv2dTest, LayersOfInputsWithoutZeroPointsNeedLess) {
+  for (const int64_t groups : {1, 32}) {
+    Conv2dCase conv_case{.name = "zero point 0",
+                         .shape = {.in_channels = 32,
+                                   .out_channels = 32,
+                                   .kernel_h = 3,
+                                   .kernel_w = 3,
+                                   .pad_top = 1,
+                                   .pad_left = 1,
+                                   .pad_bottom = 1,
+                                   .pad_right = 1,
+                                   .groups = groups},
+                         .n = 2,
+                         .h = 10,
+                         .w = 8};
+    const Conv2dOperands operands(conv_case);
+    PackedConv2d packed = operands.pack();
+    const size_t before = packed.bytes();
+    packed.forget_zero_points();
+    EXPECT_GE(before - packed.bytes(), 9U * 32U * sizeof(int32_t));  // of whole panels
+    for (const std::string& name : conv2d_strategies(packed, operands.call(), 1)) {
+      EXPECT_EQ(operands.run(packed, ThreadExecutor(1), name), operands.reference()) << name;
+    }
+    Conv2dCall call = operands.call();
+    call.input_zero_point = 3;
+    EXPECT_THROW(Conv2dPlan(packed, call, 1), std::invalid_argument);
+  }
+}
+
 TEST(PackedConv2dTest, PackRejectsBadShapes) {
   const std::vector<int8_t> weight(64, 1);
   const auto pack = [&](Conv2dShape shape, int64_t group_size = 0) {
