@@ -144,6 +144,9 @@ def _narrow_inputs(graph: Graph, schemes: dict[str, tuple[Scheme | None, Scheme 
         site = graph.quantizers[graph.nodes[value].quantizer or ""]
         if scheme.bits < site.scheme.bits <= TABLE_BITS:
             narrow = f"{value}.requantize{scheme.bits}"
+            known = graph.quantizers.get(narrow)
+            if known is not None and known.scheme != scheme:  # as many bits, but other codes
+                narrow = graph.unique(narrow)
             _read_table(graph, node, narrow, "lookup", {"function": "identity", "args": []})
             graph.quantizers[narrow] = QuantizerSite(scheme, narrow)
 

@@ -117,6 +117,15 @@ def test_what_a_product_reads_keeps_eight_bits_and_layers_read_fewer_through_a_t
     assert bits["stem"] == bits["left"] == bits["right"] == 8
 
 
+def test_layers_that_ask_for_other_codes_of_as_many_bits_get_tables_of_their_own() -> None:
+    overrides = {"right": {"activations": {"observer": "minmax"}}}
+    prep = prepare(Stream(), recipe("w4a3", overrides=overrides), torch.randn(1, 3, 6, 6))
+    tables = [prep.graph.nodes[name].inputs[0] for name in ("left", "right")]
+    assert tables == ["stem.requantize3", "stem.requantize3_1"]
+    schemes = [prep.graph.quantizers[name].scheme for name in tables]
+    assert schemes[0].observer != schemes[1].observer == "minmax"
+
+
 @pytest.mark.parametrize("name", ["w3a8", "fixed16", "int8-dynamic"])
 def test_no_table_where_layers_read_eight_bits_or_more(name: str) -> None:
     assert not [n for n in prepare(Stream(), name, torch.randn(1, 3, 6, 6)).graph if n.op == "lookup"]

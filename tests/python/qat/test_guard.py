@@ -40,17 +40,17 @@ def test_latest_epoch_within_one_standard_error_of_the_best_of_the_last_third() 
 
 
 @pytest.mark.parametrize(
-    ("epochs", "message"),
+    ("epochs", "collapsed_in", "message"),
     [
-        ([(80.0, 80.0), (39.0, 60.0)], "gets 39.0 % .* after 80.0 % in the epoch before"),
-        ([(30.0, 80.0)], "while training reaches 80.0 %: its batch norm statistics or scales are off"),
-        ([(30.0, 80.0)] * 2 + [(79.0, 80.0)] * 2, "while training reaches 80.0 %"),
-        ([(79.0, 80.0)] * 3 + [(30.0, 80.0)], "while training reaches 80.0 %"),
-        ([(10.0, 11.0), (10.0, 11.0)], r"no better than guessing \(10.0 %\)"),
+        ([(80.0, 80.0), (39.0, 60.0)], 2, "gets 39.0 % .* after 80.0 % in the epoch before"),
+        ([(30.0, 80.0)], 1, "while training reaches 80.0 %: its batch norm statistics or scales are off"),
+        ([(30.0, 80.0)] * 2 + [(79.0, 80.0)] * 2, 2, "while training reaches 80.0 %"),
+        ([(79.0, 80.0)] * 3 + [(30.0, 80.0)], 4, "while training reaches 80.0 %"),
+        ([(10.0, 11.0), (10.0, 11.0)], 2, r"no better than guessing \(10.0 %\)"),
     ],
 )
-def test_collapse(epochs: list[Epoch], message: str) -> None:
-    with pytest.raises(PtqxError, match=f"training collapsed in epoch .*{message}"):
+def test_collapse(epochs: list[Epoch], collapsed_in: int, message: str) -> None:
+    with pytest.raises(PtqxError, match=f"training collapsed in epoch {collapsed_in} .*{message}"):
         kept_after(epochs)
 
 
