@@ -17,7 +17,7 @@ from .formulas import Codes, QParams
 from .ir import Graph, Node, last_uses
 from .operators import OPERATORS
 from .operators.base import Mover
-from .weights import folded, raw_weight
+from .weights import folded, quantizer_view, raw_weight
 
 QUANTIZERS = "quantizers"
 
@@ -185,7 +185,7 @@ class SimulatedModel(nn.Module):
 
     @torch.no_grad()
     def fit_weights(self) -> None:
-        """Set the scales of all weights from the folded weights as they are now.
+        """Set the scales of all weights from the weights as they are now.
 
         Raises:
             PtqxError: NaN or infinite weights, with the layer and the count.
@@ -196,7 +196,7 @@ class SimulatedModel(nn.Module):
                 check_finite(weight, f"{node.name}: weight")
                 if bias is not None:
                     check_finite(bias, f"{node.name}: bias")
-                self.weight_quantizer(node).fit(weight)
+                self.weight_quantizer(node).fit(quantizer_view(self, node))
 
     def tensor(self, path: str) -> Tensor:
         """The parameter or buffer of the float model at a dotted path."""

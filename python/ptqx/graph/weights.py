@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 MAX_INPUT = 255  # largest |q_x - zero_point| that kernels assume
 EXACT_IN_FLOAT64 = 2**53  # what the simulated model can sum of 16-bit codes
 TINY_FACTOR = 1e-8  # smallest |gamma / std| that unfolded training divides by
+SCALES_OF_THEIR_OWN = ("fixed", "shift")  # levels with powers of two as scales, with offsets in real units
 
 
 class LayerCodes(NamedTuple):
@@ -68,12 +69,45 @@ def batch_norm_factor(model: SimulatedModel, node: Node) -> Tensor:
 
 
 def training_factor(model: SimulatedModel, node: Node) -> Tensor | None:
-    """The factor, float32 [out], that a weight is multiplied by before it is quantized in unfolded training;
-    nearly 0 becomes `TINY_FACTOR`, because the result is divided by it. None without a batch norm."""
+    """What a weight is multiplied by before it is quantized in unfolded training, float32 [out]; None without
+    a batch norm.
+
+    The signs of `batch_norm_factor` where every channel has scales of its own: these are then in units of the
+    unfolded weight, and no code depends on a running variance. (If one did, a channel whose weights round to
+    nothing would see its variance vanish, its factor and so its codes grow, and swing like that for good.) A
+    scale that channels share, or that is no plain factor of the levels, needs the whole `batch_norm_factor`;
+    nearly 0 becomes `TINY_FACTOR`, because the result is divided by it.
+    """
     if not (model.qat and "bn_eps" in node.attrs):
         return None
     factor = batch_norm_factor(model, node).float()
+    if _scales_are_unfolded(model, node):
+        return torch.where(factor < 0, -1.0, 1.0)
     return torch.where(factor.abs() < TINY_FACTOR, torch.full_like(factor, TINY_FACTOR), factor)
+
+
+def quantizer_view(model: SimulatedModel, node: Node) -> Tensor:
+    """The weight as its quantizer sees it: times `training_factor`, else folded."""
+    factor = training_factor(model, node)
+    if factor is None:
+        return folded(model, node)[0]
+    weight = raw_weight(model, node)
+    return weight * _column(factor, weight)
+
+
+def _scales_are_unfolded(model: SimulatedModel, node: Node) -> bool:
+    if not (model.qat and "bn_eps" in node.attrs):
+        return False
+    scheme = model.weight_quantizer(node).scheme
+    return scheme.granularity != "tensor" and scheme.levels not in SCALES_OF_THEIR_OWN
+
+
+def _in_folded_units(model: SimulatedModel, node: Node, scale: Tensor) -> Tensor:
+    """A quantizer's scale, [1], [out] or [out, groups], as one of the folded weight."""
+    if not _scales_are_unfolded(model, node):
+        return scale
+    factor = batch_norm_factor(model, node).detach().abs().float()
+    return (scale * _column(factor, scale)).clamp(min=MIN_SCALE)
 
 
 def folded(model: SimulatedModel, node: Node) -> tuple[Tensor, Tensor | None]:
@@ -106,8 +140,10 @@ def layer_codes(model: SimulatedModel, node: Node, weight: Tensor, least: Tensor
     quantizer = model.weight_quantizer(node)
     scheme = quantizer.scheme
     if isinstance(quantizer, LevelQuantizer):
-        return _listed_codes(quantizer, weight, least)
-    scale, zero_point = quantizer.scale.detach(), quantizer.zero_point.float()
+        own = quantizer.level_parameters["scale"].detach()
+        return _listed_codes(quantizer, weight, _in_folded_units(model, node, own), least)
+    scale = _in_folded_units(model, node, quantizer.scale.detach())
+    zero_point = quantizer.zero_point.float()
     midrise = quantizer.midrise
     if midrise is not None:
         # Without a level at 0, weights that are nearly nothing beside the bias would grow with the scale.
@@ -133,12 +169,14 @@ def _with_midrise(codes: LayerCodes, midrise: Tensor) -> LayerCodes:
     return codes._replace(values=values, scale=scale, codes=codes.values, levels=levels)
 
 
-def _listed_codes(quantizer: LevelQuantizer, weight: Tensor, least: Tensor | None) -> LayerCodes:
+def _listed_codes(
+    quantizer: LevelQuantizer, weight: Tensor, scale: Tensor, least: Tensor | None
+) -> LayerCodes:
     """Codes of levels that are a list, or of shift-and-scale, whose zero point is a fraction."""
-    scheme, parameters = quantizer.scheme, dict(quantizer.level_parameters)
+    scheme = quantizer.scheme
     if least is not None:
-        parameters["scale"] = torch.maximum(parameters["scale"], least)
-    scale = parameters["scale"]
+        scale = torch.maximum(scale, least)
+    parameters = {**quantizer.level_parameters, "scale": scale}
     codes = quantizer.level_set.codes(weight, parameters, scheme)
     if "offset" in parameters:
         shift = 2 ** (scheme.bits - 1)

@@ -5,7 +5,7 @@ from .cnn import cnn
 from .lenet import lenet5
 from .registry import build, image_options, names, options, register
 from .resnet import resnet20, resnet32, resnet56
-from .vgg import vgg11_bn, vgg13_bn, vgg16_bn, vgg19_bn
+from .vgg import vgg11_bn, vgg13_bn, vgg16_bn, vgg19_bn, vgg_small
 
 __all__ = [
     "build",
@@ -27,4 +27,5 @@ __all__ = [
     "vgg13_bn",
     "vgg16_bn",
     "vgg19_bn",
+    "vgg_small",
 ]

@@ -45,7 +45,8 @@ class QATConfig:
             their average code (Nagel et al., ICML 2022). The threshold falls to it by a cosine from four
             times as much; 0 is off. It adds some percent to a step; depthwise networks gain from it at 4
             bits too.
-        freeze_batch_norm: share of a stage, its end, in which batch norm statistics rest; 0 is off.
+        freeze_batch_norm: share of a stage, its end, in which batch norm statistics rest; 0 is off. Until
+            then they are found anew before every evaluation, by 1,024 training images.
         val_split: share of the training set that is held out, to watch the integer model and to choose the
             best epoch by.
 

@@ -20,7 +20,7 @@ CHOICE = 3  # the last third of the epochs
 FALL = 0.5  # of the last epoch's accuracy, of training's: less than that is a collapse
 ABOVE_CHANCE = 3.0  # times chance: what must have been reached before a fall can be told
 AT_CHANCE = 1.5  # times chance: nothing has been learned
-COUNTS = ("epochs", "top1", "best_top1", "kept_epoch", "epochs_behind")
+COUNTS = ("epochs", "top1", "best_top1", "kept_epoch")
 
 
 def integer_of(model: nn.Module) -> tuple[IntegerModel, nn.Module]:
@@ -47,8 +47,7 @@ class IntegerGuard(Hook):
     knows them by heart, and every epoch without them loses some of that.) It is in `OUT/best.ptqx`, and the
     model ends with its weights. A collapse raises a PtqxError that says what to do: less than half of the
     last epoch's accuracy or of training's, or nothing above chance: after two epochs, or after one if there
-    was more at the start. Far behind training is no collapse yet in a single epoch before the last third: at
-    the learning rates of a stage's start, batch norm statistics lag behind the weights.
+    was more at the start.
 
     Args:
         epochs: of the run.
@@ -73,7 +72,6 @@ class IntegerGuard(Hook):
         self.kept_epoch = 0
         self.kept: dict[str, Tensor] = {}
         self.epochs = 0
-        self.epochs_behind = 0  # far behind training, in a row
         self._integer: IntegerModel | None = None
 
     def score(self, model: nn.Module) -> nn.Module:
@@ -117,11 +115,7 @@ class IntegerGuard(Hook):
 
     def _require_alive(self, row: Row, top1: float, start: float) -> None:
         trained, known = row["train_top1"], ABOVE_CHANCE * self.chance
-        behind = trained > known and top1 < FALL * trained
-        self.epochs_behind = self.epochs_behind + 1 if behind else 0
-        if behind and self.epochs_behind == 1 and self.epochs <= self.undecided:
-            return
-        if behind:
+        if trained > known and top1 < FALL * trained:
             what = f"while training reaches {trained:.1f} %: its batch norm statistics or scales are off"
         elif self.top1 > known and top1 < FALL * self.top1:
             what = f"after {self.top1:.1f} % in the epoch before"

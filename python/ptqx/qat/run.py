@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import graph
-from ..data import ImageDataset, split
+from ..data import ImageDataset, Loader, calibration_split, split
 from ..errors import PtqxError
 from ..graph import SimulatedModel
 from ..quant import PACT, Quantizer, Recipe
@@ -31,13 +32,16 @@ from ..train import (
 )
 from ..train.loop import default_device
 from ..train.optimizer import ParameterGroups
-from .batch_norm import FrozenStatistics
+from .batch_norm import BatchNormStatistics
 from .config import QATConfig
 from .guard import IntegerGuard, integer_of
 from .oscillation import FreezeOscillating
 from .stages import Stage
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+STATISTICS_IMAGES = 1024  # by which those of batch norms are found
+STATISTICS_BATCH = 128
 
 
 def train_quantized(
@@ -246,8 +250,10 @@ class _QATRun:
 
     def shared_hooks(self, epochs: int) -> list[Hook]:
         """Those that a float model has too."""
+        images = calibration_split(self.train, STATISTICS_IMAGES, self.config.seed)
+        batches = Loader(images, min(STATISTICS_BATCH, len(images)), device=self.device, drop_last=True)
         frozen = self.config.freeze_batch_norm
-        return [FrozenStatistics(epochs * (1 - frozen))] if frozen else []
+        return [BatchNormStatistics(epochs * (1 - frozen) if frozen else math.inf, batches)]
 
     def loss(self, loop: TrainConfig) -> Loss | None:
         """None is the loop's own cross-entropy."""

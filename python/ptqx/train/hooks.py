@@ -26,6 +26,10 @@ class Hook:
     def end_step(self, model: nn.Module, position: float) -> None:
         """After the optimizer's step."""
 
+    def begin_evaluation(self, model: nn.Module) -> None:
+        """Before an epoch's evaluation of `model` (the moving average, if there is one); on every rank. Where
+        a run is continued from the end of an epoch, it is asked again."""
+
     def end_epoch(self, model: nn.Module, row: Row) -> None:
         """After the evaluation. `model` is what was evaluated (the moving average, if there is one), `row`
         its line of the log, to which columns may be added; losses and accuracies of evaluations are on rank

@@ -367,6 +367,8 @@ class _Run:
             "train_top1": 100 * right / images,
         }
         model = self.model if self.average is None else self.average.module
+        for hook in self.hooks:
+            hook.begin_evaluation(model)
         if distributed.rank() == 0:
             scored = self._scored(model)
             for name, data in self.monitored.items():

@@ -51,6 +51,7 @@ def test_model_survives_deepcopy_and_batch_of_zero(name: str) -> None:
         ("vgg13_bn", 100, 9_987_492),
         ("vgg16_bn", 100, 15_299_748),
         ("vgg19_bn", 100, 20_612_004),
+        ("vgg_small", 10, 4_661_898),
         ("resnet20", 10, 272_474),  # the zoo's 0.27 M, 0.47 M, 0.86 M
         ("resnet32", 10, 466_906),
         ("resnet56", 10, 855_770),

@@ -211,8 +211,10 @@ def test_pact_clips_have_a_decay_of_their_own(trained: nn.Module, few: Digits, c
 def test_collapse_stops_and_says_what_to_do(
     trained: nn.Module, few: Digits, calibration: Batches, tmp_path: Path
 ) -> None:
-    config = replace(SHORT, epochs=4, lr=30.0, clip_norm=0.0, momentum=0.0, freeze_oscillating=0.0)
-    with pytest.raises(PtqxError, match=r"collapsed in epoch \d \(w4a4, learning rate 30.0\)") as caught:
+    config = replace(
+        SHORT, epochs=4, lr=0.1, scale_lr=1000.0, clip_norm=0.0, momentum=0.0, freeze_oscillating=0.0
+    )
+    with pytest.raises(PtqxError, match=r"collapsed in epoch \d \(w4a4, learning rate 0.1\)") as caught:
         trained_on(trained, few, calibration, config, "w4a4", out=tmp_path)
     for advice in ("held-out images right", "Lower the learning rate", "progressive"):
         assert advice in str(caught.value)

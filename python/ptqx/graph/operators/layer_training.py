@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 def trained(model: SimulatedModel, node: Node, x: Tensor) -> Tensor:
     """The layer before residual and activation, on real values with fake-quantized weights.
 
-    With its batch norm unfolded (`qat`), weight * factor is quantized and divided by the factor again, so
-    that the batch norm sees the scale of its statistics (Krishnamoorthi, arXiv:1806.08342, section 3.2.2).
+    With its batch norm unfolded (`qat`), weight * `training_factor` is quantized and divided by the factor
+    again, so that the batch norm sees the scale of its statistics (Krishnamoorthi, arXiv:1806.08342, section
+    3.2.2).
     """
     if model.observing or node.kind == "float":
         weight, bias = folded(model, node)
