@@ -22,8 +22,13 @@ template <int NV, bool Residual>
 class CodesTail {
  public:
   static constexpr int kRows = SaturatingTail<NV, Residual>::kPixelsOfPack;
+  static constexpr bool kAddsInit = true;
 
-  void begin(const ConvTailArgs& args) { tail_.emplace(args); }
+  void begin(const ConvTailArgs& args, const int32_t* init) {
+    tail_.emplace(args);
+#pragma GCC unroll 4
+    for (int j = 0; j < NV; ++j) init_[j] = _mm512_loadu_si512(init + kLanes * j);
+  }
 
   /// kRows rows, or one.
   template <int Rows>
@@ -32,13 +37,16 @@ class CodesTail {
 #pragma GCC unroll 4
     for (int i = 0; i < Rows; ++i) {
 #pragma GCC unroll 4
-      for (int j = 0; j < NV; ++j) rows[i][j] = _mm512_load_si512(acc + kLanes * (i * NV + j));
+      for (int j = 0; j < NV; ++j) {
+        rows[i][j] = _mm512_add_epi32(_mm512_load_si512(acc + kLanes * (i * NV + j)), init_[j]);
+      }
     }
     tail_->finish(rows, first);
   }
 
  private:
   std::optional<SaturatingTail<NV, Residual>> tail_;
+  __m512i init_[NV];
 };
 
 /// All others, as many rows at a time as make the call worth while.
@@ -46,9 +54,10 @@ template <int64_t Columns>
 class AnyTail {
  public:
   static constexpr int kRows = 8;
+  static constexpr bool kAddsInit = false;
 
   explicit AnyTail(ConvTailFn* tail) : tail_(tail) {}
-  void begin(const ConvTailArgs& args) { args_ = &args; }
+  void begin(const ConvTailArgs& args, const int32_t* /*init*/) { args_ = &args; }
 
   template <int Rows>
   void finish(const int32_t* acc, int64_t first) {
@@ -64,12 +73,14 @@ class AnyTail {
 template <class Tail, int64_t Columns>
 class PendingTail {
  public:
+  static constexpr bool kAddsInit = Tail::kAddsInit;
+
   explicit PendingTail(Tail tail) : tail_(tail) {}
 
   /// Of `upper` pixels from `first` on, and of `lower` in the second tile; to be spread over `steps`.
-  void begin(const ConvTailArgs& args, const int32_t* acc, int64_t first, int64_t upper, int64_t lower,
+  void begin(const TileColumns& columns, const int32_t* acc, int64_t first, int64_t upper, int64_t lower,
              int64_t steps) {
-    tail_.begin(args);
+    tail_.begin(*columns.tail_args, columns.init);
     acc_ = acc;
     next_ = first;
     end_ = first + upper;
@@ -127,14 +138,22 @@ struct Operands {
   int32_t* acc;  // [pixels][columns]
 };
 
-// Registers are literals of the instructions, so that every shape of block is written out.
+// Registers are literals of the instructions, so that every shape of block is written out. Sixteen equal rows
+// take a register longer to load than a tail takes to add them.
 
 template <int64_t AccStep, class Pending>
 void multiply_2x2(const Operands& o, Pending& pending) {
-  _tile_loadd(0, o.init, 0);
-  _tile_loadd(1, o.init + kLanes, 0);
-  _tile_loadd(2, o.init, 0);
-  _tile_loadd(3, o.init + kLanes, 0);
+  if constexpr (Pending::kAddsInit) {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+  } else {
+    _tile_loadd(0, o.init, 0);
+    _tile_loadd(1, o.init + kLanes, 0);
+    _tile_loadd(2, o.init, 0);
+    _tile_loadd(3, o.init + kLanes, 0);
+  }
   for (const TileStep* step = o.steps; step < o.steps_end; ++step) {
     const int8_t* w = o.weights + step->weight * o.weight_step;
     _tile_loadd(4, o.tiles[0] + step->input, o.pixel_step);
@@ -156,8 +175,13 @@ void multiply_2x2(const Operands& o, Pending& pending) {
 
 template <int64_t AccStep, class Pending>
 void multiply_1x2(const Operands& o, Pending& pending) {
-  _tile_loadd(0, o.init, 0);
-  _tile_loadd(1, o.init + kLanes, 0);
+  if constexpr (Pending::kAddsInit) {
+    _tile_zero(0);
+    _tile_zero(1);
+  } else {
+    _tile_loadd(0, o.init, 0);
+    _tile_loadd(1, o.init + kLanes, 0);
+  }
   for (const TileStep* step = o.steps; step < o.steps_end; ++step) {
     const int8_t* w = o.weights + step->weight * o.weight_step;
     _tile_loadd(4, o.tiles[0] + step->input, o.pixel_step);
@@ -173,8 +197,13 @@ void multiply_1x2(const Operands& o, Pending& pending) {
 
 template <int64_t AccStep, class Pending>
 void multiply_2x1(const Operands& o, Pending& pending) {
-  _tile_loadd(0, o.init, 0);
-  _tile_loadd(2, o.init, 0);
+  if constexpr (Pending::kAddsInit) {
+    _tile_zero(0);
+    _tile_zero(2);
+  } else {
+    _tile_loadd(0, o.init, 0);
+    _tile_loadd(2, o.init, 0);
+  }
   for (const TileStep* step = o.steps; step < o.steps_end; ++step) {
     _tile_loadd(6, o.weights + step->weight * o.weight_step, o.weight_step);
     _tile_loadd(4, o.tiles[0] + step->input, o.pixel_step);
@@ -189,7 +218,11 @@ void multiply_2x1(const Operands& o, Pending& pending) {
 
 template <int64_t AccStep, class Pending>
 void multiply_1x1(const Operands& o, Pending& pending) {
-  _tile_loadd(0, o.init, 0);
+  if constexpr (Pending::kAddsInit) {
+    _tile_zero(0);
+  } else {
+    _tile_loadd(0, o.init, 0);
+  }
   for (const TileStep* step = o.steps; step < o.steps_end; ++step) {
     _tile_loadd(4, o.tiles[0] + step->input, o.pixel_step);
     _tile_loadd(6, o.weights + step->weight * o.weight_step, o.weight_step);
@@ -203,10 +236,17 @@ void multiply_1x1(const Operands& o, Pending& pending) {
 /// goes.
 template <int64_t AccStep, class Pending>
 void multiply_1x4(const Operands& o, Pending& pending) {
-  _tile_loadd(0, o.init, 0);
-  _tile_loadd(1, o.init + kLanes, 0);
-  _tile_loadd(2, o.init + 2 * kLanes, 0);
-  _tile_loadd(3, o.init + 3 * kLanes, 0);
+  if constexpr (Pending::kAddsInit) {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+  } else {
+    _tile_loadd(0, o.init, 0);
+    _tile_loadd(1, o.init + kLanes, 0);
+    _tile_loadd(2, o.init + 2 * kLanes, 0);
+    _tile_loadd(3, o.init + 3 * kLanes, 0);
+  }
   for (const TileStep* step = o.steps; step < o.steps_end; ++step) {
     const int8_t* w = o.weights + step->weight * o.weight_step;
     for (int64_t line = 0; line < 4 * kTileDwords; ++line) {
@@ -264,7 +304,7 @@ void all_blocks(const TileGemmArgs& args, Tail tail) {
                          .acc = acc[filled]},
                         pending);
       pending.flush();
-      pending.begin(*columns.tail_args, acc[filled], first, upper.count, lower.count, args.step_count);
+      pending.begin(columns, acc[filled], first, upper.count, lower.count, args.step_count);
       first += upper.count + lower.count;
     }
   }
