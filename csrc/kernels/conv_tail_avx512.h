@@ -52,7 +52,7 @@ class SaturatingTail {
     }
     if constexpr (Residual) {
       residual_ = args.tail->residual + args.channel;
-      residual_zero_point_ = _mm512_set1_epi32(args.tail->residual_zero_point);
+      residual_zero_point_ = _mm512_set1_epi32(kResidualZero + args.tail->residual_zero_point);
       residual_multiplier_ = _mm512_set1_ps(args.tail->residual_multiplier);
     }
   }
@@ -102,10 +102,27 @@ class SaturatingTail {
     }
   }
 
+#if defined(__AVX512VBMI__)
+  // Codes as the last byte of the float 2**23, which is then subtracted with the zero point: exact, and one
+  // instruction less than widening and converting.
+  static constexpr int32_t kResidualZero = 0x4B000000;
+
+  [[gnu::always_inline]] __m512 residual(const uint8_t* codes, __mmask16 lanes) const {
+    const __m512i places = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i bytes = _mm512_castsi128_si512(_mm_maskz_loadu_epi8(lanes, codes));
+    const __m512i numbers =
+        _mm512_mask_permutexvar_epi8(_mm512_set1_epi32(kResidualZero), 0x1111111111111111, places, bytes);
+    const __m512 q = _mm512_sub_ps(_mm512_castsi512_ps(numbers), _mm512_castsi512_ps(residual_zero_point_));
+    return _mm512_mul_ps(q, residual_multiplier_);
+  }
+#else
+  static constexpr int32_t kResidualZero = 0;
+
   [[gnu::always_inline]] __m512 residual(const uint8_t* codes, __mmask16 lanes) const {
     const __m512i q = _mm512_sub_epi32(load_codes(codes, lanes), residual_zero_point_);
     return _mm512_mul_ps(_mm512_cvtepi32_ps(q), residual_multiplier_);
   }
+#endif
 
   struct FourVectors {
     __m512i a, b, c, d;

@@ -63,7 +63,8 @@ Support detect() {
   const bool avx512 = avx2 && (state & kZmmState) == kZmmState && bit(features.ebx, 16) &&      // F
                       bit(features.ebx, 17) && bit(features.ebx, 30) && bit(features.ebx, 31);  // DQ, BW, VL
   const bool avx512vnni = avx512 && bit(features.ecx, 11);
-  const bool tiles = (state & kTileState) == kTileState && bit(features.edx, 24) && bit(features.edx, 25);
+  const bool tiles = (state & kTileState) == kTileState && bit(features.edx, 24) && bit(features.edx, 25) &&
+                     bit(features.ecx, 1);  // AMX-TILE, AMX-INT8, AVX512-VBMI
   return {.avx2 = avx2,
           .avxvnni = avxvnni,
           .avx512vnni = avx512vnni,
