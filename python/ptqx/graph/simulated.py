@@ -42,7 +42,8 @@ class SimulatedModel(nn.Module):
     Attributes:
         graph: the operations in order.
         recipe: how they are quantized.
-        qat: batch norms stay unfolded in train() and learn their statistics.
+        qat: batch norms stay unfolded in train() and learn their statistics; scales of a weight's channels or
+            groups are in units of the unfolded weight, and fold with it.
         verification_batch: inputs kept from calibration, with which `convert` compares.
         history: a row per epoch of the training that it has had.
     """
