@@ -10,8 +10,8 @@
 namespace ptqx::engine {
 namespace {
 
-/// Of the activations that are alive at one time: what the second-level cache and a part of the third hold.
-constexpr size_t kCacheBytes = size_t{2} << 20;
+/// Of the activations that are alive at one time: what the second-level cache of most servers holds.
+constexpr size_t kCacheBytes = size_t{1} << 20;
 
 /// A weight read once for so many samples costs next to nothing. A matrix unit multiplies eight times as fast
 /// as vectors do: then for more, unless weights stay in the cache anyway.
