@@ -80,9 +80,10 @@ def training_factor(model: SimulatedModel, node: Node) -> Tensor | None:
     """
     if not (model.qat and "bn_eps" in node.attrs):
         return None
-    factor = batch_norm_factor(model, node).float()
     if _scales_are_unfolded(model, node):
-        return torch.where(factor < 0, -1.0, 1.0)
+        sign_of = model.tensor(node.params.get("bn_weight", node.params["bn_running_var"]))
+        return torch.where(sign_of.detach() < 0, -1.0, 1.0)
+    factor = batch_norm_factor(model, node).float()
     return torch.where(factor.abs() < TINY_FACTOR, torch.full_like(factor, TINY_FACTOR), factor)
 
 
