@@ -35,7 +35,7 @@ class BoundPlans {
   }
 
  private:
-  static constexpr size_t kKept = 8;
+  static constexpr size_t kKept = 16;
 
   std::mutex mutex_;
   std::vector<std::shared_ptr<const BoundPlan>> plans_;

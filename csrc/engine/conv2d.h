@@ -85,7 +85,7 @@ struct Conv2dCall {
 /// The addresses of one run.
 struct Conv2dData {
   const uint8_t* input;               // [n][h][w][in_channels] codes, readable for input_slack() bytes more
-  const uint8_t* residual = nullptr;  // laid out like the output
+  const uint8_t* residual = nullptr;  // laid out like the output; may be the output, if that is codes
   const int32_t* input_zero_points = nullptr;  // [n]
   const float* sample_scale = nullptr;         // [n]
   void* output;  // [n][oh][ow][out_channels] of uint8_t, int32_t or float, by tail.output

@@ -20,6 +20,7 @@
 #include "engine/team.h"
 #include "engine/text.h"
 #include "engine/tune.h"
+#include "engine/worker_choice.h"
 
 namespace ptqx::engine {
 namespace {
@@ -66,15 +67,28 @@ struct Engine::Impl {
     return samples * chunk / count;
   }
 
-  /// Numbers of samples and of workers that a run is shared out to.
-  std::set<std::pair<int64_t, int>> shares(int64_t batch, int threads) const {
-    std::set<std::pair<int64_t, int>> result;
+  /// Samples that some workers take through the steps.
+  struct Share {
+    int64_t samples;
+    int workers;
+    int at_a_time;  // such shares
+    auto operator<=>(const Share&) const = default;
+  };
+
+  /// What a run may be shared out to.
+  std::set<Share> shares(int64_t batch, int threads) const {
+    std::set<Share> result;
     const int64_t shared_out = batch - batch % threads;
     const int64_t count = chunks(shared_out, threads);
     for (int64_t chunk = 0; chunk < count; ++chunk) {
-      result.emplace(chunk_begin(shared_out, chunk + 1, count) - chunk_begin(shared_out, chunk, count), 1);
+      const int64_t samples =
+          chunk_begin(shared_out, chunk + 1, count) - chunk_begin(shared_out, chunk, count);
+      result.insert({samples, 1, threads});
     }
-    if (shared_out < batch) result.emplace(batch - shared_out, threads);
+    if (shared_out == batch) return result;
+    for (const int workers : WorkerChoice::candidates(threads)) {
+      result.insert({batch - shared_out, workers, 1});
+    }
     return result;
   }
 
@@ -112,28 +126,42 @@ struct Engine::Impl {
   }
 
   /// All steps on the calling thread.
-  void run_alone(const float* input, int64_t samples, float* output, std::atomic<int64_t>& nonfinite) const {
-    const auto bound = bound_plans.find(plan, samples, 1);
+  void run_alone(const BoundPlan& bound, const float* input, float* output,
+                 std::atomic<int64_t>& nonfinite) const {
     const BlockLease block(blocks);
-    for (const Pass& pass : bound->passes) {
-      const Run run = bind(*bound, pass, *block, input, output, nonfinite);
+    for (const Pass& pass : bound.passes) {
+      const Run run = bind(bound, pass, *block, input, output, nonfinite);
       for (const Work& work : *pass.works) work.run(run, 0, work.items);
     }
   }
 
-  /// Every step by all workers together.
-  void run_together(const float* input, int64_t samples, float* output, const Executor& executor,
+  /// Every step by all workers of the plan together.
+  void run_together(const BoundPlan& bound, const float* input, float* output, const Executor& executor,
                     std::atomic<int64_t>& nonfinite) const {
-    const int threads = executor.threads();
-    const auto bound = bound_plans.find(plan, samples, threads);
     const BlockLease block(blocks);
-    const Pass& pass = bound->passes.front();
-    const Run run = bind(*bound, pass, *block, input, output, nonfinite);
-    Team team(*pass.works, run, threads);
-    executor.parallel_for(threads, [&](int64_t begin, int64_t end) {
+    const Pass& pass = bound.passes.front();
+    const Run run = bind(bound, pass, *block, input, output, nonfinite);
+    Team team(*pass.works, run, bound.threads);
+    executor.parallel_for(bound.threads, [&](int64_t begin, int64_t end) {
       for (int64_t worker = begin; worker < end; ++worker) team.work();
     });
     team.rethrow();
+  }
+
+  /// Fewer samples than there are workers, by as many of these as turn out to be the fastest.
+  void run_few(const float* input, int64_t samples, float* output, const Executor& executor,
+               std::atomic<int64_t>& nonfinite) const {
+    using Clock = std::chrono::steady_clock;
+    const auto choice = worker_choices.find(samples, executor.threads());
+    const int workers = choice->next();
+    const auto bound = bound_plans.find(plan, samples, workers);
+    const auto start = Clock::now();
+    if (workers == 1) {
+      run_alone(*bound, input, output, nonfinite);
+    } else {
+      run_together(*bound, input, output, executor, nonfinite);
+    }
+    choice->record(workers, std::chrono::duration<double>(Clock::now() - start).count());
   }
 
   /// As many samples as can be shared out evenly are run by workers each for itself, chunk by chunk, so
@@ -146,13 +174,14 @@ struct Engine::Impl {
     executor.parallel_for(count, [&](int64_t begin, int64_t end) {
       for (int64_t chunk = begin; chunk < end; ++chunk) {
         const int64_t first = chunk_begin(shared_out, chunk, count);
-        run_alone(input + first * plan.input.size(), chunk_begin(shared_out, chunk + 1, count) - first,
-                  output + first * plan.output.size(), nonfinite);
+        const auto bound =
+            bound_plans.find(plan, chunk_begin(shared_out, chunk + 1, count) - first, 1);
+        run_alone(*bound, input + first * plan.input.size(), output + first * plan.output.size(), nonfinite);
       }
     });
     if (shared_out < batch) {
-      run_together(input + shared_out * plan.input.size(), batch - shared_out,
-                   output + shared_out * plan.output.size(), executor, nonfinite);
+      run_few(input + shared_out * plan.input.size(), batch - shared_out,
+              output + shared_out * plan.output.size(), executor, nonfinite);
     }
   }
 
@@ -191,6 +220,7 @@ struct Engine::Impl {
   int64_t max_chunk;  // samples
   mutable BlockPool blocks;
   mutable BoundPlans bound_plans;
+  mutable WorkerChoices worker_choices;
 };
 
 Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -260,7 +290,7 @@ std::vector<TunableStep> Engine::tunable_steps(int64_t batch, int threads) const
   std::vector<TunableStep> tunable;
   std::set<std::tuple<size_t, int64_t, int>> seen;
   const Plan& plan = impl_->plan;
-  for (const auto& [samples, workers] : impl_->shares(batch, threads)) {
+  for (const auto& [samples, workers, at_a_time] : impl_->shares(batch, threads)) {
     const auto bound = impl_->bound_plans.find(plan, samples, workers);
     for (const Pass& pass : bound->passes) {
       for (size_t i = pass.first_step; i < pass.first_step + pass.works->size(); ++i) {
@@ -283,6 +313,7 @@ std::vector<TunedStep> Engine::tune(const std::vector<TunableStep>& steps, const
 void Engine::use(std::vector<TunedStep> tuned) {
   impl_->plan.tuned = std::move(tuned);
   impl_->bound_plans.clear();
+  impl_->worker_choices.clear();
 }
 
 size_t Engine::packed_bytes() const {
@@ -294,11 +325,10 @@ size_t Engine::packed_bytes() const {
 size_t Engine::arena_bytes(int64_t batch, int threads) const {
   if (batch <= 0) return 0;
   size_t most = 0;
-  for (const auto& [samples, workers] : impl_->shares(batch, threads)) {
+  for (const auto& [samples, workers, at_a_time] : impl_->shares(batch, threads)) {
     const auto bound = impl_->bound_plans.find(impl_->plan, samples, workers);
-    const auto at_a_time = static_cast<size_t>(workers == 1 ? threads : 1);  // shares
-    most = std::max(most,
-                    at_a_time * bound->placement.bytes + static_cast<size_t>(threads) * bound->scratch_bytes);
+    most = std::max(most, static_cast<size_t>(at_a_time) * bound->placement.bytes +
+                              static_cast<size_t>(at_a_time * workers) * bound->scratch_bytes);
   }
   return most;
 }

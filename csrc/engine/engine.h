@@ -60,7 +60,9 @@ class Engine {
   int64_t output_size() const;
 
   /// `input` [batch] + input_shape() float32, NCHW; `output` [batch] + output_shape() float32, NCHW.
-  /// Any batch size, 0 included. Throws Error if an input value is not finite.
+  /// Any batch size, 0 included. Throws Error if an input value is not finite. Samples that are too few for
+  /// all workers, a single one above all, are run by different numbers of them at first, and then by the
+  /// fastest (worker_choice.h).
   void run(const float* input, int64_t batch, float* output, const Executor& executor) const;
 
   std::vector<StepInfo> steps() const;

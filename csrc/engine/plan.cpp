@@ -23,6 +23,18 @@ std::vector<Lifetime> Plan::lifetimes() const {
   return lifetimes;
 }
 
+std::vector<Succession> Plan::successions() const {
+  std::vector<Succession> successions;
+  const std::vector<Lifetime> alive = lifetimes();
+  for (size_t i = 0; i < steps.size(); ++i) {
+    if (steps[i].overwrites <= kOutputBuffer || steps[i].writes[0] <= kOutputBuffer) continue;
+    const auto from = static_cast<size_t>(steps[i].overwrites), to = static_cast<size_t>(steps[i].writes[0]);
+    const bool last_read = alive[from].last_step == static_cast<int>(i);
+    if (last_read && alive[from].bytes == alive[to].bytes) successions.push_back({i, from, to});
+  }
+  return successions;
+}
+
 Work Plan::work(const Step& step, int64_t samples, int threads) const {
   if (!step.strategies) return step.work(samples, threads);
   const auto fits = [&](const TunedStep& choice) {

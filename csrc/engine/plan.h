@@ -14,6 +14,11 @@
 
 namespace ptqx::engine {
 
+/// A step that writes one buffer in the place of another, which nobody needs any more.
+struct Succession {
+  size_t step, from, to;  // from and to: buffers
+};
+
 struct Plan {
   Value input, output;
   std::vector<Step> steps;
@@ -24,6 +29,8 @@ struct Plan {
   Work work(const Step& step, int64_t samples, int threads) const;
   /// From the first to the last step that reads or writes each buffer, with the bytes of a sample.
   std::vector<Lifetime> lifetimes() const;
+  /// In the order of the steps.
+  std::vector<Succession> successions() const;
 };
 
 /// Weights are packed and then dropped. Throws Error.

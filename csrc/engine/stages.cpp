@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <map>
+#include <numeric>
 #include <utility>
 
 #include "kernels/dispatch.h"
@@ -31,6 +32,7 @@ std::vector<size_t> live_bytes(const Plan& plan) {
       bytes[static_cast<size_t>(step)] += lifetimes[buffer].bytes;
     }
   }
+  for (const Succession& s : plan.successions()) bytes[s.step] -= lifetimes[s.from].bytes;
   return bytes;
 }
 
@@ -104,7 +106,19 @@ StagedPlacement::StagedPlacement(const Plan& plan, const std::vector<Stage>& sta
   }
   lifetimes[kInputBuffer].bytes = lifetimes[kOutputBuffer].bytes = 0;
   whole[kInputBuffer] = whole[kOutputBuffer] = true;
+
+  std::vector<size_t> founder(lifetimes.size());  // of a line of successors, which all lie where it does
+  std::iota(founder.begin(), founder.end(), size_t{0});
+  for (const Succession& s : plan.successions()) {
+    if (whole[s.from] != whole[s.to]) continue;  // or a sample would have another place
+    founder[s.to] = founder[s.from];
+    Lifetime& all = lifetimes[founder[s.from]];
+    all.first_step = std::min(all.first_step, lifetimes[s.to].first_step);
+    all.last_step = std::max(all.last_step, lifetimes[s.to].last_step);
+    lifetimes[s.to].bytes = 0;
+  }
   static_cast<Placement&>(*this) = place(lifetimes);
+  for (size_t buffer = 0; buffer < founder.size(); ++buffer) offsets[buffer] = offsets[founder[buffer]];
 }
 
 BoundPlan::BoundPlan(const Plan& plan, int64_t bound_samples, int bound_threads)

@@ -191,6 +191,7 @@ void add_steps(PlanBuilder& plan, const Node& node, Conv2d& conv) try {
   if (residual >= 0) step.reads.push_back(residual);
   if (dynamic) step.reads.insert(step.reads.end(), {dynamic_input.scale, dynamic_input.zero_point});
   step.writes = {y};
+  if (residual != x) step.overwrites = residual;
   step.kernel = layer->weight.kernel_name();
   step.suits_tiles = layer->weight.suits_tiles();
   step.macs = nominal_macs(conv.shape, plan.input(node).h, plan.input(node).w);

@@ -157,16 +157,20 @@ class Conv2dOperands {
             .tail = tail()};
   }
 
-  std::vector<uint8_t> run(const PackedConv2d& packed, const Executor& executor,
-                           const std::string& strategy) const {
+  /// Whether codes may take the place of the residual's.
+  bool can_overwrite() const { return c.residual && c.output == kernels::Output::kU8; }
+
+  std::vector<uint8_t> run(const PackedConv2d& packed, const Executor& executor, const std::string& strategy,
+                           bool overwrite = false) const {
     const auto offset = static_cast<size_t>(c.misalignment);
     const size_t element = c.output == kernels::Output::kU8 ? 1 : 4;
     std::vector<uint8_t> input(offset + input_.size() + packed.input_slack(), 0xA5);
     std::copy(input_.begin(), input_.end(), input.begin() + static_cast<std::ptrdiff_t>(offset));
     std::vector<uint8_t> output(offset * element + output_bytes(), 0x5A);
+    if (overwrite) std::copy(residual.begin(), residual.end(), output.end() - std::ssize(residual));
     const Conv2dPlan plan(packed, call(), executor.threads(), strategy);
     const Conv2dData data{.input = input.data() + offset,
-                          .residual = tail().residual,
+                          .residual = overwrite ? output.data() + offset : tail().residual,
                           .input_zero_points = input_zero_points.data(),
                           .sample_scale = sample_scale.data(),
                           .output = output.data() + offset * element};
@@ -248,6 +252,10 @@ inline void expect_every_row_exact(const Conv2dCase& conv_case) {
         SCOPED_TRACE(conv_case.name + ", " + packed.kernel_name() + ", threads " + std::to_string(threads) +
                      ", strategy " + strategy);
         expect_equal_outputs(conv_case, expected, operands.run(packed, executor, strategy));
+        if (operands.can_overwrite()) {
+          SCOPED_TRACE("in the residual's place");
+          expect_equal_outputs(conv_case, expected, operands.run(packed, executor, strategy, true));
+        }
         if (testing::Test::HasFailure()) return;
       }
     }

@@ -81,6 +81,60 @@ TEST(Stages, buffers_of_one_stage_take_no_more_room_than_its_samples) {
   EXPECT_LT(StagedPlacement(plan, stages_of(plan, share), share).bytes, at_once / 2);
 }
 
+struct Residual {
+  Graph graph;
+  size_t maps;  // of 8 x 16 x 16 that live at a time
+};
+
+Graph classified(GraphBuilder& b, const Made& map) {
+  const Made features = b.moved("flatten", {max_pool(b, map, 16)}, {8}, {{"start_dim", 1}});
+  return b.finish(b.linear(features, {.out = 4, .float_output = true}));
+}
+
+/// a = conv(input), y = conv(conv(a)) + a, and perhaps conv(y) + a.
+Residual residual_block(bool read_again) {
+  GraphBuilder b({3, 16, 16});
+  ConvOptions conv{.out = 8, .padding = {1, 1, 1, 1}};
+  const Made a = b.conv2d(b.quantize(b.input, {4.0F / 255.0F, 128}), conv);
+  Made y = b.conv2d(a, conv);
+  conv.residual = &a;
+  y = b.conv2d(y, conv);
+  if (read_again) y = b.conv2d(y, conv);
+  return {classified(b, y), read_again ? 3U : 2U};
+}
+
+/// y = conv(a) + a
+Residual residual_of_its_own_input() {
+  GraphBuilder b({3, 16, 16});
+  ConvOptions conv{.out = 8, .padding = {1, 1, 1, 1}};
+  const Made a = b.conv2d(b.quantize(b.input, {4.0F / 255.0F, 128}), conv);
+  conv.residual = &a;
+  const Made y = b.conv2d(a, conv);
+  return {classified(b, y), 2U};
+}
+
+TEST(Stages, result_takes_the_place_of_a_residual_that_nobody_needs_any_more) {
+  for (const Residual& residual :
+       {residual_block(false), residual_block(true), residual_of_its_own_input()}) {
+    const Plan plan = plan_of(residual.graph);
+    constexpr int64_t kSamples = 5;
+    const StagedPlacement placement(plan, single_stage(plan, kSamples), kSamples);
+    const size_t map = 8 * 16 * 16 * kSamples;
+    EXPECT_GE(placement.bytes, residual.maps * map);
+    EXPECT_LT(placement.bytes, residual.maps * map + map / 2);
+    const Engine engine = Engine::from_bytes(residual.graph.bytes());
+    std::mt19937 random(3);
+    std::normal_distribution<float> normal;
+    std::vector<float> input(static_cast<size_t>(engine.input_size()));
+    for (float& value : input) value = normal(random);
+    std::vector<float> output(static_cast<size_t>(engine.output_size()));
+    for (const int threads : {1, 2}) {
+      engine.run(input.data(), 1, output.data(), ThreadExecutor(threads));
+      EXPECT_EQ(output, testing::reference_run(residual.graph, input));
+    }
+  }
+}
+
 TEST(Stages, run_of_every_batch_and_thread_count_equals_reference) {
   const Graph graph = shrinking_maps();
   const Engine engine = Engine::from_bytes(graph.bytes());

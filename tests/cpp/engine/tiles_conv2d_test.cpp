@@ -29,6 +29,9 @@ void expect_exact(const Conv2dCase& conv_case, std::vector<std::string> expected
     std::vector<std::string> names = tile_strategies(operands, threads);
     for (const std::string& name : names) {
       EXPECT_EQ(operands.run(packed, ThreadExecutor(threads), name), reference) << name;
+      if (!operands.can_overwrite()) continue;
+      EXPECT_EQ(operands.run(packed, ThreadExecutor(threads), name, true), reference)
+          << name << ", in the residual's place";
     }
     std::sort(names.begin(), names.end());
     std::sort(expected.begin(), expected.end());
