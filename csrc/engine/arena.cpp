@@ -74,14 +74,18 @@ uint8_t* Block::reserve(size_t bytes) {
 std::unique_ptr<Block> BlockPool::take() {
   const std::lock_guard lock(mutex_);
   if (waiting_.empty()) return std::make_unique<Block>();
-  std::unique_ptr<Block> block = std::move(waiting_.back());
+  const auto own = std::find_if(waiting_.rbegin(), waiting_.rend(), [](const Waiting& waiting) {
+    return waiting.owner == std::this_thread::get_id();
+  });
+  if (own != waiting_.rend()) std::swap(*own, waiting_.back());
+  std::unique_ptr<Block> block = std::move(waiting_.back().block);
   waiting_.pop_back();
   return block;
 }
 
 void BlockPool::give_back(std::unique_ptr<Block> block) noexcept {
   const std::lock_guard lock(mutex_);
-  if (waiting_.size() < kept_) waiting_.push_back(std::move(block));
+  if (waiting_.size() < kept_) waiting_.push_back({std::move(block), std::this_thread::get_id()});
 }
 
 }  // namespace ptqx::engine

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -42,8 +43,8 @@ class Block {
   size_t bytes_ = 0;
 };
 
-/// Blocks for callers that run at the same time: each takes one and gives it back. At most `kept` blocks
-/// wait for reuse.
+/// Blocks for callers that run at the same time: each takes one and gives it back, and gets the one again
+/// that it had, which its core's cache may still hold. At most `kept` blocks wait for reuse.
 class BlockPool {
  public:
   explicit BlockPool(size_t kept) : kept_(kept) { waiting_.reserve(kept); }
@@ -52,9 +53,14 @@ class BlockPool {
   void give_back(std::unique_ptr<Block> block) noexcept;
 
  private:
+  struct Waiting {
+    std::unique_ptr<Block> block;
+    std::thread::id owner;  // who gave it back
+  };
+
   size_t kept_;
   std::mutex mutex_;
-  std::vector<std::unique_ptr<Block>> waiting_;
+  std::vector<Waiting> waiting_;
 };
 
 /// A block that returns to its pool.

@@ -17,6 +17,11 @@ constexpr int64_t kItemsPerThread = 2;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+/// Whether the last items keep all workers busy but for a tenth of the time.
+bool shared_out_evenly(int64_t items, int64_t threads) {
+  return 10 * ceil_div(items, threads) * threads <= 11 * items;
+}
+
 }  // namespace
 
 TileConv::TileConv(ConvGeometry geometry)
@@ -67,7 +72,7 @@ void TileConv::split(int threads, const std::function<int64_t()>& chunks,
   for (;;) {
     blocks_ = ceil_div(layer_.panels, panels);
     chunks_ = chunks();
-    if (items() >= wanted) return;
+    if (items() >= wanted && shared_out_evenly(items(), threads)) return;
     if (smaller()) continue;
     if (panels == 1) return;
     panels = ceil_div(panels, 2);

@@ -38,7 +38,7 @@ class LineTiles : public TileConv {
     split(
         threads, [&] { return call_.n * bands(); },
         [&] {
-          return lines_ > 1 && lines_ * tiles_of_line > kLeastTiles && (lines_ = ceil_div(lines_, 2), true);
+          return lines_ > 1 && lines_ * tiles_of_line > kLeastTiles && (lines_ -= ceil_div(lines_, 8), true);
         });
     // Unwanted pixels of a line's last tile, and the last step's filling, lie beyond the last line.
     code_bytes_ = input_lines(lines_) * line_bytes_ + kTilePixels * product_.pixel_step + kTileBytes;
@@ -104,7 +104,9 @@ class PointTiles final : public TileConv {
     int64_t tiles_of_chunk = kMostTiles;
     split(
         threads, [&] { return ceil_div(ceil_div(pixels_, kTilePixels), tiles_of_chunk); },
-        [&] { return tiles_of_chunk > kLeastTiles && (tiles_of_chunk /= 2, true); });
+        [&] {
+          return tiles_of_chunk > kLeastTiles && (tiles_of_chunk -= ceil_div(tiles_of_chunk, 8), true);
+        });
   }
 
  private:

@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "engine/conv2d_impl.h"
+#include "engine/machine.h"
 #include "kernels/winograd.h"
 
 namespace ptqx::engine {
@@ -20,10 +21,8 @@ using kernels::kWinogradPatch;
 using kernels::kWinogradPositions;
 using kernels::kWinogradTile;
 
-constexpr int64_t kMostTiles = 64;  // that meet the same transformed weights
-// V and U together stay in the second-level cache.
-constexpr int64_t kInputBytes = 768 << 10;
-constexpr int64_t kWeightBytes = 300 << 10;
+constexpr int64_t kMostTiles = 64;          // that meet the same transformed weights
+constexpr int64_t kInputBytes = 768 << 10;  // of V at a time
 // Of a sample. Networks of smaller layers, such as ResNet-20, would take more memory for this than for the
 // rest.
 constexpr int64_t kLeastMacs = 4 << 20;
@@ -43,12 +42,14 @@ struct Tiles {
   int64_t count;          // of all
 };
 
-/// Output channels that are transformed together: a panel, or as many of its vectors as the cache holds.
+/// Output channels that are transformed together: a panel, or as many of its vectors as the second-level
+/// cache holds beside V.
 int64_t columns_at_a_time(const PackedConv2d::Impl& layer) {
+  const int64_t most_bytes = second_level_cache_bytes() / 10 * 3;
   const int64_t bytes_per_column =
       kWinogradPositions * layer.in_group * static_cast<int64_t>(sizeof(int16_t));
   for (const int64_t columns : {layer.nr, layer.nr / 2, int64_t{16}}) {
-    if (columns % 16 == 0 && columns * bytes_per_column <= kWeightBytes) return columns;
+    if (columns % 16 == 0 && columns * bytes_per_column <= most_bytes) return columns;
   }
   return 16;
 }
@@ -269,8 +270,25 @@ class WinogradConv final : public Conv2dPlan::Driver {
   std::vector<int32_t> start_;                       // [padded]
 };
 
-// Costs in multiplications of a dword with 16 output channels, at the rates that were measured: these reach
-// 93 % of the ceiling, and transforms wait for stores above all.
+/// In multiplications of a dword with 16 output channels, at the rates that were measured.
+struct Costs {
+  double product;   // of two words with 16 output channels
+  double position;  // of a tile and 16 output channels, beside that
+  double input;     // of a tile and 64 channels
+  double weight;    // of a channel and 32 output channels
+  double output;    // of a tile and 16 output channels
+};
+
+/// AMD's processors shuffle and store in about the time that they multiply. Intel's multiply vectors of 512
+/// bits twice as fast as they do the rest.
+Costs costs() {
+  constexpr Costs kAmd = {.product = 1.075, .position = 3, .input = 380, .weight = 150, .output = 130};
+  constexpr Costs kIntel256 = {.product = 1.09, .position = 17, .input = 490, .weight = 230, .output = 0};
+  constexpr Costs kIntel512 = {.product = 1.08, .position = 8, .input = 1520, .weight = 410, .output = 0};
+  const kernels::Isa isa = kernels::best_row(kernels::gemm_s16s16_rows()).isa;
+  if (!kernels::cpu_is_intel() || isa < kernels::Isa::kAvxVnni) return kAmd;
+  return isa == kernels::Isa::kAvxVnni ? kIntel256 : kIntel512;
+}
 
 double cost_of_regions(const ConvGeometry& geometry) {
   const PackedConv2d::Impl& layer = geometry.layer;
@@ -286,10 +304,12 @@ double cost_of_winograd(const ConvGeometry& geometry) {
   const auto tiles = static_cast<double>(Tiles(geometry).count);
   const auto channels = static_cast<double>(layer.in_group), outputs = static_cast<double>(layer.padded);
   const double chunks = std::ceil(tiles / static_cast<double>(tiles_at_a_time(layer)));
-  const double products = tiles * kWinogradPositions * (channels / 2 / 0.93 + 3) * outputs / 16;
-  const double input = 190 * tiles * 2 * std::ceil(channels / 64);
-  const double weight = 150 * chunks * channels * outputs / 32;
-  const double output = 130 * tiles * outputs / 16;
+  const Costs cost = costs();
+  const double products =
+      tiles * kWinogradPositions * (cost.product * channels / 2 + cost.position) * outputs / 16;
+  const double input = cost.input * tiles * std::ceil(channels / 64);
+  const double weight = cost.weight * chunks * channels * outputs / 32;
+  const double output = cost.output * tiles * outputs / 16;
   return products + input + weight + output;
 }
 

@@ -174,8 +174,7 @@ struct Engine::Impl {
     executor.parallel_for(count, [&](int64_t begin, int64_t end) {
       for (int64_t chunk = begin; chunk < end; ++chunk) {
         const int64_t first = chunk_begin(shared_out, chunk, count);
-        const auto bound =
-            bound_plans.find(plan, chunk_begin(shared_out, chunk + 1, count) - first, 1);
+        const auto bound = bound_plans.find(plan, chunk_begin(shared_out, chunk + 1, count) - first, 1);
         run_alone(*bound, input + first * plan.input.size(), output + first * plan.output.size(), nonfinite);
       }
     });

@@ -99,14 +99,20 @@ constexpr int64_t kWordBytes = sizeof(uint64_t);
 
 }  // namespace
 
-int64_t last_level_cache_bytes() {
-  constexpr int64_t kUnknown = int64_t{32} << 20;
-#ifdef _SC_LEVEL3_CACHE_SIZE
-  const int64_t size = sysconf(_SC_LEVEL3_CACHE_SIZE);
-  return size > 0 ? size : kUnknown;
-#else
-  return kUnknown;
+int64_t second_level_cache_bytes() {
+#ifdef _SC_LEVEL2_CACHE_SIZE
+  static const int64_t size = sysconf(_SC_LEVEL2_CACHE_SIZE);
+  if (size > 0) return size;
 #endif
+  return int64_t{1} << 20;
+}
+
+int64_t last_level_cache_bytes() {
+#ifdef _SC_LEVEL3_CACHE_SIZE
+  static const int64_t size = sysconf(_SC_LEVEL3_CACHE_SIZE);
+  if (size > 0) return size;
+#endif
+  return int64_t{32} << 20;
 }
 
 MachineRates measure_machine(int threads, double seconds, int64_t buffer_bytes) {

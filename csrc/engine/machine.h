@@ -16,7 +16,8 @@ struct MachineRates {
   double copy_bytes;  // read plus written, by memcpy between such buffers
 };
 
-/// Size of the last-level cache in bytes; 32 MiB where the system does not say.
+/// Sizes of caches in bytes; 1 and 32 MiB where the system does not say.
+int64_t second_level_cache_bytes();
 int64_t last_level_cache_bytes();
 
 /// `seconds` is for each of the four. `buffer_bytes` is shared out to the threads; 0 means four times the

@@ -50,8 +50,8 @@ struct Strategies {
 struct Step {
   std::string name, op;
   std::vector<int> reads, writes;  // buffers
-  /// Of `reads`, if not -1: where writes[0] may come to lie, because whoever writes an element has read the one
-  /// in its place before, and nobody else does.
+  /// Of `reads`, if not -1: where writes[0] may come to lie, because whoever writes an element has read the
+  /// one in its place before, and nobody else does.
   int overwrites = -1;
   /// The work on `samples` samples, split for `threads` workers. Made once and run many times.
   std::function<Work(int64_t samples, int threads)> work;

@@ -65,23 +65,22 @@ void add_steps(PlanBuilder& plan, const Node& node, const Quantize&) {
   const int to = plan.output_buffer(node);
   // The caller's input is checked by a step of its own.
   const bool check = from != kInputBuffer;
+  const auto quantize_pixels = [=](const Run& run, int64_t sample, int64_t begin, int64_t end) {
+    kernels::quantize_u8_nchw_to_nhwc(run.at<const float>(from) + sample * y.size() + begin, y.c, y.pixels(),
+                                      end - begin, y.scale, y.zero_point, y.qmin, y.qmax,
+                                      run.at<uint8_t>(to) + sample * y.size() + begin * y.c);
+  };
   const auto quantize_sample = [=, name = node.name](const Run& run, int64_t sample, int64_t, int64_t) {
     const float* x = run.at<const float>(from) + sample * y.size();
-    uint8_t* codes = run.at<uint8_t>(to) + sample * y.size();
-    if (planar) {
-      kernels::quantize_u8_nchw_to_nhwc(x, y.c, y.pixels(), y.scale, y.zero_point, y.qmin, y.qmax, codes);
-    } else {
-      kernels::quantize_u8(x, {1, 1, y.size()}, &y.scale, &y.zero_point, y.qmin, y.qmax, codes);
-    }
+    kernels::quantize_u8(x, {1, 1, y.size()}, &y.scale, &y.zero_point, y.qmin, y.qmax,
+                         run.at<uint8_t>(to) + sample * y.size());
     if (check) require_finite(name, kernels::min_max(x, y.size()).nonfinite);
   };
-  plan.add({.name = node.name,
-            .op = node.op,
-            .reads = {from},
-            .writes = {to},
-            .work = [=, bytes = y.size() * 5](int64_t samples, int) {
-              return row_work(samples, 1, bytes, quantize_sample);
-            }});
+  plan.add(
+      {.name = node.name, .op = node.op, .reads = {from}, .writes = {to}, .work = [=](int64_t samples, int) {
+         return planar ? row_work(samples, y.pixels(), y.c * 5, quantize_pixels)
+                       : row_work(samples, 1, y.size() * 5, quantize_sample);
+       }});
 }
 
 void add_steps(PlanBuilder& plan, const Node& node, const Dequantize&) {

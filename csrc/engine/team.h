@@ -1,8 +1,10 @@
 #pragma once
 
-// A sequence of works with whatever workers come. Within a work, items are claimed from an atomic counter;
-// the next work begins when all items are done. So a sequence completes with any number of workers, one
-// included: nobody waits for a worker, only for items that a worker has claimed.
+// A sequence of works with whatever workers come. Every worker has a part of the items of a work, of which it
+// claims some at a time, and then helps with the parts of others; the next work begins when all items are
+// done. So a sequence completes with any number of workers, one included: nobody waits for a worker, only for
+// items that a worker has claimed. And parts stay with workers from work to work, so that most of what one
+// reads is what it wrote itself, in its own cache.
 
 #include <atomic>
 #include <cstdint>
@@ -29,18 +31,21 @@ class Team {
   }
 
  private:
-  struct alignas(64) Progress {
-    std::atomic<int64_t> claimed{0};
-    alignas(64) std::atomic<int64_t> done{0};
+  struct alignas(64) Counter {
+    std::atomic<int64_t> value{0};
   };
 
-  bool take_part(const Work& work, Progress& progress);
-  bool wait_for(const Work& work, const Progress& progress) const;
+  int64_t part_begin(const Work& work, int part) const { return work.items * part / threads_; }
+  bool take_part(size_t index, int worker);
+  bool run_part(size_t index, int part);
+  bool wait_for(size_t index) const;
 
   std::span<const Work> works_;
   const Run& run_;
   const int threads_;
-  std::unique_ptr<Progress[]> progress_;  // of each work
+  std::atomic<int> workers_{0};         // that have come
+  std::unique_ptr<Counter[]> claimed_;  // [works][threads]: items of a part
+  std::unique_ptr<Counter[]> done_;     // [works]: items
   std::atomic<bool> failed_{false};
   std::mutex mutex_;  // guards exception_
   std::exception_ptr exception_;

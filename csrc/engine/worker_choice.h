@@ -10,8 +10,8 @@
 namespace ptqx::engine {
 
 /// How many of the workers take part in runs of few samples. Whatever one core wrote costs the next a
-/// microsecond or so to read, which may be more than a small layer takes, and how much depends on the machine:
-/// so each number is tried in turn, and the fastest is kept.
+/// microsecond or so to read, which may be more than a small layer takes, and how much depends on the
+/// machine: so each number is tried in turn, and the fastest is kept.
 class WorkerChoice {
  public:
   /// All of them, and so on by halves down to 1.

@@ -30,6 +30,9 @@ const char* isa_name(Isa isa);
 /// let the process use AMX where the CPU has it.
 bool isa_supported(Isa isa);
 
+/// By its vendor: what instructions cost beside one another depends on it.
+bool cpu_is_intel();
+
 /// The highest instruction set that kernels may use: the best supported one, lowered by the
 /// environment variable PTQX_ISA. Throws std::invalid_argument if PTQX_ISA names an unknown or an
 /// unsupported one. Read once.

@@ -123,6 +123,15 @@ const char* isa_name(Isa isa) {
   return "unknown";
 }
 
+bool cpu_is_intel() {
+  static const bool intel = [] {
+    const CpuidLeaf vendor = cpuid(0, 0);
+    return vendor.ebx == signature_INTEL_ebx && vendor.edx == signature_INTEL_edx &&
+           vendor.ecx == signature_INTEL_ecx;
+  }();
+  return intel;
+}
+
 bool isa_supported(Isa isa) {
   static const Support support = detect();
   switch (isa) {

@@ -92,9 +92,9 @@ std::span<const Row<QuantizeU8NchwToNhwcFn>> quantize_u8_nchw_to_nhwc_rows() {
   return kRows;
 }
 
-void quantize_u8_nchw_to_nhwc(const float* x, int64_t c, int64_t pixels, float scale, int32_t zero_point,
-                              int32_t qmin, int32_t qmax, uint8_t* y) {
-  best_row(quantize_u8_nchw_to_nhwc_rows()).function(x, c, pixels, scale, zero_point, qmin, qmax, y);
+void quantize_u8_nchw_to_nhwc(const float* x, int64_t c, int64_t plane, int64_t pixels, float scale,
+                              int32_t zero_point, int32_t qmin, int32_t qmax, uint8_t* y) {
+  best_row(quantize_u8_nchw_to_nhwc_rows()).function(x, c, plane, pixels, scale, zero_point, qmin, qmax, y);
 }
 
 }  // namespace ptqx::kernels

@@ -44,8 +44,9 @@ using DequantizeS32Fn = void(const int32_t* x, Blocks blocks, const float* scale
 DequantizeS32Fn dequantize_s32;
 std::span<const Row<DequantizeS32Fn>> dequantize_s32_rows();
 
-/// One image, planar to interleaved in the same pass: x [c][pixels] float32 -> y [pixels][c] codes.
-using QuantizeU8NchwToNhwcFn = void(const float* x, int64_t c, int64_t pixels, float scale,
+/// Planar to interleaved in the same pass: x [c] planes, `plane` floats from one to the next, of which
+/// `pixels` are taken, -> y [pixels][c] codes.
+using QuantizeU8NchwToNhwcFn = void(const float* x, int64_t c, int64_t plane, int64_t pixels, float scale,
                                     int32_t zero_point, int32_t qmin, int32_t qmax, uint8_t* y);
 QuantizeU8NchwToNhwcFn quantize_u8_nchw_to_nhwc;
 std::span<const Row<QuantizeU8NchwToNhwcFn>> quantize_u8_nchw_to_nhwc_rows();

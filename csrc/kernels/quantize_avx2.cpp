@@ -94,8 +94,8 @@ void dequantize_s32_avx2(const int32_t* x, Blocks blocks, const float* scale, co
   });
 }
 
-void quantize_u8_nchw_to_nhwc_avx2(const float* x, int64_t c, int64_t pixels, float scale, int32_t zero_point,
-                                   int32_t qmin, int32_t qmax, uint8_t* y) {
+void quantize_u8_nchw_to_nhwc_avx2(const float* x, int64_t c, int64_t plane, int64_t pixels, float scale,
+                                   int32_t zero_point, int32_t qmin, int32_t qmax, uint8_t* y) {
   const __m256 divisor = _mm256_set1_ps(scale);
   const CodeRange range = code_range(_mm256_set1_epi32(zero_point), qmin, qmax);
   const int64_t group = smaller(c, 4);
@@ -105,7 +105,7 @@ void quantize_u8_nchw_to_nhwc_avx2(const float* x, int64_t c, int64_t pixels, fl
       const int64_t first = smaller(done, c - group);
       __m256i codes = _mm256_setzero_si256();
       for (int64_t k = group - 1; k >= 0; --k) {
-        const __m256 t = _mm256_div_ps(load_f32(x + (first + k) * pixels + pixel, count), divisor);
+        const __m256 t = _mm256_div_ps(load_f32(x + (first + k) * plane + pixel, count), divisor);
         codes = _mm256_or_si256(_mm256_slli_epi32(codes, 8), round_and_clamp(t, range));
       }
       if (c <= 4) {

@@ -85,8 +85,9 @@ void dequantize_s32_avx512vnni(const int32_t* x, Blocks blocks, const float* sca
   });
 }
 
-void quantize_u8_nchw_to_nhwc_avx512vnni(const float* x, int64_t c, int64_t pixels, float scale,
-                                         int32_t zero_point, int32_t qmin, int32_t qmax, uint8_t* y) {
+void quantize_u8_nchw_to_nhwc_avx512vnni(const float* x, int64_t c, int64_t plane, int64_t pixels,
+                                         float scale, int32_t zero_point, int32_t qmin, int32_t qmax,
+                                         uint8_t* y) {
   const __m512 divisor = _mm512_set1_ps(scale);
   const CodeRange range = code_range(_mm512_set1_epi32(zero_point), qmin, qmax);
   const int64_t group = c < 4 ? c : 4;
@@ -97,8 +98,8 @@ void quantize_u8_nchw_to_nhwc_avx512vnni(const float* x, int64_t c, int64_t pixe
       const int64_t first = done + group > c ? c - group : done;
       __m512i codes = _mm512_setzero_si512();
       for (int64_t k = group - 1; k >= 0; --k) {
-        const float* plane = x + (first + k) * pixels + pixel;
-        const __m512 t = _mm512_div_ps(_mm512_maskz_loadu_ps(lanes, plane), divisor);
+        const float* channel = x + (first + k) * plane + pixel;
+        const __m512 t = _mm512_div_ps(_mm512_maskz_loadu_ps(lanes, channel), divisor);
         codes = _mm512_or_si512(_mm512_slli_epi32(codes, 8), round_and_clamp(t, range));
       }
       if (c <= 4) {

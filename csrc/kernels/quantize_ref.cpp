@@ -57,11 +57,11 @@ void dequantize_s32_scalar(const int32_t* x, Blocks blocks, const float* scale, 
   dequantize_blocks(x, blocks, scale, zero_point, y);
 }
 
-void quantize_u8_nchw_to_nhwc_scalar(const float* x, int64_t c, int64_t pixels, float scale,
+void quantize_u8_nchw_to_nhwc_scalar(const float* x, int64_t c, int64_t plane, int64_t pixels, float scale,
                                      int32_t zero_point, int32_t qmin, int32_t qmax, uint8_t* y) {
   for (int64_t channel = 0; channel < c; ++channel) {
     for (int64_t pixel = 0; pixel < pixels; ++pixel) {
-      const int32_t code = quantize(x[channel * pixels + pixel], scale, zero_point, qmin, qmax);
+      const int32_t code = quantize(x[channel * plane + pixel], scale, zero_point, qmin, qmax);
       y[pixel * c + channel] = static_cast<uint8_t>(code);
     }
   }

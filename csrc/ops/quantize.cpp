@@ -99,9 +99,9 @@ void quantize_images_into(const Tensor& output, const Tensor& images, kernels::Q
   uint8_t* y = output.mutable_data_ptr<uint8_t>();
   at::parallel_for(0, images.size(0), 1, [&](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; ++n) {
-      kernels::quantize_u8_nchw_to_nhwc(x + n * c * pixels, c, pixels, qparams.scale, qparams.zero_point,
-                                        static_cast<int32_t>(qmin), static_cast<int32_t>(qmax),
-                                        y + n * c * pixels);
+      kernels::quantize_u8_nchw_to_nhwc(x + n * c * pixels, c, pixels, pixels, qparams.scale,
+                                        qparams.zero_point, static_cast<int32_t>(qmin),
+                                        static_cast<int32_t>(qmax), y + n * c * pixels);
     }
   });
 }

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <random>
+#include <thread>
 
 namespace ptqx::engine {
 namespace {
@@ -50,6 +51,18 @@ TEST(Arena, block_pool_keeps_as_many_as_it_was_told) {
   pool.give_back(std::move(second));
   EXPECT_EQ(pool.take()->bytes(), 1000U);
   EXPECT_EQ(pool.take()->bytes(), 0U);
+}
+
+TEST(Arena, block_pool_gives_threads_the_blocks_that_they_had) {
+  BlockPool pool(2);
+  auto mine = pool.take();
+  mine->reserve(1000);
+  auto other = pool.take();
+  other->reserve(2000);
+  pool.give_back(std::move(mine));
+  std::thread([&] { pool.give_back(std::move(other)); }).join();
+  EXPECT_EQ(pool.take()->bytes(), 1000U);
+  EXPECT_EQ(pool.take()->bytes(), 2000U);
 }
 
 }  // namespace

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
+#include <mutex>
 #include <stdexcept>
 #include <thread>
 #include <vector>
@@ -62,6 +64,42 @@ TEST(TeamTest, WorksFollowOneAnotherForAnyNumberOfWorkers) {
 }
 
 TEST(TeamTest, OneWorkerDoesTheWorkOfMany) { Sequence(5, 64).expect_runs(SerialExecutor(), 8); }
+
+TEST(TeamTest, WorkersBeginWithPartsOfTheirOwnAndKeepThem) {
+  // The first item of every worker waits until both have one.
+  struct Begin {
+    int64_t item;
+    std::thread::id worker;
+  };
+  std::array<std::vector<Begin>, 3> begins;
+  std::array<std::atomic<int>, 3> begun{};
+  std::mutex mutex;
+  std::vector<Work> works;
+  for (size_t w = 0; w < begins.size(); ++w) {
+    works.push_back({8, [&, w](const engine::Run&, int64_t begin, int64_t) {
+                       if (begun[w] >= 2) return;
+                       {
+                         const std::lock_guard lock(mutex);
+                         begins[w].push_back({begin, std::this_thread::get_id()});
+                       }
+                       ++begun[w];
+                       while (begun[w] < 2) std::this_thread::yield();
+                     }});
+  }
+  std::atomic<int64_t> nonfinite = 0;
+  const engine::Run context{.buffers = {}, .nonfinite_inputs = nonfinite};
+  Team team(works, context, 2);
+  std::thread other([&] { team.work(); });
+  team.work();
+  other.join();
+  for (auto& pair : begins) {
+    ASSERT_EQ(pair.size(), 2U);
+    if (pair[0].item > pair[1].item) std::swap(pair[0], pair[1]);
+    EXPECT_EQ(pair[0].item, 0);
+    EXPECT_EQ(pair[1].item, 4);
+    EXPECT_EQ(pair[0].worker, begins[0][0].worker);
+  }
+}
 
 TEST(TeamTest, WorkWithoutItemsIsPassed) {
   Sequence sequence(2, 3);
