@@ -5,9 +5,10 @@
 namespace ptqx::engine {
 namespace {
 
+/// But for the first.
 double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
+  const auto middle = values.begin() + 1 + std::ssize(values) / 2;
+  std::nth_element(values.begin() + 1, middle, values.end());
   return *middle;
 }
 
@@ -22,37 +23,42 @@ std::vector<int> WorkerChoice::candidates(int threads) {
 
 WorkerChoice::WorkerChoice(int threads) {
   for (const int workers : candidates(threads)) candidates_.push_back({workers, {}});
-  if (candidates_.size() == 1) decide();
 }
 
 int WorkerChoice::next() {
-  if (const int workers = decided()) return workers;
   const std::lock_guard lock(mutex_);
+  if (candidates_.size() == 1) return 1;
+  if (!trying_ && --runs_left_ >= 0) return chosen_;
+  trying_ = true;
+  const int workers = candidates_[next_].workers;
   next_ = (next_ + 1) % candidates_.size();
-  return candidates_[(next_ + candidates_.size() - 1) % candidates_.size()].workers;
+  return workers;
 }
 
 void WorkerChoice::record(int workers, double seconds) {
-  if (decided()) return;
   const std::lock_guard lock(mutex_);
+  if (!trying_) return;
   for (Candidate& candidate : candidates_) {
     if (candidate.workers == workers) candidate.seconds.push_back(seconds);
   }
   const auto tried = [](const Candidate& candidate) { return candidate.seconds.size() > kTrials; };
-  if (std::all_of(candidates_.begin(), candidates_.end(), tried)) decide();
+  if (std::all_of(candidates_.begin(), candidates_.end(), tried)) choose();
 }
 
-void WorkerChoice::decide() {
-  // From the fewest up.
+void WorkerChoice::choose() {
   double best = 0;
-  for (auto candidate = candidates_.rbegin(); candidate != candidates_.rend(); ++candidate) {
-    if (candidates_.size() == 1) return decided_.store(candidate->workers, std::memory_order_relaxed);
-    const double seconds = median({candidate->seconds.begin() + 1, candidate->seconds.end()});
+  for (auto candidate = candidates_.rbegin(); candidate != candidates_.rend(); ++candidate) {  // fewest first
+    const double seconds = median(candidate->seconds);
     if (candidate == candidates_.rbegin() || seconds < best * kWorthMore) {
       best = seconds;
-      decided_.store(candidate->workers, std::memory_order_relaxed);
+      chosen_ = candidate->workers;
     }
+    candidate->seconds.clear();
   }
+  trying_ = false;
+  next_ = 0;
+  runs_left_ = runs_between_;
+  runs_between_ *= 10;
 }
 
 std::shared_ptr<WorkerChoice> WorkerChoices::find(int64_t samples, int threads) {

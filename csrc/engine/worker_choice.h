@@ -1,6 +1,6 @@
 #pragma once
 
-#include <atomic>
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -11,7 +11,8 @@ namespace ptqx::engine {
 
 /// How many of the workers take part in runs of few samples. Whatever one core wrote costs the next a
 /// microsecond or so to read, which may be more than a small layer takes, and how much depends on the
-/// machine: so each number is tried in turn, and the fastest is kept.
+/// machine: so each number is tried in turn, and the fastest is kept. What else runs beside may have decided
+/// that, so it is tried again later, and less and less often.
 class WorkerChoice {
  public:
   /// All of them, and so on by halves down to 1.
@@ -19,16 +20,16 @@ class WorkerChoice {
 
   explicit WorkerChoice(int threads);
 
-  /// 0 as long as there are numbers to be tried.
-  int decided() const { return decided_.load(std::memory_order_relaxed); }
   /// How many to run with.
   int next();
   /// What a run with that many took. The first of each number does not count: caches are cold.
   void record(int workers, double seconds);
 
-  static constexpr int kTrials = 7;
+  static constexpr size_t kTrials = 7;
   /// More workers must be faster by a twentieth.
   static constexpr double kWorthMore = 0.95;
+  /// Runs after the first choice until the next trials; then ten times as many, and so on.
+  static constexpr int64_t kRunsBetween = 100;
 
  private:
   struct Candidate {
@@ -36,12 +37,14 @@ class WorkerChoice {
     std::vector<double> seconds;
   };
 
-  void decide();
+  void choose();
 
-  std::mutex mutex_;  // guards the candidates
+  std::mutex mutex_;  // guards all that follows
   std::vector<Candidate> candidates_;
-  size_t next_ = 0;
-  std::atomic<int> decided_{0};
+  size_t next_ = 0;  // candidate
+  bool trying_ = true;
+  int chosen_ = 1;
+  int64_t runs_between_ = kRunsBetween, runs_left_ = 0;
 };
 
 /// One for every number of samples and of workers that there was.

@@ -10,14 +10,16 @@
 namespace ptqx::engine {
 namespace {
 
-/// Runs until there is a decision; `seconds` of each number of workers, but `first_seconds` the first time.
-int decide(WorkerChoice& choice, const std::map<int, double>& seconds, double first_seconds) {
+using Seconds = std::map<int, double>;  // by workers
+
+/// Runs until every number was tried; what the next run takes.
+int choose(WorkerChoice& choice, const Seconds& seconds, double first_seconds = 0.0) {
   std::set<int> seen;
-  for (int run = 0; run < 1000 && choice.decided() == 0; ++run) {
+  for (size_t run = 0; run < seconds.size() * (WorkerChoice::kTrials + 1); ++run) {
     const int workers = choice.next();
     choice.record(workers, seen.insert(workers).second ? first_seconds : seconds.at(workers));
   }
-  return choice.decided();
+  return choice.next();
 }
 
 TEST(WorkerChoice, candidates_fall_by_halves) {
@@ -26,12 +28,18 @@ TEST(WorkerChoice, candidates_fall_by_halves) {
   EXPECT_EQ(WorkerChoice::candidates(11), (std::vector<int>{11, 6, 3, 2, 1}));
 }
 
-TEST(WorkerChoice, one_worker_is_no_choice) { EXPECT_EQ(WorkerChoice(1).decided(), 1); }
+TEST(WorkerChoice, one_worker_is_no_choice) {
+  WorkerChoice choice(1);
+  for (int run = 0; run < 100; ++run) {
+    EXPECT_EQ(choice.next(), 1);
+    choice.record(1, 1.0);
+  }
+}
 
 TEST(WorkerChoice, begins_with_all_workers) { EXPECT_EQ(WorkerChoice(4).next(), 4); }
 
 TEST(WorkerChoice, fastest_number_wins_whatever_its_first_run_took) {
-  for (const auto& [seconds, best] : std::vector<std::pair<std::map<int, double>, int>>{
+  for (const auto& [seconds, best] : std::vector<std::pair<Seconds, int>>{
            {{{4, 1.0}, {2, 2.0}, {1, 4.0}}, 4},
            {{{4, 3.0}, {2, 2.0}, {1, 4.0}}, 2},
            {{{4, 3.0}, {2, 2.0}, {1, 1.0}}, 1},
@@ -39,27 +47,35 @@ TEST(WorkerChoice, fastest_number_wins_whatever_its_first_run_took) {
            {{{4, 0.90}, {2, 0.92}, {1, 1.0}}, 2}}) {
     for (const double first : {0.0, 100.0}) {
       WorkerChoice choice(4);
-      EXPECT_EQ(decide(choice, seconds, first), best);
-      EXPECT_EQ(choice.next(), best);
+      EXPECT_EQ(choose(choice, seconds, first), best);
     }
   }
 }
 
 TEST(WorkerChoice, one_slow_run_decides_nothing) {
   WorkerChoice choice(2);
-  for (int run = 0; choice.decided() == 0; ++run) {
+  for (size_t run = 0; run < 2 * (WorkerChoice::kTrials + 1); ++run) {
     const int workers = choice.next();
-    choice.record(workers, workers == 2 && run == 6 ? 100.0 : workers == 2 ? 1.0 : 2.0);
+    choice.record(workers, run == 6 ? 100.0 : workers == 2 ? 1.0 : 2.0);
   }
-  EXPECT_EQ(choice.decided(), 2);
+  EXPECT_EQ(choice.next(), 2);
 }
 
-TEST(WorkerChoice, callers_at_the_same_time_come_to_a_decision) {
+TEST(WorkerChoice, a_choice_is_made_again_later_and_ever_later) {
+  WorkerChoice choice(2);
+  EXPECT_EQ(choose(choice, {{2, 3.0}, {1, 2.0}}), 1);
+  for (int64_t run = 1; run < WorkerChoice::kRunsBetween; ++run) EXPECT_EQ(choice.next(), 1);
+  EXPECT_EQ(choose(choice, {{2, 1.0}, {1, 2.0}}), 2);
+  for (int64_t run = 1; run < 10 * WorkerChoice::kRunsBetween; ++run) EXPECT_EQ(choice.next(), 2);
+  EXPECT_EQ(choose(choice, {{2, 3.0}, {1, 2.0}}), 1);
+}
+
+TEST(WorkerChoice, callers_at_the_same_time_come_to_a_choice) {
   WorkerChoices choices;
   std::vector<std::thread> callers;
   for (int caller = 0; caller < 4; ++caller) {
     callers.emplace_back([&] {
-      for (int run = 0; run < 200; ++run) {
+      for (int run = 0; run < 20; ++run) {
         const auto choice = choices.find(1, 4);
         const int workers = choice->next();
         choice->record(workers, workers == 2 ? 1.0 : 2.0);
@@ -67,10 +83,10 @@ TEST(WorkerChoice, callers_at_the_same_time_come_to_a_decision) {
     });
   }
   for (std::thread& caller : callers) caller.join();
-  EXPECT_EQ(choices.find(1, 4)->decided(), 2);
-  EXPECT_EQ(choices.find(1, 3)->decided(), 0);
+  EXPECT_EQ(choices.find(1, 4)->next(), 2);
+  EXPECT_EQ(choices.find(1, 3)->next(), 3);
   choices.clear();
-  EXPECT_EQ(choices.find(1, 4)->decided(), 0);
+  EXPECT_EQ(choices.find(1, 4)->next(), 4);
 }
 
 }  // namespace
