@@ -63,43 +63,56 @@ class SaturatingTail {
   /// variables: only so does GCC leave the accumulators in registers.
   template <int MR>
   [[gnu::always_inline]] void finish(const __m512i (&acc)[MR][NV], int64_t first) const {
+    if (Residual && full_) return finish_packs<true>(acc, first);
+    finish_packs<false>(acc, first);
+  }
+
+ private:
+  template <bool Full, int MR>
+  [[gnu::always_inline]] void finish_packs(const __m512i (&acc)[MR][NV], int64_t first) const {
     constexpr int kPacks = (MR + kPixelsOfPack - 1) / kPixelsOfPack;
     [&]<int... Pack>(std::integer_sequence<int, Pack...>) __attribute__((always_inline)) {
-      (finish_pack<Pack * kPixelsOfPack>(acc, first), ...);
+      (finish_pack<Full, Pack * kPixelsOfPack>(acc, first), ...);
     }
     (std::make_integer_sequence<int, kPacks>());
   }
 
- private:
-  template <int Row, int MR>
+  template <bool Full, int Row, int MR>
   [[gnu::always_inline]] void finish_pack(const __m512i (&acc)[MR][NV], int64_t first) const {
     if constexpr (NV == 1) {
-      pack<Row>({rounded<Row, 0>(acc, first), rounded<Row + 1, 0>(acc, first),
-                 rounded<Row + 2, 0>(acc, first), rounded<Row + 3, 0>(acc, first)},
+      pack<Row>({rounded<Full, Row, 0>(acc, first), rounded<Full, Row + 1, 0>(acc, first),
+                 rounded<Full, Row + 2, 0>(acc, first), rounded<Full, Row + 3, 0>(acc, first)},
                 first, MR);
     } else if constexpr (NV == 2) {
-      pack<Row>({rounded<Row, 0>(acc, first), rounded<Row, 1>(acc, first), rounded<Row + 1, 0>(acc, first),
-                 rounded<Row + 1, 1>(acc, first)},
+      pack<Row>({rounded<Full, Row, 0>(acc, first), rounded<Full, Row, 1>(acc, first),
+                 rounded<Full, Row + 1, 0>(acc, first), rounded<Full, Row + 1, 1>(acc, first)},
                 first, MR);
     } else {
-      pack<Row>({rounded<Row, 0>(acc, first), rounded<Row, 1>(acc, first), rounded<Row, 2>(acc, first),
-                 rounded<Row, 3>(acc, first)},
+      pack<Row>({rounded<Full, Row, 0>(acc, first), rounded<Full, Row, 1>(acc, first),
+                 rounded<Full, Row, 2>(acc, first), rounded<Full, Row, 3>(acc, first)},
                 first, MR);
     }
   }
 
   /// Zeros for what the tile lacks.
-  template <int Row, int Vector, int MR>
+  template <bool Full, int Row, int Vector, int MR>
   [[gnu::always_inline]] __m512i rounded(const __m512i (&acc)[MR][NV], int64_t first) const {
     if constexpr (Row >= MR || Vector >= NV) {
       return _mm512_setzero_si512();
     } else {
       __m512 t = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[Row][Vector]), multiplier_[Vector]);
       if constexpr (Residual) {
-        t = _mm512_add_ps(t, residual(residual_ + places_[first + Row] + 16 * Vector, lanes_[Vector]));
+        t = _mm512_add_ps(t, residual<Full>(residual_ + places_[first + Row] + 16 * Vector, lanes_[Vector]));
       }
       return _mm512_cvtps_epi32(t);
     }
+  }
+
+  /// Masks of bytes cost an instruction.
+  template <bool Full>
+  [[gnu::always_inline]] static __m128i residual_codes(const uint8_t* codes, __mmask16 lanes) {
+    return Full ? _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes))
+                : _mm_maskz_loadu_epi8(lanes, codes);
   }
 
 #if defined(__AVX512VBMI__)
@@ -107,9 +120,10 @@ class SaturatingTail {
   // instruction less than widening and converting.
   static constexpr int32_t kResidualZero = 0x4B000000;
 
+  template <bool Full>
   [[gnu::always_inline]] __m512 residual(const uint8_t* codes, __mmask16 lanes) const {
     const __m512i places = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const __m512i bytes = _mm512_castsi128_si512(_mm_maskz_loadu_epi8(lanes, codes));
+    const __m512i bytes = _mm512_castsi128_si512(residual_codes<Full>(codes, lanes));
     const __m512i numbers =
         _mm512_mask_permutexvar_epi8(_mm512_set1_epi32(kResidualZero), 0x1111111111111111, places, bytes);
     const __m512 q = _mm512_sub_ps(_mm512_castsi512_ps(numbers), _mm512_castsi512_ps(residual_zero_point_));
@@ -118,8 +132,10 @@ class SaturatingTail {
 #else
   static constexpr int32_t kResidualZero = 0;
 
+  template <bool Full>
   [[gnu::always_inline]] __m512 residual(const uint8_t* codes, __mmask16 lanes) const {
-    const __m512i q = _mm512_sub_epi32(load_codes(codes, lanes), residual_zero_point_);
+    const __m512i q =
+        _mm512_sub_epi32(_mm512_cvtepu8_epi32(residual_codes<Full>(codes, lanes)), residual_zero_point_);
     return _mm512_mul_ps(_mm512_cvtepi32_ps(q), residual_multiplier_);
   }
 #endif
