@@ -21,8 +21,7 @@ class IntegerModel(nn.Module):
 
     Input [N] + graph.input_shape float32, output float32. The state dict holds codes, scales and biases under
     the names of the graph: `features.0.weight`, `features.0.weight_scale`, `features.0.output_scale`, … It
-        compiles as
-    one graph, exports, and copies; it stays on the CPU in its own types.
+    compiles as one graph, exports, and copies; it stays on the CPU in its own types.
 
     Attributes:
         graph: the steps.
