@@ -36,6 +36,7 @@ std::map<std::string, bool> cpu_features() {
       {"avx512bw", __builtin_cpu_supports("avx512bw") != 0},
       {"avx512vnni", __builtin_cpu_supports("avx512vnni") != 0},
       {"avx512bf16", __builtin_cpu_supports("avx512bf16") != 0},
+      {"avx512vbmi", __builtin_cpu_supports("avx512vbmi") != 0},
       {"avx512vpopcntdq", __builtin_cpu_supports("avx512vpopcntdq") != 0},
   };
 }

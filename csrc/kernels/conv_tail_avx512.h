@@ -1,9 +1,10 @@
 #pragma once
 
-// The tail of nearly every layer, on accumulators that may still be in registers: u8 codes whose clamping
-// is what packing with saturation does anyway. Sixteen channels a vector, four vectors a pack:
+// The tail of nearly every layer, on accumulators that may still be in registers: u8 codes from 0 on, which
+// packing with saturation gives anyway, to whatever is the largest. Sixteen channels a vector, four vectors a
+// pack:
 //
-//   t = float32(acc) * multiplier [+ residual] -> int32 -> int16 + zero_point -> uint8
+//   t = float32(acc) * multiplier [+ residual] -> int32 -> int16 + zero_point -> uint8, at most qmax
 //
 // One pack holds 1 pixel of 64 or 48 channels, 2 of 32 or 4 of 16.
 
@@ -16,17 +17,17 @@
 namespace ptqx::kernels {
 namespace {
 
-/// Whether all 256 codes are allowed and neither the activation nor a NaN asks for more than saturation.
+/// Whether codes begin at 0 and neither the activation nor a NaN asks for more than saturation and qmax.
 inline bool saturation_clamps(const ConvTailArgs& args) {
   const Tail& tail = *args.tail;
   if (tail.output != Output::kU8 || !args.bounded || args.scaled || args.pixel_scale != nullptr) return false;
-  if (tail.bias_f32 != nullptr || tail.qmin != 0 || tail.qmax != 255) return false;
+  if (tail.bias_f32 != nullptr || tail.qmin != 0) return false;
   if (tail.output_zero_point < 0 || tail.output_zero_point > 255) return false;
   if (tail.activation.kind == Activation::kNone) return true;
   // Rounding is monotone, so a bound that rounds to the last code or beyond changes nothing.
   const auto zero_point = static_cast<float>(tail.output_zero_point);
   return tail.activation.kind == Activation::kClip && std::nearbyint(tail.activation.low) <= -zero_point &&
-         std::nearbyint(tail.activation.high) >= 255.0F - zero_point;
+         std::nearbyint(tail.activation.high) >= static_cast<float>(tail.qmax) - zero_point;
 }
 
 inline __m512 residual_value(const Tail& tail, int64_t place, __mmask16 lanes) {
@@ -41,6 +42,7 @@ class SaturatingTail {
  public:
   explicit SaturatingTail(const ConvTailArgs& args)
       : zero_point_(_mm512_set1_epi16(static_cast<int16_t>(args.tail->output_zero_point))),
+        largest_(_mm512_set1_epi8(static_cast<char>(args.tail->qmax))),
         places_(args.places),
         output_(static_cast<uint8_t*>(args.output) + args.channel),
         full_(args.channels == 16 * NV),
@@ -150,7 +152,8 @@ class SaturatingTail {
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(q.a, q.b), zero_point_);
     const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(q.c, q.d), zero_point_);
-    const __m512i codes = _mm512_permutexvar_epi32(order, _mm512_packus_epi16(low, high));
+    const __m512i clamped = _mm512_min_epu8(_mm512_packus_epi16(low, high), largest_);
+    const __m512i codes = _mm512_permutexvar_epi32(order, clamped);
     [&]<int... K>(std::integer_sequence<int, K...>) __attribute__((always_inline)) {
       (store<K>(codes, first + Row, pixels - Row), ...);
     }
@@ -178,6 +181,7 @@ class SaturatingTail {
 
   // Copies of what is needed: stores of codes may alias anything that is read through a pointer.
   const __m512i zero_point_;
+  const __m512i largest_;
   const int64_t* const places_;
   uint8_t* const output_;
   const bool full_;  // no masks needed

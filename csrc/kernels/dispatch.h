@@ -22,8 +22,8 @@ struct Row {
 inline constexpr Isa kIsas[] = {Isa::kScalar,          Isa::kAvx2,   Isa::kAvxVnni, Isa::kAvx512Vnni,
                                 Isa::kAvx512Vpopcntdq, Isa::kAmxInt8};
 
-/// "scalar", "avx2", "avxvnni", "avx512vnni", "avx512vpopcntdq" (VPOPCNTDQ beside AVX-512 VNNI), "amxint8"
-/// (AMX's tiles of bytes beside AVX-512 VNNI).
+/// "scalar", "avx2", "avxvnni", "avx512vnni", "avx512vpopcntdq" (VPOPCNTDQ and VBMI beside AVX-512 VNNI),
+/// "amxint8" (AMX's tiles of bytes beside AVX-512 VNNI).
 const char* isa_name(Isa isa);
 
 /// Whether this CPU and operating system can run code of `isa`. Asked for the first time, it asks Linux to

@@ -68,7 +68,7 @@ Support detect() {
   return {.avx2 = avx2,
           .avxvnni = avxvnni,
           .avx512vnni = avx512vnni,
-          .avx512vpopcntdq = avx512vnni && bit(features.ecx, 14),
+          .avx512vpopcntdq = avx512vnni && bit(features.ecx, 14) && bit(features.ecx, 1),
           .amxint8 = avx512vnni && tiles && tiles_permitted()};
 }
 

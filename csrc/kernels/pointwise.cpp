@@ -34,13 +34,14 @@ void mul_u8(const uint8_t* a, int32_t a_zero_point, const uint8_t* b, int32_t b_
   best_row(mul_u8_rows()).function(a, a_zero_point, b, b_zero_point, multiplier, n, tail, y);
 }
 
-LookupU8Fn lookup_u8_scalar, lookup_u8_avx2, lookup_u8_avx512vnni;
+LookupU8Fn lookup_u8_scalar, lookup_u8_avx2, lookup_u8_avx512vnni, lookup_u8_avx512vpopcntdq;
 
 std::span<const Row<LookupU8Fn>> lookup_u8_rows() {
   static constexpr Row<LookupU8Fn> kRows[] = {
       {"lookup_u8_scalar", Isa::kScalar, lookup_u8_scalar},
       {"lookup_u8_avx2", Isa::kAvx2, lookup_u8_avx2},
       {"lookup_u8_avx512vnni", Isa::kAvx512Vnni, lookup_u8_avx512vnni},
+      {"lookup_u8_avx512vpopcntdq", Isa::kAvx512Vpopcntdq, lookup_u8_avx512vpopcntdq},
   };
   return kRows;
 }

@@ -356,6 +356,36 @@ std::vector<Conv2dCase> tail_cases() {
 }
 INSTANTIATE_TEST_SUITE_P(Tails, Conv2dTest, testing::ValuesIn(tail_cases()), case_name);
 
+/// Results of few bits, whose largest code is no byte's.
+std::vector<Conv2dCase> small_codes_cases() {
+  std::vector<Conv2dCase> cases;
+  for (const int64_t channels : {16, 40, 48, 64}) {
+    for (const int32_t qmax : {7, 15, 120}) {
+      for (const bool clip : {false, true}) {
+        for (const bool residual : {false, true}) {
+          for (const int64_t groups : {int64_t{1}, channels}) {
+            cases.push_back({.name = "channels" + std::to_string(channels) + "qmax" + std::to_string(qmax) +
+                                     (clip ? "Clip" : "") + (residual ? "Residual" : "") +
+                                     (groups == 1 ? "" : "Depthwise"),
+                             .shape = square(channels, channels, 3, 1, 1, 1, groups),
+                             .n = 2,
+                             .h = 5,
+                             .w = 6,
+                             .output = Output::kU8,
+                             .activation = clip ? Activation::kClip : Activation::kNone,
+                             .residual = residual,
+                             .output_zero_point = clip ? 0 : 3,
+                             .qmax = qmax,
+                             .threads = {1, 2}});
+          }
+        }
+      }
+    }
+  }
+  return cases;
+}
+INSTANTIATE_TEST_SUITE_P(SmallCodes, Conv2dTest, testing::ValuesIn(small_codes_cases()), case_name);
+
 std::vector<Conv2dCase> scale_per_group_cases() {
   std::vector<Conv2dCase> cases;
   for (const int64_t ic : {4, 15, 16, 17, 32, 50}) {

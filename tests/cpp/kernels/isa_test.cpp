@@ -22,8 +22,9 @@ TEST(IsaTest, DetectionAgreesWithTheCompilersOwn) {
             __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
                 __builtin_cpu_supports("avx512vl") != 0 && __builtin_cpu_supports("avx512dq") != 0 &&
                 __builtin_cpu_supports("avx512vnni") != 0);
-  EXPECT_EQ(isa_supported(Isa::kAvx512Vpopcntdq),
-            isa_supported(Isa::kAvx512Vnni) && __builtin_cpu_supports("avx512vpopcntdq") != 0);
+  EXPECT_EQ(isa_supported(Isa::kAvx512Vpopcntdq), isa_supported(Isa::kAvx512Vnni) &&
+                                                      __builtin_cpu_supports("avx512vpopcntdq") != 0 &&
+                                                      __builtin_cpu_supports("avx512vbmi") != 0);
   // GCC 12 names no AMX here.
   EXPECT_LE(isa_supported(Isa::kAmxInt8), isa_supported(Isa::kAvx512Vnni));
 }
