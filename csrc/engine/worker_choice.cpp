@@ -7,8 +7,9 @@ namespace {
 
 /// But for the first.
 double median(std::vector<double> values) {
-  const auto middle = values.begin() + 1 + std::ssize(values) / 2;
-  std::nth_element(values.begin() + 1, middle, values.end());
+  values.erase(values.begin());
+  const auto middle = values.begin() + std::ssize(values) / 2;
+  std::nth_element(values.begin(), middle, values.end());
   return *middle;
 }
 

@@ -61,6 +61,16 @@ TEST(WorkerChoice, one_slow_run_decides_nothing) {
   EXPECT_EQ(choice.next(), 2);
 }
 
+TEST(WorkerChoice, the_middle_of_all_runs_decides) {
+  WorkerChoice choice(2);
+  for (size_t run = 0; run < 2 * (WorkerChoice::kTrials + 1); ++run) {
+    const int workers = choice.next();
+    // Of seven runs of two workers that count, three were disturbed.
+    choice.record(workers, workers == 1 ? 2.0 : run <= 2 * 3 ? 3.0 : 1.0);
+  }
+  EXPECT_EQ(choice.next(), 2);
+}
+
 TEST(WorkerChoice, a_choice_is_made_again_later_and_ever_later) {
   WorkerChoice choice(2);
   EXPECT_EQ(choose(choice, {{2, 3.0}, {1, 2.0}}), 1);
