@@ -1,6 +1,5 @@
 #include "engine/team.h"
 
-#include <algorithm>
 #include <thread>
 
 #if defined(__x86_64__)
@@ -10,7 +9,6 @@
 namespace ptqx::engine {
 namespace {
 
-constexpr int64_t kClaims = 8;  // of a part
 // Items take microseconds; who waits longer than that shares the core with whom it waits for.
 constexpr int kSpins = 2000;
 
@@ -26,7 +24,7 @@ Team::Team(std::span<const Work> works, const Run& run, int threads)
     : works_(works),
       run_(run),
       threads_(threads),
-      claimed_(std::make_unique<Counter[]>(works.size() * static_cast<size_t>(threads))),
+      claimed_(std::make_unique<Claimed[]>(works.size() * static_cast<size_t>(threads))),
       done_(std::make_unique<Counter[]>(works.size())) {}
 
 void Team::work() noexcept {
@@ -36,36 +34,25 @@ void Team::work() noexcept {
   }
 }
 
-/// Claims and runs items until none is left, those of the worker's own part first. Returns whether all is
-/// well.
+/// Runs items until none is left to claim. Returns whether all is well.
 bool Team::take_part(size_t index, int worker) {
-  for (int i = 0; i < threads_; ++i) {
-    if (!run_part(index, (worker + i) % threads_)) return false;
-  }
-  return true;
+  const auto threads = static_cast<size_t>(threads_);
+  const Parts parts(works_[index].items, {&claimed_[index * threads], threads});
+  return parts.take(static_cast<size_t>(worker),
+                    [&](int64_t begin, int64_t end) { return run_items(index, begin, end); });
 }
 
-bool Team::run_part(size_t index, int part) {
-  const Work& work = works_[index];
-  const int64_t first = part_begin(work, part), size = part_begin(work, part + 1) - first;
-  const int64_t claim = std::max<int64_t>(size / kClaims, 1);
-  std::atomic<int64_t>& claimed =
-      claimed_[index * static_cast<size_t>(threads_) + static_cast<size_t>(part)].value;
-  while (claimed.load(std::memory_order_relaxed) < size) {
-    const int64_t begin = claimed.fetch_add(claim, std::memory_order_relaxed);
-    if (begin >= size) return true;
-    if (failed_.load(std::memory_order_relaxed)) return false;
-    const int64_t end = std::min(begin + claim, size);
-    try {
-      work.run(run_, first + begin, first + end);
-    } catch (...) {
-      const std::lock_guard lock(mutex_);
-      if (!exception_) exception_ = std::current_exception();
-      failed_.store(true, std::memory_order_relaxed);
-      return false;
-    }
-    done_[index].value.fetch_add(end - begin, std::memory_order_acq_rel);
+bool Team::run_items(size_t index, int64_t begin, int64_t end) noexcept {
+  if (failed_.load(std::memory_order_relaxed)) return false;
+  try {
+    works_[index].run(run_, begin, end);
+  } catch (...) {
+    const std::lock_guard lock(mutex_);
+    if (!exception_) exception_ = std::current_exception();
+    failed_.store(true, std::memory_order_relaxed);
+    return false;
   }
+  done_[index].value.fetch_add(end - begin, std::memory_order_acq_rel);
   return true;
 }
 

@@ -1,10 +1,8 @@
 #pragma once
 
-// A sequence of works with whatever workers come. Every worker has a part of the items of a work, of which it
-// claims some at a time, and then helps with the parts of others; the next work begins when all items are
-// done. So a sequence completes with any number of workers, one included: nobody waits for a worker, only for
-// items that a worker has claimed. And parts stay with workers from work to work, so that most of what one
-// reads is what it wrote itself, in its own cache.
+// A sequence of works with whatever workers come. The items of a work are shared out (parts.h); the next work
+// begins when all are done. So a sequence completes with any number of workers, one included: nobody waits
+// for a worker, only for items that a worker has claimed.
 
 #include <atomic>
 #include <cstdint>
@@ -13,6 +11,7 @@
 #include <mutex>
 #include <span>
 
+#include "engine/parts.h"
 #include "engine/step.h"
 
 namespace ptqx::engine {
@@ -35,16 +34,15 @@ class Team {
     std::atomic<int64_t> value{0};
   };
 
-  int64_t part_begin(const Work& work, int part) const { return work.items * part / threads_; }
   bool take_part(size_t index, int worker);
-  bool run_part(size_t index, int part);
+  bool run_items(size_t index, int64_t begin, int64_t end) noexcept;
   bool wait_for(size_t index) const;
 
   std::span<const Work> works_;
   const Run& run_;
   const int threads_;
   std::atomic<int> workers_{0};         // that have come
-  std::unique_ptr<Counter[]> claimed_;  // [works][threads]: items of a part
+  std::unique_ptr<Claimed[]> claimed_;  // [works][threads]
   std::unique_ptr<Counter[]> done_;     // [works]: items
   std::atomic<bool> failed_{false};
   std::mutex mutex_;  // guards exception_

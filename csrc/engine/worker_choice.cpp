@@ -5,9 +5,12 @@
 namespace ptqx::engine {
 namespace {
 
-/// But for the first.
-double median(std::vector<double> values) {
-  values.erase(values.begin());
+/// Of the runs that count.
+double median(const std::vector<double>& seconds) {
+  std::vector<double> values;
+  for (size_t run = 0; run < seconds.size(); ++run) {
+    if (run % WorkerChoice::kSuccession != 0) values.push_back(seconds[run]);
+  }
   const auto middle = values.begin() + std::ssize(values) / 2;
   std::nth_element(values.begin(), middle, values.end());
   return *middle;
@@ -31,9 +34,7 @@ int WorkerChoice::next() {
   if (candidates_.size() == 1) return 1;
   if (!trying_ && --runs_left_ >= 0) return chosen_;
   trying_ = true;
-  const int workers = candidates_[next_].workers;
-  next_ = (next_ + 1) % candidates_.size();
-  return workers;
+  return candidates_[begun_++ / kSuccession % candidates_.size()].workers;
 }
 
 void WorkerChoice::record(int workers, double seconds) {
@@ -42,7 +43,7 @@ void WorkerChoice::record(int workers, double seconds) {
   for (Candidate& candidate : candidates_) {
     if (candidate.workers == workers) candidate.seconds.push_back(seconds);
   }
-  const auto tried = [](const Candidate& candidate) { return candidate.seconds.size() > kTrials; };
+  const auto tried = [](const Candidate& candidate) { return candidate.seconds.size() >= kTrials; };
   if (std::all_of(candidates_.begin(), candidates_.end(), tried)) choose();
 }
 
@@ -57,9 +58,9 @@ void WorkerChoice::choose() {
     candidate->seconds.clear();
   }
   trying_ = false;
-  next_ = 0;
+  begun_ = 0;
   runs_left_ = runs_between_;
-  runs_between_ *= 10;
+  runs_between_ *= 2;
 }
 
 std::shared_ptr<WorkerChoice> WorkerChoices::find(int64_t samples, int threads) {

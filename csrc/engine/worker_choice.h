@@ -11,8 +11,10 @@ namespace ptqx::engine {
 
 /// How many of the workers take part in runs of few samples. Whatever one core wrote costs the next a
 /// microsecond or so to read, which may be more than a small layer takes, and how much depends on the
-/// machine: so each number is tried in turn, and the fastest is kept. What else runs beside may have decided
-/// that, so it is tried again later, and less and less often.
+/// machine: so each number is tried, and the fastest is kept. What a run takes depends on the run before,
+/// which left its values in the caches of those that took part and the others asleep: so each number is tried
+/// some times in succession, and that twice. What else runs beside may have decided, so they are tried again
+/// later, and less and less often.
 class WorkerChoice {
  public:
   /// All of them, and so on by halves down to 1.
@@ -22,13 +24,17 @@ class WorkerChoice {
 
   /// How many to run with.
   int next();
-  /// What a run with that many took. The first of each number does not count: caches are cold.
+  /// What a run with that many took.
   void record(int workers, double seconds);
 
-  static constexpr size_t kTrials = 7;
+  static constexpr size_t kSuccessions = 2;
+  /// Runs of one number in succession. The first does not count.
+  static constexpr size_t kSuccession = 5;
+  /// Runs of one number until a choice.
+  static constexpr size_t kTrials = kSuccessions * kSuccession;
   /// More workers must be faster by a twentieth.
   static constexpr double kWorthMore = 0.95;
-  /// Runs after the first choice until the next trials; then ten times as many, and so on.
+  /// Runs after the first choice until the next trials; then twice as many, and so on.
   static constexpr int64_t kRunsBetween = 100;
 
  private:
@@ -41,8 +47,8 @@ class WorkerChoice {
 
   std::mutex mutex_;  // guards all that follows
   std::vector<Candidate> candidates_;
-  size_t next_ = 0;  // candidate
   bool trying_ = true;
+  size_t begun_ = 0;  // trials since the last choice
   int chosen_ = 1;
   int64_t runs_between_ = kRunsBetween, runs_left_ = 0;
 };

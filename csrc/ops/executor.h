@@ -3,14 +3,14 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <atomic>
+#include <vector>
 
 #include "engine/executor.h"
+#include "engine/parts.h"
 
 namespace ptqx::ops {
 
-/// torch's own threads, as many as torch.set_num_threads says. Work is claimed from an atomic counter,
-/// so a run completes with any number of workers, one included.
+/// torch's own threads, as many as torch.set_num_threads says; what each has to do is in parts.h.
 class TorchExecutor final : public engine::Executor {
  public:
   int threads() const override { return at::in_parallel_region() ? 1 : std::max(at::get_num_threads(), 1); }
@@ -21,14 +21,14 @@ class TorchExecutor final : public engine::Executor {
       if (count > 0) body(0, count);
       return;
     }
-    // Small enough pieces that a late worker is not waited for long.
-    const int64_t piece = std::max<int64_t>(count / (workers * 8), 1);
-    std::atomic<int64_t> next{0};
+    std::vector<engine::Claimed> claimed(static_cast<size_t>(workers));
+    const engine::Parts parts(count, claimed);
     at::parallel_for(0, workers, 1, [&](int64_t first, int64_t last) {
       for (int64_t worker = first; worker < last; ++worker) {
-        for (int64_t begin = next.fetch_add(piece); begin < count; begin = next.fetch_add(piece)) {
-          body(begin, std::min(begin + piece, count));
-        }
+        parts.take(static_cast<size_t>(worker), [&](int64_t begin, int64_t end) {
+          body(begin, end);
+          return true;
+        });
       }
     });
   }

@@ -70,6 +70,8 @@ __all__ = [
     "pack_int4",
     "pack_signs",
     "quantize",
+    "sign_codes",
+    "sign_codes_backward",
     "unpack_codes",
     "unpack_int4",
 ]
@@ -241,6 +243,39 @@ def lsq_codes(
     tensor([ 0.,  1., 15.])
     """
     return _ops.lsq_codes(input, scale, zero_point, qmin, qmax, grad_factor)
+
+
+def sign_codes(input: Tensor, scale: Tensor, threshold: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """`sign(input - threshold)`, 1 at the threshold, per tensor; NaN stays NaN.
+
+    The result is of `dtype`, by default that of `input`: every floating type holds it exactly.
+
+    Gradients are those of `scale * sign(input - threshold)` for `grad / scale`, through the clipped identity:
+    with u = (input - threshold) / scale, 1 for `input` where |u| <= 1 and 0 beyond; sign(u) - u for `scale`
+    there, sign(u) beyond; the opposite of that of `input` for `threshold`. A network learns by them if it
+    multiplies by `scale.detach()` later. Hubara et al., NeurIPS 2016; Liu et al., "ReActNet", ECCV 2020.
+
+    >>> x = torch.tensor([-3.0, 0.25, 2.0], requires_grad=True)
+    >>> signs = sign_codes(x, torch.tensor([0.5]), torch.tensor([0.25]))
+    >>> signs.sum().backward()
+    >>> signs.tolist(), x.grad.tolist()
+    ([-1.0, 1.0, 1.0], [0.0, 2.0, 0.0])
+    """
+    return _ops.sign_codes(input, scale, threshold, dtype)
+
+
+def sign_codes_backward(
+    grad: Tensor, input: Tensor, scale: Tensor, threshold: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of `sign_codes` with respect to input, scale and threshold. It has none of its own.
+
+    `grad` may be of another dtype than `input`, whose gradient has the dtype of `input`.
+
+    >>> one = torch.ones(1)
+    >>> sign_codes_backward(one, torch.tensor([0.25]), one, torch.zeros(1))
+    (tensor([1.]), tensor([0.7500]), tensor([-1.]))
+    """
+    return _ops.sign_codes_backward(grad, input, scale, threshold)
 
 
 # ---- statistics ----

@@ -71,6 +71,7 @@ Methods = Annotated[
 def workload(
     model: str, dataset: str, weights: Path, data_root: Path, download: bool, model_option: list[str] | None
 ) -> Workload:
+    from .. import models
     from ..study.workload import load_workload
 
     return load_workload(
@@ -79,7 +80,7 @@ def workload(
         weights,
         root=data_root,
         download=download,
-        options=parsed_options(model_option or []),
+        options=models.parse_options(model_option or []),
     )
 
 
@@ -154,17 +155,6 @@ def split_numbers(option: str, text: str) -> list[int]:
         return [int(number) for number in text.split(",")]
     except ValueError:
         raise PtqxError(f"{option} must be whole numbers separated by commas, got {text!r}") from None
-
-
-def parsed_options(pairs: list[str]) -> dict[str, Any]:
-    """NAME=VALUE pairs; a value that is a number becomes one."""
-    options: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise PtqxError(f"--model-option must be NAME=VALUE, got {pair!r}")
-        options[name] = int(value) if value.isdecimal() else value
-    return options
 
 
 def parsed_overrides(text: str | None) -> dict[str, Any] | None:

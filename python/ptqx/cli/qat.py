@@ -26,7 +26,6 @@ from .options import (
     Target,
     Threads,
     Weights,
-    parsed_options,
     recipe_for,
     split_numbers,
     use_threads,
@@ -169,7 +168,7 @@ def _widths(text: str | None) -> tuple[int, ...] | None:
 def _teacher(name: str, checkpoint: Path, work: Workload, model_option: list[str] | None) -> nn.Module:
     from .. import models
 
-    options = models.image_options(name, work.train.image_shape) | parsed_options(model_option or [])
+    options = models.image_options(name, work.train.image_shape) | models.parse_options(model_option or [])
     return models.build(name, work.train.num_classes, weights=checkpoint, **options)
 
 

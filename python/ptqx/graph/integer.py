@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import PtqxError, unknown_name
 from .document import IntegerGraph, IntegerNode
-from .formulas import QParams
 from .ir import last_uses
 from .operators import OPERATORS
 from .operators.boundary import call_float
+from .scope import GraphTensors, Make, Memory, may_remember
+
+T = TypeVar("T")
 
 
-class IntegerModel(nn.Module):
+class IntegerModel(nn.Module, GraphTensors):
     """A network of integer operators, run one by one. Made by `ptqx.convert` or `ptqx.load`.
 
     Input [N] + graph.input_shape float32, output float32. The state dict holds codes, scales and biases under
@@ -38,6 +40,7 @@ class IntegerModel(nn.Module):
         self.graph = graph
         self.report: Any = None
         self._finished_with = last_uses(graph, graph.output)
+        self._memory = Memory()
         for node in graph:
             if node.op not in OPERATORS:
                 raise unknown_name(f"operation of node {node.name!r}:", node.op, OPERATORS)
@@ -71,20 +74,11 @@ class IntegerModel(nn.Module):
                 del values[name]
         return values[self.graph.output]
 
-    def tensor(self, node: IntegerNode, role: str) -> Tensor | None:
-        """The tensor in that role, None if the node has none."""
-        return self._tensor(node.tensors[role]) if role in node.tensors else None
-
-    def qparams(self, name: str) -> tuple[Tensor, Tensor]:
-        """Scale float32 [1] and zero point int32 [1] of what the node `name` gives."""
-        output = self.graph.nodes[name].output
-        return self._tensor(output.scale), self._tensor(output.zero_point)
-
-    def output(self, name: str) -> QParams:
-        """What the codes that the node `name` gives mean."""
-        output = self.graph.nodes[name].output
-        scale, zero_point = self.qparams(name)
-        return QParams(scale.reshape(()), zero_point.float().reshape(()), output.qmin, output.qmax)
+    def remembered(self, node: IntegerNode, make: Make[T]) -> T:
+        """make(scope, node) of a node's tensors: made once, and again when one of them has changed."""
+        if not may_remember():
+            return make(self, node)
+        return self._memory.find(self.graph, self._owner, node, make)
 
     def run_module(self, node: IntegerNode, inputs: list[Tensor]) -> Tensor:
         """The float part that the node stands for."""
@@ -98,9 +92,13 @@ class IntegerModel(nn.Module):
     def extra_repr(self) -> str:
         return f"{len(self.graph.nodes)} steps, input {list(self.graph.input_shape)}"
 
-    def _tensor(self, path: str) -> Tensor:
+    def _owner(self, path: str) -> tuple[nn.Module, str]:
+        """The module that has the tensor at `path`, and its name there."""
         owner, _, name = path.rpartition(".")
-        module = self._module(owner)
+        return self._module(owner), name
+
+    def _tensor(self, path: str) -> Tensor:
+        module, name = self._owner(path)
         tensor = module._buffers[name] if name in module._buffers else module._parameters[name]
         assert tensor is not None
         return tensor

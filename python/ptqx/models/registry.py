@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from torch import nn
@@ -79,6 +79,30 @@ def image_options(name: str, image_shape: tuple[int, int, int]) -> dict[str, Any
     channels, height, _ = image_shape
     known = options(name)
     return {key: value for key, value in (("in_channels", channels), ("image_size", height)) if key in known}
+
+
+def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
+    """NAME=VALUE pairs as keyword arguments for `build`; what reads as a number is one.
+
+    >>> parse_options(["shortcut=A", "dropout=0.1"])
+    {'shortcut': 'A', 'dropout': 0.1}
+
+    Raises:
+        PtqxError: a pair without a name or a value.
+    """
+    return dict(_parsed(pair) for pair in pairs)
+
+
+def _parsed(pair: str) -> tuple[str, Any]:
+    name, equals, value = pair.partition("=")
+    if not equals or not name:
+        raise PtqxError(f"--model-option must be NAME=VALUE, got {pair!r}")
+    for number in (int, float):
+        try:
+            return name, number(value)
+        except ValueError:
+            continue
+    return name, value
 
 
 def _accepted(name: str, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -59,17 +59,35 @@ class BasicBlock(nn.Module):
         return self.relu(out + identity)
 
 
+class BiRealBlock(BasicBlock):
+    """y = relu(bn1(conv1(x)) + shortcut(x)); relu(bn2(conv2(y)) + y)
+
+    A shortcut over every convolution: what its binary inputs lose goes around it. Liu et al., "Bi-Real Net",
+    ECCV 2018.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        identity = x if self.downsample is None else self.downsample(x)
+        out = self.relu(self.bn1(self.conv1(x)) + identity)
+        return self.relu(self.bn2(self.conv2(out)) + out)
+
+
+BLOCKS = {"basic": BasicBlock, "bireal": BiRealBlock}
+
+
 class ResNet(nn.Module):
     """Input (N, in_channels, H, W) float32, 32x32 as published; output logits (N, num_classes)."""
 
-    def __init__(self, blocks: int, num_classes: int, in_channels: int = 3, shortcut: str = "B") -> None:
+    def __init__(
+        self, blocks: int, num_classes: int, in_channels: int = 3, shortcut: str = "B", block: str = "basic"
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
         self.relu = nn.ReLU(inplace=True)
-        self.layer1 = _stage(16, 16, blocks, shortcut)
-        self.layer2 = _stage(16, 32, blocks, shortcut)
-        self.layer3 = _stage(32, 64, blocks, shortcut)
+        self.layer1 = _stage(16, 16, blocks, shortcut, block)
+        self.layer2 = _stage(16, 32, blocks, shortcut, block)
+        self.layer3 = _stage(32, 64, blocks, shortcut, block)
         self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
         self.fc = nn.Linear(64, num_classes)
         for module in self.modules():
@@ -89,9 +107,11 @@ class ResNet(nn.Module):
         return key.replace(".shortcut.", ".downsample.").replace("linear.", "fc.")
 
 
-def _stage(in_channels: int, out_channels: int, blocks: int, shortcut: str) -> nn.Sequential:
+def _stage(in_channels: int, out_channels: int, blocks: int, shortcut: str, block: str) -> nn.Sequential:
+    if block not in BLOCKS:
+        raise unknown_name("block", block, BLOCKS)
     channels = [in_channels] + [out_channels] * blocks
-    return nn.Sequential(*(BasicBlock(c, out_channels, shortcut) for c in channels[:-1]))
+    return nn.Sequential(*(BLOCKS[block](c, out_channels, shortcut) for c in channels[:-1]))
 
 
 def _rename_keys(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
@@ -100,9 +120,14 @@ def _rename_keys(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_:
 
 
 def _resnet(
-    blocks: int, num_classes: int, weights: str | os.PathLike[str] | None, in_channels: int, shortcut: str
+    blocks: int,
+    num_classes: int,
+    weights: str | os.PathLike[str] | None,
+    in_channels: int,
+    shortcut: str,
+    block: str,
 ) -> ResNet:
-    model = ResNet(blocks, num_classes, in_channels, shortcut)
+    model = ResNet(blocks, num_classes, in_channels, shortcut, block)
     if weights is not None:
         load_weights(model, weights_file(f"resnet{6 * blocks + 2}", weights))
     return model
@@ -114,13 +139,16 @@ def resnet20(
     weights: str | os.PathLike[str] | None = None,
     in_channels: int = 3,
     shortcut: str = "B",
+    block: str = "basic",
 ) -> ResNet:
     """ResNet-20; `shortcut` "B" (1x1 convolution) or "A" (subsample and pad, as in the paper).
+
+    `block` "bireal" has a shortcut over every convolution, for binary networks; the parameters are the same.
 
     >>> sum(p.numel() for p in resnet20(shortcut="A").parameters())
     269722
     """
-    return _resnet(3, num_classes, weights, in_channels, shortcut)
+    return _resnet(3, num_classes, weights, in_channels, shortcut, block)
 
 
 @register
@@ -129,9 +157,10 @@ def resnet32(
     weights: str | os.PathLike[str] | None = None,
     in_channels: int = 3,
     shortcut: str = "B",
+    block: str = "basic",
 ) -> ResNet:
     """ResNet-32; see `resnet20`."""
-    return _resnet(5, num_classes, weights, in_channels, shortcut)
+    return _resnet(5, num_classes, weights, in_channels, shortcut, block)
 
 
 @register
@@ -140,6 +169,7 @@ def resnet56(
     weights: str | os.PathLike[str] | None = None,
     in_channels: int = 3,
     shortcut: str = "B",
+    block: str = "basic",
 ) -> ResNet:
     """ResNet-56; see `resnet20`."""
-    return _resnet(9, num_classes, weights, in_channels, shortcut)
+    return _resnet(9, num_classes, weights, in_channels, shortcut, block)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
+from .. import ops
 from ..errors import PtqxError
 from .affine import MIN_SCALE, check_finite
 from .level_quantizer import slowed
@@ -15,41 +14,6 @@ from .midrise import ObservedLevels
 from .quantizer import Quantizer
 from .registry import register_quantizer
 from .scheme import Scheme
-
-
-class ClippedSign(torch.autograd.Function):
-    """sign(x - threshold), 1 at the threshold, with the gradients of scale * sign(x - threshold) for a reader
-    that multiplies by the scale as a constant: those that `SignFixed` and `LearnedSign` name. Scale and
-    threshold have one element.
-
-    >>> x, one = torch.tensor([-3.0, 0.5], requires_grad=True), torch.ones(1)
-    >>> ClippedSign.apply(x, one, 0 * one).sum().backward(); x.grad
-    tensor([0., 1.])
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: Tensor, threshold: Tensor) -> Tensor:
-        above = (x - threshold).add_(0.0)  # -0 becomes 0, whose sign is 1
-        signs = torch.copysign(torch.ones((), device=x.device), above)
-        ctx.save_for_backward(above, signs, scale)
-        return signs
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        grad, (above, signs, scale) = grads[0], ctx.saved_tensors
-        inner = above.abs().le_(scale).mul_(grad).div_(scale)
-        of_scale = of_threshold = None
-        if ctx.needs_input_grad[1]:
-            of_scale = (_dot(grad, signs) - _dot(inner, above)) / scale
-        if ctx.needs_input_grad[2]:
-            of_threshold = -inner.sum().reshape(scale.shape)
-        return inner, of_scale, of_threshold
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """Sum of products, without a tensor of them and in the order of memory, whatever it is."""
-    order = sorted(range(a.dim()), key=a.stride, reverse=True)
-    return torch.dot(a.permute(order).reshape(-1), b.permute(order).reshape(-1))
 
 
 @register_quantizer("sign_fixed")
@@ -104,8 +68,10 @@ class SignFixed(Quantizer):
         return self._signs(x)
 
     def _signs(self, x: Tensor) -> Tensor:
-        signs: Tensor = ClippedSign.apply(x, self._training_scale(x), self._training_threshold(x))
-        return signs
+        """In the type that autocast gives a convolution."""
+        device = x.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        return ops.sign_codes(x, self._training_scale(x), self._training_threshold(x), dtype=dtype)
 
 
 @register_quantizer("sign")

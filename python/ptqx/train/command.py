@@ -25,10 +25,14 @@ from .loop import Interrupted, default_device, fit
 
 DEFAULT = TrainConfig()
 MODEL_FILE = "model.safetensors"
+ModelOption = Annotated[
+    list[str] | None, typer.Option(help="NAME=VALUE for the model's builder, such as shortcut=A.")
+]
 
 
 def train(
     model: Annotated[str, typer.Option(help="One of ptqx's models, or torchvision's.")] = "cnn",
+    model_option: ModelOption = None,
     dataset: Annotated[str, typer.Option(help=", ".join(datasets.names()))] = "digits",
     data_root: Annotated[Path, typer.Option(help="Folder of the data sets.")] = Path("data"),
     download: Annotated[bool, typer.Option("--download/--no-download", help="Fetch what is missing.")] = True,
@@ -76,6 +80,7 @@ def train(
     teacher_model: Annotated[
         str | None, typer.Option(help="What model it is of [default: that of --model].")
     ] = None,
+    teacher_model_option: ModelOption = None,
     distillation: Annotated[float, typer.Option(help="Share of the teacher in the loss.")] = SHARE,
     temperature: Annotated[float, typer.Option(help="Of distillation.")] = 4.0,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also log for TensorBoard.")] = False,
@@ -93,7 +98,7 @@ def train(
         gradients=_gradient_format(gradient_bits, gradient_rounding),
         accumulation=None if accumulation == Accumulation(1) else accumulation,
     )
-    if teacher is None and teacher_model is not None:
+    if teacher is None and (teacher_model is not None or teacher_model_option):
         raise PtqxError("--teacher-model needs --teacher, its checkpoint")
     if threads < 0:
         raise PtqxError(f"threads must not be negative, got {threads}")
@@ -101,25 +106,25 @@ def train(
         torch.set_num_threads(threads)
     given_init = None if init is None else str(init)
     summary: dict[str, Any] = {"model": model, "dataset": dataset, "init": given_init, "epochs": epochs}
+    if model_option:
+        summary["model_options"] = sorted(model_option)
     out = out or Path("runs") / f"{model}_{dataset}"
     with distributed.process_group(default_device()):
         with distributed.first_rank_first():
             train_set = datasets.load(dataset, data_root, "train", download)
             test_set = datasets.load(dataset, data_root, "test", download)
         torch.manual_seed(seed)
-        options = models.image_options(model, train_set.image_shape)
+        chosen = models.parse_options(model_option or [])
+        options = models.image_options(model, train_set.image_shape) | chosen
         network = models.build(model, train_set.num_classes, **options)
         if init is not None:
             kept = models.load_pretrained(network, init)
             _say(f"{init}: {'head kept' if kept else 'head replaced'}")
         criterion = None
         if teacher is not None:
-            known = models.build(
-                teacher_model or model,
-                train_set.num_classes,
-                weights=teacher,
-                **models.image_options(teacher_model or model, train_set.image_shape),
-            )
+            of_teacher = models.image_options(teacher_model or model, train_set.image_shape)
+            of_teacher |= models.parse_options(teacher_model_option or [])
+            known = models.build(teacher_model or model, train_set.num_classes, weights=teacher, **of_teacher)
             criterion = Distillation(known, distillation, temperature, config, default_device())
             summary |= {"teacher": teacher_model or model, "distillation": distillation}
             summary |= {"temperature": temperature, "teacher_weights": fingerprint(known)}

@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <map>
-#include <set>
 #include <thread>
 #include <vector>
 
@@ -14,10 +13,11 @@ using Seconds = std::map<int, double>;  // by workers
 
 /// Runs until every number was tried; what the next run takes.
 int choose(WorkerChoice& choice, const Seconds& seconds, double first_seconds = 0.0) {
-  std::set<int> seen;
-  for (size_t run = 0; run < seconds.size() * (WorkerChoice::kTrials + 1); ++run) {
+  int before = 0;
+  for (size_t run = 0; run < seconds.size() * WorkerChoice::kTrials; ++run) {
     const int workers = choice.next();
-    choice.record(workers, seen.insert(workers).second ? first_seconds : seconds.at(workers));
+    choice.record(workers, workers != before ? first_seconds : seconds.at(workers));
+    before = workers;
   }
   return choice.next();
 }
@@ -38,7 +38,18 @@ TEST(WorkerChoice, one_worker_is_no_choice) {
 
 TEST(WorkerChoice, begins_with_all_workers) { EXPECT_EQ(WorkerChoice(4).next(), 4); }
 
-TEST(WorkerChoice, fastest_number_wins_whatever_its_first_run_took) {
+TEST(WorkerChoice, each_number_is_tried_some_times_in_succession_and_that_twice) {
+  WorkerChoice choice(2);
+  for (size_t succession = 0; succession < 2 * WorkerChoice::kSuccessions; ++succession) {
+    for (size_t run = 0; run < WorkerChoice::kSuccession; ++run) {
+      const int workers = choice.next();
+      EXPECT_EQ(workers, succession % 2 == 0 ? 2 : 1);
+      choice.record(workers, 1.0);
+    }
+  }
+}
+
+TEST(WorkerChoice, fastest_number_wins_whatever_the_first_run_of_a_succession_took) {
   for (const auto& [seconds, best] : std::vector<std::pair<Seconds, int>>{
            {{{4, 1.0}, {2, 2.0}, {1, 4.0}}, 4},
            {{{4, 3.0}, {2, 2.0}, {1, 4.0}}, 2},
@@ -54,19 +65,19 @@ TEST(WorkerChoice, fastest_number_wins_whatever_its_first_run_took) {
 
 TEST(WorkerChoice, one_slow_run_decides_nothing) {
   WorkerChoice choice(2);
-  for (size_t run = 0; run < 2 * (WorkerChoice::kTrials + 1); ++run) {
+  for (size_t run = 0; run < 2 * WorkerChoice::kTrials; ++run) {
     const int workers = choice.next();
-    choice.record(workers, run == 6 ? 100.0 : workers == 2 ? 1.0 : 2.0);
+    choice.record(workers, run == 3 ? 100.0 : workers == 2 ? 1.0 : 2.0);
   }
   EXPECT_EQ(choice.next(), 2);
 }
 
 TEST(WorkerChoice, the_middle_of_all_runs_decides) {
   WorkerChoice choice(2);
-  for (size_t run = 0; run < 2 * (WorkerChoice::kTrials + 1); ++run) {
+  for (size_t run = 0; run < 2 * WorkerChoice::kTrials; ++run) {
     const int workers = choice.next();
-    // Of seven runs of two workers that count, three were disturbed.
-    choice.record(workers, workers == 1 ? 2.0 : run <= 2 * 3 ? 3.0 : 1.0);
+    // Of eight runs of two workers that count, three were disturbed.
+    choice.record(workers, workers == 1 ? 2.0 : run <= 3 ? 3.0 : 1.0);
   }
   EXPECT_EQ(choice.next(), 2);
 }
@@ -76,7 +87,7 @@ TEST(WorkerChoice, a_choice_is_made_again_later_and_ever_later) {
   EXPECT_EQ(choose(choice, {{2, 3.0}, {1, 2.0}}), 1);
   for (int64_t run = 1; run < WorkerChoice::kRunsBetween; ++run) EXPECT_EQ(choice.next(), 1);
   EXPECT_EQ(choose(choice, {{2, 1.0}, {1, 2.0}}), 2);
-  for (int64_t run = 1; run < 10 * WorkerChoice::kRunsBetween; ++run) EXPECT_EQ(choice.next(), 2);
+  for (int64_t run = 1; run < 2 * WorkerChoice::kRunsBetween; ++run) EXPECT_EQ(choice.next(), 2);
   EXPECT_EQ(choose(choice, {{2, 3.0}, {1, 2.0}}), 1);
 }
 
@@ -85,7 +96,7 @@ TEST(WorkerChoice, callers_at_the_same_time_come_to_a_choice) {
   std::vector<std::thread> callers;
   for (int caller = 0; caller < 4; ++caller) {
     callers.emplace_back([&] {
-      for (int run = 0; run < 20; ++run) {
+      for (int run = 0; run < 30; ++run) {
         const auto choice = choices.find(1, 4);
         const int workers = choice->next();
         choice->record(workers, workers == 2 ? 1.0 : 2.0);

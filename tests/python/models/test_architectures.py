@@ -107,6 +107,34 @@ def test_shortcut_a_subsamples_and_pads_both_sides() -> None:
     assert not y[:, :8].any() and not y[:, 24:].any()
 
 
+def test_bireal_block_has_a_shortcut_over_every_convolution() -> None:
+    model = models.resnet20(block="bireal").eval()
+    for block in (model.layer1[0], model.layer2[0]):
+        x = torch.randn(2, block.conv1.in_channels, 8, 8)
+        shortcut = x if block.downsample is None else block.downsample(x)
+        middle = (block.bn1(block.conv1(x)) + shortcut).relu()
+        expected = (block.bn2(block.conv2(middle)) + middle).relu()
+        torch.testing.assert_close(block(x.clone()), expected, rtol=0, atol=0)
+    assert model.state_dict().keys() == models.resnet20().state_dict().keys()
+    with pytest.raises(PtqxError, match="unknown block 'birael'; did you mean bireal"):
+        models.resnet20(block="birael")
+
+
+@pytest.mark.parametrize(
+    ("pair", "option"),
+    [
+        ("shortcut=A", ("shortcut", "A")),
+        ("width=4", ("width", 4)),
+        ("dropout=0.0", ("dropout", 0.0)),
+        ("a=b=c", ("a", "b=c")),
+    ],
+)
+def test_options_are_parsed(pair: str, option: tuple[str, object]) -> None:
+    ((name, value),) = models.parse_options([pair]).items()
+    assert (name, value) == option
+    assert type(value) is type(option[1])
+
+
 def test_lenet5_takes_both_image_sizes() -> None:
     assert models.lenet5(image_size=32)(torch.zeros(1, 1, 32, 32)).shape == (1, 10)
     with pytest.raises(PtqxError, match="image_size must be 28 or 32, got 30"):

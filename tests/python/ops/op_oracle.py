@@ -120,6 +120,24 @@ def lsq_codes(input, scale, zero_point, qmin, qmax, grad_factor=0.0):
     return torch.from_numpy(codes).to(input.dtype)
 
 
+def sign_codes(input, scale, threshold, dtype=None):
+    x = input.detach().float().numpy() - threshold.detach().numpy()
+    return torch.from_numpy(np.where(np.isnan(x), x, np.where(x >= 0, f32(1), f32(-1)))).to(
+        dtype or input.dtype
+    )
+
+
+def sign_codes_backward(grad, input, scale, threshold):
+    """The first exactly; the sums of the others in float64."""
+    s = scale.detach().numpy()
+    above = input.detach().float().numpy() - threshold.detach().numpy()
+    share = grad.detach().float().numpy() / s
+    dx = np.where(np.abs(above) <= s, share, f32(0))
+    by_scale = share.astype(np.float64) * np.where(above >= 0, 1, -1) - dx.astype(np.float64) * above / s
+    sums = (np.full(1, terms.sum(), f32) for terms in (by_scale, -dx.astype(np.float64)))
+    return torch.from_numpy(dx).to(input.dtype), *map(torch.from_numpy, sums)
+
+
 def fake_quantize_backward(grad, input, scale, zero_point, qmin, qmax, axis=0, group_size=0, factor=1.0):
     """The first exactly; the sums of the others in float64."""
     s, z = (spread(v.detach(), input.shape, axis, group_size) for v in (scale, zero_point))

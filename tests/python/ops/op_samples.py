@@ -195,6 +195,35 @@ def lsq_codes_samples() -> Iterator[Sample]:
     yield Sample("lsq_codes", "many-bfloat16", bfloat16, {"grad_factor": 0.5})
 
 
+def sign_codes_samples() -> Iterator[Sample]:
+    threshold = torch.tensor([0.125])
+    special = torch.tensor([0.125, -0.0, float("inf"), -float("inf"), float("nan"), 1e-30])
+    yield Sample("sign_codes", "special-values", (special, scale(), threshold))
+    yield Sample("sign_codes", "zero-threshold", (torch.tensor([-0.0, 0.0]), scale(), torch.zeros(1)))
+    for dtype in (torch.bfloat16, torch.float16):
+        args = (reals(2, 5, 9, 9), scale(), threshold)
+        yield Sample("sign_codes", f"float32-to-{str(dtype)[6:]}", args, {"dtype": dtype})
+    for sample in sign_codes_backward_samples():
+        yield Sample("sign_codes", sample.id, sample.args[1:])
+
+
+def sign_codes_backward_samples() -> Iterator[Sample]:
+    threshold = torch.tensor([0.125])
+    images = reals(2, 5, 70, 70).to(memory_format=torch.channels_last)
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        for name, x in (("images", images), ("rows", reals(3, 7)), ("none", reals(0, 3))):
+            grad = reals(*x.shape, seed=3, spread=1.0)
+            args = (grad.to(dtype), x.to(dtype), scale(2.0), threshold)
+            yield Sample("sign_codes_backward", f"{name}-{str(dtype)[6:]}", args)
+    mixed = (images.bfloat16(), images.contiguous(), scale(2.0), threshold)
+    yield Sample("sign_codes_backward", "bfloat16-grad-of-another-layout", mixed)
+    yield Sample(
+        "sign_codes_backward",
+        "expanded-grad-and-ends-of-the-clip",
+        (torch.ones(()).expand(4), torch.tensor([-2.0, -2.25, 2.0, 2.25]), scale(2.0), torch.zeros(1)),
+    )
+
+
 def lsq_backward_samples() -> Iterator[Sample]:
     for sample in fake_quantize_backward_samples():
         yield with_grad_factor(sample, "lsq_backward", 0.25 if sample.id == "weights" else 0.0)
@@ -645,6 +674,8 @@ SAMPLES: dict[str, list[Sample]] = {
     "lsq": list(lsq_samples()),
     "lsq_backward": list(lsq_backward_samples()),
     "lsq_codes": list(lsq_codes_samples()),
+    "sign_codes": list(sign_codes_samples()),
+    "sign_codes_backward": list(sign_codes_backward_samples()),
     "min_max": list(statistics_samples("min_max")),
     "moments": list(statistics_samples("moments")),
     "histogram": list(statistics_samples("histogram", -4.0, 5.0, 37)),

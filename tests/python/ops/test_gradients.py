@@ -1,4 +1,4 @@
-"""Gradients of fake_quantize and lsq by autograd, against the formulas and the composite fallback."""
+"""Gradients of fake_quantize, lsq and sign_codes by autograd, against formulas and the composite fallback."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 SUM_RTOL = 1e-5
 
 FORWARD = SAMPLES["fake_quantize"] + SAMPLES["lsq"]
-BACKWARD = SAMPLES["fake_quantize_backward"] + SAMPLES["lsq_backward"]
+BACKWARD = SAMPLES["fake_quantize_backward"] + SAMPLES["lsq_backward"] + SAMPLES["sign_codes_backward"]
 
 
 def leaf(tensor: Tensor) -> Tensor:
@@ -131,7 +131,16 @@ def test_codes_times_the_constant_scale_learn_as_lsq(dtype: torch.dtype, learned
     torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-6, atol=1e-6)
 
 
-def test_codes_on_other_devices() -> None:
-    for sample in SAMPLES["lsq_codes"]:
-        result = on_other_devices("lsq_codes", *sample.args)
-        torch.testing.assert_close(result, sample.expected(), rtol=0, atol=0, equal_nan=True)
+@pytest.mark.parametrize("sample", SAMPLES["lsq_codes"] + SAMPLES["sign_codes"], ids=sample_id)
+def test_codes_on_other_devices(sample: Sample) -> None:
+    result = on_other_devices(sample.operator, *sample.args, *sample.kwargs.values())
+    torch.testing.assert_close(result, sample.expected(), rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("sample", SAMPLES["sign_codes_backward"], ids=sample_id)
+def test_autograd_of_signs_equals_formula(sample: Sample) -> None:
+    grad, *args = sample.args
+    x, s, threshold = (leaf(t) for t in args)
+    torch.ops.ptqx.sign_codes(x, s, threshold, dtype=grad.dtype).backward(grad)
+    assert x.grad is not None and s.grad is not None and threshold.grad is not None
+    assert_gradients_equal((x.grad, s.grad, threshold.grad), sample.expected())

@@ -52,6 +52,20 @@ def test_half_file_scores_what_its_metadata_says(tmp_path: Path, run_train) -> N
     assert evaluate(model, load("digits", split="test")).top1 == float(metadata["top1"])
 
 
+def test_model_options_reach_the_network_and_its_teacher(tmp_path: Path, run_train) -> None:  # type: ignore[no-untyped-def]
+    done = run_train(*FAST, "--out", tmp_path / "wide", "--model-option", "width=8")
+    assert done.returncode == 0, done.stderr
+    teacher = tmp_path / "wide" / "model.safetensors"
+    assert read_tensors(teacher)[1]["width"] == "8"
+    given = ("--teacher", teacher, "--teacher-model-option", "width=8", "--model-option", "width=4")
+    done = run_train(*FAST, "--out", tmp_path / "narrow", *given)
+    assert done.returncode == 0, done.stderr
+    load_weights(cnn(width=4), tmp_path / "narrow" / "model.safetensors")
+    refused = run_train(*FAST, "--out", tmp_path / "other", "--model-option", "widht=4")
+    assert refused.returncode == 2
+    assert "did you mean width?" in refused.stderr
+
+
 def test_init_replaces_a_head_of_another_size(tmp_path: Path, run_train) -> None:  # type: ignore[no-untyped-def]
     torch.save(cnn(num_classes=100).state_dict(), tmp_path / "pretrained.pt")
     done = run_train(*FAST, "--out", tmp_path / "out", "--init", tmp_path / "pretrained.pt")

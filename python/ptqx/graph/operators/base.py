@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..simulated import SimulatedModel
 
 Value = Tensor | Codes
+Made = TypeVar("Made")
 
 
 @dataclass
@@ -45,6 +46,10 @@ class IntegerScope(Protocol):
 
     def output(self, name: str) -> QParams:
         """What the codes that the node `name` gives mean."""
+
+    def remembered(self, node: IntegerNode, make: Callable[[IntegerScope, IntegerNode], Made]) -> Made:
+        """make(scope, node), which reads nothing but the graph and its tensors; one value a node is kept
+        while these do not change."""
 
     def run_module(self, node: IntegerNode, inputs: list[Tensor]) -> Tensor:
         """The float part that the node stands for."""

@@ -119,21 +119,27 @@ class StaticLayer(_Layer):
         return signs and not weights.group_size and node.attrs.get("groups", 1) == 1
 
     def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
-        x, *residual = inputs
-        if node.op == "conv2d":
-            x = spatial(x)
+        target, before_residual, after_residual = scope.remembered(node, self._call)
+        x, *residual = (spatial(values) for values in inputs)
+        if node.output.dtype != "uint8":
+            return target(x, *before_residual, *after_residual)
+        return target(x, *before_residual, residual[0] if residual else None, *after_residual)
+
+    def _call(self, scope: IntegerScope, node: IntegerNode) -> tuple[Any, tuple[Any, ...], tuple[Any, ...]]:
+        """The operator and its arguments but input and residual."""
         attrs = node.attrs
-        weights = stored_weights(scope, node)
         shape = tuple(attrs[key] for key in SHAPE_ATTRS) if node.op == "conv2d" else ()
         tail = (*operator_tail(node), scope.tensor(node, "slopes"))
-        target = getattr(torch.ops.ptqx, node.op if node.output.dtype == "uint8" else f"{node.op}_f32")
+        fixed = (*scope.qparams(node.inputs[0]), *stored_weights(scope, node))
         if node.output.dtype != "uint8":
-            return target(x, *scope.qparams(node.inputs[0]), *weights, *shape, *tail, attrs["group_size"])
+            return _kernel(f"{node.op}_f32"), (*fixed, *shape, *tail), (attrs["group_size"],)
         out = (*scope.qparams(node.name), node.output.qmin, node.output.qmax)
-        added = (spatial(residual[0]), *scope.qparams(node.inputs[1])) if residual else (None, None, None)
-        return target(
-            x, *scope.qparams(node.inputs[0]), *weights, *out, *shape, *tail, *added, attrs["group_size"]
-        )
+        added = scope.qparams(node.inputs[1]) if len(node.inputs) > 1 else (None, None)
+        return _kernel(node.op), (*fixed, *out, *shape, *tail), (*added, attrs["group_size"])
+
+
+def _kernel(name: str) -> Any:
+    return getattr(torch.ops.ptqx, name).default
 
 
 @operator("conv2d_dynamic", "linear_dynamic")
@@ -169,16 +175,16 @@ class DynamicLayer(_Layer):
         return lowered
 
     def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
+        target, fixed = scope.remembered(node, self._call)
         x, scale, zero_point = torch.ops.ptqx.dynamic_quantize(inputs[0], 0, 255, True)
-        op = node.op.removesuffix("_dynamic")
-        if op == "conv2d":
-            x = spatial(x)
-        attrs = node.attrs
+        return target(spatial(x), scale, zero_point, *fixed)
+
+    def _call(self, scope: IntegerScope, node: IntegerNode) -> tuple[Any, tuple[Any, ...]]:
+        """The operator and its arguments but the input and its scale."""
+        attrs, op = node.attrs, node.op.removesuffix("_dynamic")
         shape = tuple(attrs[key] for key in SHAPE_ATTRS) if op == "conv2d" else ()
-        weights = stored_weights(scope, node)
         tail = (*operator_tail(node), scope.tensor(node, "slopes"))
-        target = getattr(torch.ops.ptqx, f"{op}_f32")
-        return target(x, scale, zero_point, *weights, *shape, *tail, attrs["group_size"])
+        return _kernel(f"{op}_f32"), (*stored_weights(scope, node), *shape, *tail, attrs["group_size"])
 
 
 def dynamic_input(model: SimulatedModel, node: Node, x: Tensor) -> Tensor:

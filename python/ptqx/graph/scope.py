@@ -1,0 +1,105 @@
+"""What operations read of an integer model, and what they make of it once and remember."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from .document import IntegerGraph, IntegerNode
+from .formulas import QParams
+
+if TYPE_CHECKING:
+    from .operators.base import IntegerScope
+
+T = TypeVar("T")
+Make = Callable[["IntegerScope", IntegerNode], T]
+
+
+class GraphTensors(Protocol):
+    """The graph's tensors by role."""
+
+    graph: IntegerGraph
+
+    def _tensor(self, path: str) -> Tensor: ...
+
+    def tensor(self, node: IntegerNode, role: str) -> Tensor | None:
+        """The tensor in that role, None if the node has none."""
+        return self._tensor(node.tensors[role]) if role in node.tensors else None
+
+    def qparams(self, name: str) -> tuple[Tensor, Tensor]:
+        """Scale float32 [1] and zero point int32 [1] of what the node `name` gives."""
+        output = self.graph.nodes[name].output
+        return self._tensor(output.scale), self._tensor(output.zero_point)
+
+    def output(self, name: str) -> QParams:
+        """What the codes that the node `name` gives mean."""
+        output = self.graph.nodes[name].output
+        scale, zero_point = self.qparams(name)
+        return QParams(scale.reshape(()), zero_point.float().reshape(()), output.qmin, output.qmax)
+
+
+class Memory:
+    """Values that are made of a model's tensors, one a node, while these are the same and unchanged.
+
+    Looking them up takes a microsecond, making them (walking to a dozen tensors by name, unpacking weights)
+    from ten to milliseconds. Copies and pickles of a model begin with an empty one.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[str, tuple[Any, list[Source]]] = {}
+
+    def find(self, graph: IntegerGraph, owner: Owner, node: IntegerNode, make: Make[T]) -> T:
+        """make(scope, node), or what it gave before."""
+        known = self._made.get(node.name)
+        if known is not None and _unchanged(known[1]):
+            made: T = known[0]
+            return made
+        reader = _Reader(graph, owner)
+        value = make(reader, node)  # type: ignore[arg-type]
+        self._made[node.name] = value, reader.sources
+        return value
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Memory:
+        return Memory()
+
+    def __reduce__(self) -> tuple[type[Memory], tuple[()]]:
+        return Memory, ()
+
+
+def may_remember() -> bool:
+    """Not while a compiler or a mode looks on, whose tensors are not the model's own."""
+    return not torch.compiler.is_compiling() and torch._C._len_torch_dispatch_stack() == 0
+
+
+Owner = Callable[[str], tuple[nn.Module, str]]  # of a tensor's path: its module and its name there
+
+
+# A tensor that was read: where, under which name, which, and its version, which inference tensors lack.
+Source = tuple[dict[str, Tensor | None], str, Tensor, int | None]
+
+
+def _unchanged(sources: list[Source]) -> bool:
+    for tensors, name, tensor, version in sources:
+        if tensors.get(name) is not tensor or (version is not None and tensor._version != version):
+            return False
+    return True
+
+
+class _Reader(GraphTensors):
+    """The scope of one `make`, which writes down what is read."""
+
+    def __init__(self, graph: IntegerGraph, owner: Owner) -> None:
+        self.graph = graph
+        self.sources: list[Source] = []
+        self._owner = owner
+
+    def _tensor(self, path: str) -> Tensor:
+        module, name = self._owner(path)
+        tensors: Any = module._buffers if name in module._buffers else module._parameters
+        tensor: Tensor = tensors[name]
+        version = None if tensor.is_inference() else tensor._version
+        self.sources.append((tensors, name, tensor, version))
+        return tensor
