@@ -37,11 +37,13 @@ Tensor conv2d_meta(const Tensor& input, const Tensor& input_scale, const Tensor&
                    at::IntArrayRef dilation, int64_t groups, c10::string_view /*activation*/,
                    at::ArrayRef<double> /*activation_args*/, const OptionalTensor& /*slopes*/,
                    const OptionalTensor& residual, const OptionalTensor& residual_scale,
-                   const OptionalTensor& residual_zero_point, int64_t group_size) {
+                   const OptionalTensor& residual_zero_point, int64_t group_size, int64_t weight_bits,
+                   at::OptionalIntArrayRef weight_shape, const OptionalTensor& weight_levels) {
   check_range(qmin, qmax);
+  const Tensor outline = StoredWeight{weight, weight_bits, weight_shape, weight_levels}.outline();
   Tensor output =
-      empty_conv2d(input, weight, weight_zero_point, stride, padding, dilation, groups, code_type(qmin));
-  check_layer_scales(input, input_scale, input_zero_point, weight, weight_scale, bias, group_size, false);
+      empty_conv2d(input, outline, weight_zero_point, stride, padding, dilation, groups, code_type(qmin));
+  check_layer_scales(input, input_scale, input_zero_point, outline, weight_scale, bias, group_size, false);
   check_per_tensor(output_scale, output_zero_point, "output_");
   TORCH_CHECK_VALUE(group_size == 0 || groups == 1, "groups must be 1 with group_size, got ", groups);
   check_residual(output, residual, residual_scale, residual_zero_point);
@@ -54,10 +56,12 @@ Tensor conv2d_f32_meta(const Tensor& input, const Tensor& input_scale, const Ten
                        at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation,
                        int64_t groups, c10::string_view /*activation*/,
                        at::ArrayRef<double> /*activation_args*/, const OptionalTensor& /*slopes*/,
-                       int64_t group_size) {
+                       int64_t group_size, int64_t weight_bits, at::OptionalIntArrayRef weight_shape,
+                       const OptionalTensor& weight_levels) {
+  const Tensor outline = StoredWeight{weight, weight_bits, weight_shape, weight_levels}.outline();
   Tensor output =
-      empty_conv2d(input, weight, weight_zero_point, stride, padding, dilation, groups, at::kFloat);
-  check_layer_scales(input, input_scale, input_zero_point, weight, weight_scale, bias, group_size, true);
+      empty_conv2d(input, outline, weight_zero_point, stride, padding, dilation, groups, at::kFloat);
+  check_layer_scales(input, input_scale, input_zero_point, outline, weight_scale, bias, group_size, true);
   TORCH_CHECK_VALUE(group_size == 0 || groups == 1, "groups must be 1 with group_size, got ", groups);
   return output;
 }
@@ -69,7 +73,7 @@ Tensor conv2d_s32_cpu(const Tensor& input, const Tensor& weight, const OptionalT
                       at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups) {
   Tensor output =
       conv2d_s32_meta(input, weight, input_zero_point, weight_zero_point, stride, padding, dilation, groups);
-  Layer layer(conv2d_layer_shape(input, weight, stride, padding, dilation, groups), input, weight,
+  Layer layer(conv2d_layer_shape(input, weight, stride, padding, dilation, groups), input, {weight},
               weight_zero_point, 0);
   layer.set_input_zero_point(input_zero_point);
   layer.run_s32(output);
@@ -83,14 +87,16 @@ Tensor conv2d_cpu(const Tensor& input, const Tensor& input_scale, const Tensor& 
                   at::IntArrayRef dilation, int64_t groups, c10::string_view activation,
                   at::ArrayRef<double> activation_args, const OptionalTensor& slopes,
                   const OptionalTensor& residual, const OptionalTensor& residual_scale,
-                  const OptionalTensor& residual_zero_point, int64_t group_size) {
-  Tensor output =
-      conv2d_meta(input, input_scale, input_zero_point, weight, weight_scale, weight_zero_point, bias,
-                  output_scale, output_zero_point, qmin, qmax, stride, padding, dilation, groups, activation,
-                  activation_args, slopes, residual, residual_scale, residual_zero_point, group_size);
+                  const OptionalTensor& residual_zero_point, int64_t group_size, int64_t weight_bits,
+                  at::OptionalIntArrayRef weight_shape, const OptionalTensor& weight_levels) {
+  Tensor output = conv2d_meta(input, input_scale, input_zero_point, weight, weight_scale, weight_zero_point,
+                              bias, output_scale, output_zero_point, qmin, qmax, stride, padding, dilation,
+                              groups, activation, activation_args, slopes, residual, residual_scale,
+                              residual_zero_point, group_size, weight_bits, weight_shape, weight_levels);
   const kernels::QParams to =
       per_tensor_qparams(output_scale, output_zero_point, "output_", output.scalar_type());
-  Layer layer(conv2d_layer_shape(input, weight, stride, padding, dilation, groups), input, weight,
+  const StoredWeight stored{weight, weight_bits, weight_shape, weight_levels};
+  Layer layer(conv2d_layer_shape(input, stored.outline(), stride, padding, dilation, groups), input, stored,
               weight_zero_point, group_size);
   layer.set_input_zero_point(input_zero_point);
   layer.set_scales(input_scale, weight_scale, to.scale);
@@ -106,11 +112,14 @@ Tensor conv2d_f32_cpu(const Tensor& input, const Tensor& input_scale, const Tens
                       const OptionalTensor& weight_zero_point, const OptionalTensor& bias,
                       at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation,
                       int64_t groups, c10::string_view activation, at::ArrayRef<double> activation_args,
-                      const OptionalTensor& slopes, int64_t group_size) {
+                      const OptionalTensor& slopes, int64_t group_size, int64_t weight_bits,
+                      at::OptionalIntArrayRef weight_shape, const OptionalTensor& weight_levels) {
   Tensor output =
       conv2d_f32_meta(input, input_scale, input_zero_point, weight, weight_scale, weight_zero_point, bias,
-                      stride, padding, dilation, groups, activation, activation_args, slopes, group_size);
-  Layer layer(conv2d_layer_shape(input, weight, stride, padding, dilation, groups), input, weight,
+                      stride, padding, dilation, groups, activation, activation_args, slopes, group_size,
+                      weight_bits, weight_shape, weight_levels);
+  const StoredWeight stored{weight, weight_bits, weight_shape, weight_levels};
+  Layer layer(conv2d_layer_shape(input, stored.outline(), stride, padding, dilation, groups), input, stored,
               weight_zero_point, group_size);
   layer.set_input_zero_point(input_zero_point);
   layer.set_scales(input_scale, weight_scale, 1.0F);
@@ -132,14 +141,16 @@ TORCH_LIBRARY_FRAGMENT(ptqx, m) {
       "int[2] stride=1, int[4] padding=0, int[2] dilation=1, int groups=1) -> Tensor",
       kAnyStrides);
   // ONNX QLinearConv with a fused end. bias: int32 in units of input_scale * weight_scale, or float32 in real
-  // units (the only one with group_size). activation_args are in units of output_scale.
+  // units (the only one with group_size). activation_args are in units of output_scale. weight_bits,
+  // weight_shape and weight_levels: ops/stored_weight.h.
   m.def(
       "conv2d(Tensor input, Tensor input_scale, Tensor input_zero_point, Tensor weight, Tensor weight_scale, "
       "Tensor? weight_zero_point, Tensor? bias, Tensor output_scale, Tensor output_zero_point, int qmin, int "
       "qmax, "
       "int[2] stride=1, int[4] padding=0, int[2] dilation=1, int groups=1, str activation=\"none\", "
       "float[] activation_args=[], Tensor? slopes=None, Tensor? residual=None, Tensor? residual_scale=None, "
-      "Tensor? residual_zero_point=None, int group_size=0) -> Tensor",
+      "Tensor? residual_zero_point=None, int group_size=0, int weight_bits=8, int[]? weight_shape=None, "
+      "Tensor? weight_levels=None) -> Tensor",
       kAnyStrides);
   // Real results. input_scale and input_zero_point may have one entry per sample.
   m.def(
@@ -147,7 +158,7 @@ TORCH_LIBRARY_FRAGMENT(ptqx, m) {
       "weight_scale, "
       "Tensor? weight_zero_point, Tensor? bias, int[2] stride=1, int[4] padding=0, int[2] dilation=1, "
       "int groups=1, str activation=\"none\", float[] activation_args=[], Tensor? slopes=None, int "
-      "group_size=0) "
+      "group_size=0, int weight_bits=8, int[]? weight_shape=None, Tensor? weight_levels=None) "
       "-> Tensor",
       kAnyStrides);
 }

@@ -147,7 +147,7 @@ void check_residual(const Tensor& output, const OptionalTensor& residual,
 
 // ---- operands ----
 
-Layer::Layer(const LayerShape& shape, const Tensor& input, const Tensor& weight,
+Layer::Layer(const LayerShape& shape, const Tensor& input, const StoredWeight& weight,
              const OptionalTensor& weight_zero_point, int64_t group_size)
     : shape_(shape),
       group_size_(group_size),

@@ -25,8 +25,8 @@ struct LayerShape {
 
 class Layer {
  public:
-  /// `input` codes of n images, any strides; `weight` int8 or uint8, its channels first.
-  Layer(const LayerShape& shape, const Tensor& input, const Tensor& weight,
+  /// `input` codes of n images, any strides.
+  Layer(const LayerShape& shape, const Tensor& input, const StoredWeight& weight,
         const OptionalTensor& weight_zero_point, int64_t group_size);
 
   /// Zero point of the input, one or one per sample; absent is 0.

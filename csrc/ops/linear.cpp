@@ -38,10 +38,12 @@ Tensor linear_meta(const Tensor& input, const Tensor& input_scale, const Tensor&
                    int64_t qmin, int64_t qmax, c10::string_view /*activation*/,
                    at::ArrayRef<double> /*activation_args*/, const OptionalTensor& /*slopes*/,
                    const OptionalTensor& residual, const OptionalTensor& residual_scale,
-                   const OptionalTensor& residual_zero_point, int64_t group_size) {
+                   const OptionalTensor& residual_zero_point, int64_t group_size, int64_t weight_bits,
+                   at::OptionalIntArrayRef weight_shape, const OptionalTensor& weight_levels) {
   check_range(qmin, qmax);
-  Tensor output = empty_linear(input, weight, weight_zero_point, code_type(qmin));
-  check_layer_scales(input, input_scale, input_zero_point, weight, weight_scale, bias, group_size, false);
+  const Tensor outline = StoredWeight{weight, weight_bits, weight_shape, weight_levels}.outline();
+  Tensor output = empty_linear(input, outline, weight_zero_point, code_type(qmin));
+  check_layer_scales(input, input_scale, input_zero_point, outline, weight_scale, bias, group_size, false);
   check_per_tensor(output_scale, output_zero_point, "output_");
   check_residual(output, residual, residual_scale, residual_zero_point);
   return output;
@@ -51,9 +53,11 @@ Tensor linear_f32_meta(const Tensor& input, const Tensor& input_scale, const Ten
                        const Tensor& weight, const Tensor& weight_scale,
                        const OptionalTensor& weight_zero_point, const OptionalTensor& bias,
                        c10::string_view /*activation*/, at::ArrayRef<double> /*activation_args*/,
-                       const OptionalTensor& /*slopes*/, int64_t group_size) {
-  Tensor output = empty_linear(input, weight, weight_zero_point, at::kFloat);
-  check_layer_scales(input, input_scale, input_zero_point, weight, weight_scale, bias, group_size, true);
+                       const OptionalTensor& /*slopes*/, int64_t group_size, int64_t weight_bits,
+                       at::OptionalIntArrayRef weight_shape, const OptionalTensor& weight_levels) {
+  const Tensor outline = StoredWeight{weight, weight_bits, weight_shape, weight_levels}.outline();
+  Tensor output = empty_linear(input, outline, weight_zero_point, at::kFloat);
+  check_layer_scales(input, input_scale, input_zero_point, outline, weight_scale, bias, group_size, true);
   return output;
 }
 
@@ -75,7 +79,7 @@ Tensor rows_of(const Tensor& input) { return input.reshape({-1, input.size(-1)})
 Tensor linear_s32_cpu(const Tensor& input, const Tensor& weight, const OptionalTensor& input_zero_point,
                       const OptionalTensor& weight_zero_point) {
   Tensor output = linear_s32_meta(input, weight, input_zero_point, weight_zero_point);
-  Layer layer(layer_shape(input, weight), rows_of(input), weight, weight_zero_point, 0);
+  Layer layer(layer_shape(input, weight), rows_of(input), {weight}, weight_zero_point, 0);
   layer.set_input_zero_point(input_zero_point);
   layer.run_s32(output);
   return output;
@@ -87,13 +91,16 @@ Tensor linear_cpu(const Tensor& input, const Tensor& input_scale, const Tensor& 
                   int64_t qmin, int64_t qmax, c10::string_view activation,
                   at::ArrayRef<double> activation_args, const OptionalTensor& slopes,
                   const OptionalTensor& residual, const OptionalTensor& residual_scale,
-                  const OptionalTensor& residual_zero_point, int64_t group_size) {
-  Tensor output = linear_meta(input, input_scale, input_zero_point, weight, weight_scale, weight_zero_point,
-                              bias, output_scale, output_zero_point, qmin, qmax, activation, activation_args,
-                              slopes, residual, residual_scale, residual_zero_point, group_size);
+                  const OptionalTensor& residual_zero_point, int64_t group_size, int64_t weight_bits,
+                  at::OptionalIntArrayRef weight_shape, const OptionalTensor& weight_levels) {
+  Tensor output =
+      linear_meta(input, input_scale, input_zero_point, weight, weight_scale, weight_zero_point, bias,
+                  output_scale, output_zero_point, qmin, qmax, activation, activation_args, slopes, residual,
+                  residual_scale, residual_zero_point, group_size, weight_bits, weight_shape, weight_levels);
   const kernels::QParams to =
       per_tensor_qparams(output_scale, output_zero_point, "output_", output.scalar_type());
-  Layer layer(layer_shape(input, weight), rows_of(input), weight, weight_zero_point, group_size);
+  const StoredWeight stored{weight, weight_bits, weight_shape, weight_levels};
+  Layer layer(layer_shape(input, stored.outline()), rows_of(input), stored, weight_zero_point, group_size);
   layer.set_input_zero_point(input_zero_point);
   layer.set_scales(input_scale, weight_scale, to.scale);
   layer.set_bias(bias, to.scale);
@@ -107,10 +114,13 @@ Tensor linear_f32_cpu(const Tensor& input, const Tensor& input_scale, const Tens
                       const Tensor& weight, const Tensor& weight_scale,
                       const OptionalTensor& weight_zero_point, const OptionalTensor& bias,
                       c10::string_view activation, at::ArrayRef<double> activation_args,
-                      const OptionalTensor& slopes, int64_t group_size) {
+                      const OptionalTensor& slopes, int64_t group_size, int64_t weight_bits,
+                      at::OptionalIntArrayRef weight_shape, const OptionalTensor& weight_levels) {
   Tensor output = linear_f32_meta(input, input_scale, input_zero_point, weight, weight_scale,
-                                  weight_zero_point, bias, activation, activation_args, slopes, group_size);
-  Layer layer(layer_shape(input, weight), rows_of(input), weight, weight_zero_point, group_size);
+                                  weight_zero_point, bias, activation, activation_args, slopes, group_size,
+                                  weight_bits, weight_shape, weight_levels);
+  const StoredWeight stored{weight, weight_bits, weight_shape, weight_levels};
+  Layer layer(layer_shape(input, stored.outline()), rows_of(input), stored, weight_zero_point, group_size);
   layer.set_input_zero_point(input_zero_point);
   layer.set_scales(input_scale, weight_scale, 1.0F);
   layer.set_bias(bias, 1.0F);
@@ -135,14 +145,16 @@ TORCH_LIBRARY_FRAGMENT(ptqx, m) {
       "Tensor? weight_zero_point, Tensor? bias, Tensor output_scale, Tensor output_zero_point, int qmin, int "
       "qmax, "
       "str activation=\"none\", float[] activation_args=[], Tensor? slopes=None, Tensor? residual=None, "
-      "Tensor? residual_scale=None, Tensor? residual_zero_point=None, int group_size=0) -> Tensor",
+      "Tensor? residual_scale=None, Tensor? residual_zero_point=None, int group_size=0, int weight_bits=8, "
+      "int[]? weight_shape=None, Tensor? weight_levels=None) -> Tensor",
       kAnyStrides);
   // Real results. input_scale and input_zero_point may have one entry per sample (dimension 0).
   m.def(
       "linear_f32(Tensor input, Tensor input_scale, Tensor input_zero_point, Tensor weight, Tensor "
       "weight_scale, "
       "Tensor? weight_zero_point, Tensor? bias, str activation=\"none\", float[] activation_args=[], "
-      "Tensor? slopes=None, int group_size=0) -> Tensor",
+      "Tensor? slopes=None, int group_size=0, int weight_bits=8, int[]? weight_shape=None, "
+      "Tensor? weight_levels=None) -> Tensor",
       kAnyStrides);
 }
 TORCH_LIBRARY_IMPL(ptqx, Meta, m) {

@@ -6,6 +6,7 @@
 #include <ATen/ops/empty.h>
 
 #include "ops/checks.h"
+#include "ops/pack.h"
 #include "ops/registration.h"
 
 namespace ptqx::ops {
@@ -16,6 +17,43 @@ constexpr int kMostBits = 7;
 void check_bits(int64_t bits) {
   TORCH_CHECK_VALUE(1 <= bits && bits <= kMostBits, "bits must lie in 1..", kMostBits, ", got ", bits);
 }
+
+}  // namespace
+
+void check_unpack(const Tensor& packed, const char* name, int64_t bits, at::IntArrayRef sizes,
+                  const char* sizes_name) {
+  check_dtype(packed, name, {at::kByte});
+  check_dim(packed, name, 2);
+  TORCH_CHECK_VALUE(!sizes.empty(), sizes_name, " must have at least one entry, got none");
+  check_ints(sizes, sizes_name, sizes.size(), 0);
+  // Compared by division: the product of hostile sizes may overflow.
+  constexpr int64_t kMost = int64_t{1} << 40;
+  int64_t row = 1;
+  for (const int64_t size : sizes.slice(1)) {
+    TORCH_CHECK_VALUE(size == 0 || row <= kMost / size, sizes_name,
+                      " must have a product that fits memory, got ", sizes);
+    row *= size;
+  }
+  const int64_t bytes = kernels::packed_bytes(row, static_cast<int>(bits));
+  TORCH_CHECK_VALUE(packed.sym_size(0) == sizes[0] && packed.sym_size(1) == bytes, name, " must have shape [",
+                    sizes[0], ", ", bytes, "] for ", bits, "-bit codes of ", sizes_name, " ", sizes, ", got ",
+                    packed.sym_sizes());
+}
+
+Tensor unpack_codes(const Tensor& packed, int64_t bits, at::IntArrayRef sizes) {
+  Tensor output = at::empty(sizes, packed.options().dtype(at::kChar));
+  if (output.numel() == 0) return output;
+  const Tensor dense = packed.contiguous();
+  const uint8_t* x = dense.const_data_ptr<uint8_t>();
+  const int64_t row = output.numel() / packed.size(0);
+  int8_t* y = output.mutable_data_ptr<int8_t>();
+  for (int64_t r = 0; r < packed.size(0); ++r) {
+    kernels::unpack_codes(x + r * packed.size(1), row, static_cast<int>(bits), y + r * row);
+  }
+  return output;
+}
+
+namespace {
 
 // ---- shapes ----
 
@@ -30,22 +68,7 @@ Tensor pack_meta(const Tensor& input, int64_t bits) {
 
 Tensor unpack_meta(const Tensor& packed, int64_t bits, at::IntArrayRef sizes) {
   check_bits(bits);
-  check_dtype(packed, "packed", {at::kByte});
-  check_dim(packed, "packed", 2);
-  TORCH_CHECK_VALUE(!sizes.empty(), "sizes must have at least one entry, got none");
-  check_ints(sizes, "sizes", sizes.size(), 0);
-  // Compared by division: the product of hostile sizes may overflow.
-  constexpr int64_t kMost = int64_t{1} << 40;
-  int64_t row = 1;
-  for (const int64_t size : sizes.slice(1)) {
-    TORCH_CHECK_VALUE(size == 0 || row <= kMost / size, "sizes must have a product that fits memory, got ",
-                      sizes);
-    row *= size;
-  }
-  const int64_t bytes = kernels::packed_bytes(row, static_cast<int>(bits));
-  TORCH_CHECK_VALUE(packed.sym_size(0) == sizes[0] && packed.sym_size(1) == bytes, "packed must have shape [",
-                    sizes[0], ", ", bytes, "] for ", bits, "-bit codes of sizes ", sizes, ", got ",
-                    packed.sym_sizes());
+  check_unpack(packed, "packed", bits, sizes, "sizes");
   return at::empty(sizes, packed.options().dtype(at::kChar));
 }
 
@@ -70,16 +93,9 @@ Tensor pack_cpu(const Tensor& input, int64_t bits) {
 }
 
 Tensor unpack_cpu(const Tensor& packed, int64_t bits, at::IntArrayRef sizes) {
-  Tensor output = unpack_meta(packed, bits, sizes);
-  if (output.numel() == 0) return output;
-  const Tensor dense = packed.contiguous();
-  const uint8_t* x = dense.const_data_ptr<uint8_t>();
-  const int64_t row = output.numel() / packed.size(0);
-  int8_t* y = output.mutable_data_ptr<int8_t>();
-  for (int64_t r = 0; r < packed.size(0); ++r) {
-    kernels::unpack_codes(x + r * packed.size(1), row, static_cast<int>(bits), y + r * row);
-  }
-  return output;
+  check_bits(bits);
+  check_unpack(packed, "packed", bits, sizes, "sizes");
+  return unpack_codes(packed, bits, sizes);
 }
 
 // ---- four bits, the width that others have, too ----

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/conv2d.h"
+#include "ops/stored_weight.h"
 
 namespace ptqx::ops {
 
@@ -17,11 +18,12 @@ struct PackedWeight {
                                     // empty for a binary weight
 };
 
-/// The packed `weight` (int8 or uint8, its channels first; int32 zero points, one or one a channel, absent is
-/// 0), remembered while the tensor lives and is not written to: packing takes longer than
-/// many a layer. At most kPackedBytes are remembered. Any number of threads may ask at a time.
+/// The packed `weight` (int32 zero points, one or one a channel, absent is 0), remembered while its tensors
+/// live and are not written to: unpacking and packing take longer than many a layer. At most kPackedBytes are
+/// remembered. Any number of threads may ask at a time.
 /// Raises c10::ValueError if the layer can't be computed.
-std::shared_ptr<const PackedWeight> packed_weight(const engine::Conv2dShape& shape, const at::Tensor& weight,
+std::shared_ptr<const PackedWeight> packed_weight(const engine::Conv2dShape& shape,
+                                                  const StoredWeight& weight,
                                                   const std::optional<at::Tensor>& zero_point,
                                                   int64_t group_size);
 

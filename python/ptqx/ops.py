@@ -363,6 +363,9 @@ def conv2d(
     residual_scale: Tensor | None = None,
     residual_zero_point: Tensor | None = None,
     group_size: int = 0,
+    weight_bits: int = 8,
+    weight_shape: Sequence[int] | None = None,
+    weight_levels: Tensor | None = None,
 ) -> Tensor:
     """ONNX QLinearConv with its neighbours fused: bias, residual, activation and one rounding.
 
@@ -378,6 +381,10 @@ def conv2d(
     a bias is float32. `activation` and its arguments, in units of `output_scale`: none []; clip [low, high];
     leaky_relu [slope]; prelu [] with `slopes` [1] or [O]; hardsigmoid [1/6, 0.5 / scale, 1 / scale];
     hardswish [scale / 6].
+
+    `weight` is int8 or uint8; or, with `weight_bits` below 8, what `pack_codes` makes of int8 codes of the
+    shape `weight_shape`. With `weight_levels` (int8, [1 or O, 2**weight_bits]) int8 codes stand for the
+    levels of their channel, the lowest code for the first. Weights are unpacked once and remembered.
 
     >>> one, zero = torch.ones(1), torch.zeros(1, dtype=torch.int32)
     >>> x = torch.arange(4, dtype=torch.uint8).reshape(1, 1, 2, 2)
@@ -408,6 +415,9 @@ def conv2d(
         residual_scale,
         residual_zero_point,
         group_size,
+        weight_bits,
+        weight_shape,
+        weight_levels,
     )
 
 
@@ -427,6 +437,9 @@ def conv2d_f32(
     activation_args: Sequence[float] = (),
     slopes: Tensor | None = None,
     group_size: int = 0,
+    weight_bits: int = 8,
+    weight_shape: Sequence[int] | None = None,
+    weight_levels: Tensor | None = None,
 ) -> Tensor:
     """`conv2d` with real results: `activation(float32(acc) * (input_scale * weight_scale) + bias)`.
 
@@ -455,6 +468,9 @@ def conv2d_f32(
         activation_args,
         slopes,
         group_size,
+        weight_bits,
+        weight_shape,
+        weight_levels,
     )
 
 
@@ -493,6 +509,9 @@ def linear(
     residual_scale: Tensor | None = None,
     residual_zero_point: Tensor | None = None,
     group_size: int = 0,
+    weight_bits: int = 8,
+    weight_shape: Sequence[int] | None = None,
+    weight_levels: Tensor | None = None,
 ) -> Tensor:
     """ONNX QLinearMatMul with `weight` transposed: `conv2d` of `input` [..., K] and `weight` [O, K].
 
@@ -522,6 +541,9 @@ def linear(
         residual_scale,
         residual_zero_point,
         group_size,
+        weight_bits,
+        weight_shape,
+        weight_levels,
     )
 
 
@@ -537,6 +559,9 @@ def linear_f32(
     activation_args: Sequence[float] = (),
     slopes: Tensor | None = None,
     group_size: int = 0,
+    weight_bits: int = 8,
+    weight_shape: Sequence[int] | None = None,
+    weight_levels: Tensor | None = None,
 ) -> Tensor:
     """`linear` with real results, as `conv2d_f32`; samples are the entries of dimension 0.
 
@@ -558,6 +583,9 @@ def linear_f32(
         activation_args,
         slopes,
         group_size,
+        weight_bits,
+        weight_shape,
+        weight_levels,
     )
 
 

@@ -67,7 +67,9 @@ def qat(
     distill: Annotated[
         bool, typer.Option("--distill", help="Learn from a teacher: the float model, or --teacher.")
     ] = False,
-    teacher: Annotated[Path | None, typer.Option(help="The teacher's checkpoint; implies --distill.")] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(help="The teacher's weights, as --weights; implies --distill.")
+    ] = None,
     teacher_model: Annotated[
         str | None, typer.Option(help="What model it is of [default: that of --model].")
     ] = None,

@@ -75,7 +75,7 @@ class IntegerModel(nn.Module, GraphTensors):
         return values[self.graph.output]
 
     def remembered(self, node: IntegerNode, make: Make[T]) -> T:
-        """make(scope, node) of a node's tensors: made once, and again when one of them has changed."""
+        """make(scope, node) of a node's tensors: made once, and again when one of them is another."""
         if not may_remember():
             return make(self, node)
         return self._memory.find(self.graph, self._owner, node, make)

@@ -1,4 +1,4 @@
-"""What operations read of an integer model, and what they make of it once and remember."""
+"""What operations read of an integer model, and the arguments that they gather once and remember."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class GraphTensors(Protocol):
 
 
 class Memory:
-    """Values that are made of a model's tensors, one a node, while these are the same and unchanged.
+    """Arguments that hold a model's tensors, one value a node, while the model has the same ones.
 
-    Looking them up takes a microsecond, making them (walking to a dozen tensors by name, unpacking weights)
-    from ten to milliseconds. Copies and pickles of a model begin with an empty one.
+    Checking that takes a microsecond, gathering a dozen tensors by name ten, as long as a small layer. Copies
+    and pickles of a model begin with an empty one.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class Memory:
     def find(self, graph: IntegerGraph, owner: Owner, node: IntegerNode, make: Make[T]) -> T:
         """make(scope, node), or what it gave before."""
         known = self._made.get(node.name)
-        if known is not None and _unchanged(known[1]):
+        if known is not None and all(tensors.get(name) is tensor for tensors, name, tensor in known[1]):
             made: T = known[0]
             return made
         reader = _Reader(graph, owner)
@@ -77,15 +77,8 @@ def may_remember() -> bool:
 Owner = Callable[[str], tuple[nn.Module, str]]  # of a tensor's path: its module and its name there
 
 
-# A tensor that was read: where, under which name, which, and its version, which inference tensors lack.
-Source = tuple[dict[str, Tensor | None], str, Tensor, int | None]
-
-
-def _unchanged(sources: list[Source]) -> bool:
-    for tensors, name, tensor, version in sources:
-        if tensors.get(name) is not tensor or (version is not None and tensor._version != version):
-            return False
-    return True
+# A tensor that was read: where, under which name, and which.
+Source = tuple[dict[str, Tensor | None], str, Tensor]
 
 
 class _Reader(GraphTensors):
@@ -100,6 +93,5 @@ class _Reader(GraphTensors):
         module, name = self._owner(path)
         tensors: Any = module._buffers if name in module._buffers else module._parameters
         tensor: Tensor = tensors[name]
-        version = None if tensor.is_inference() else tensor._version
-        self.sources.append((tensors, name, tensor, version))
+        self.sources.append((tensors, name, tensor))
         return tensor

@@ -7,13 +7,15 @@ Checkpoints that say `linear` for the head or `shortcut` for the downsampling lo
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import unknown_name
+from ..errors import PtqxError, unknown_name
+from ..files import read_tensors
 from .checkpoint import load_weights, weights_file
 from .registry import register
 
@@ -129,8 +131,18 @@ def _resnet(
 ) -> ResNet:
     model = ResNet(blocks, num_classes, in_channels, shortcut, block)
     if weights is not None:
-        load_weights(model, weights_file(f"resnet{6 * blocks + 2}", weights))
+        file = weights_file(f"resnet{6 * blocks + 2}", weights)
+        _check_block(file, block)
+        load_weights(model, file)
     return model
+
+
+def _check_block(file: Path, block: str) -> None:
+    """Tensors do not show which block they were trained in; what `ptqx train` writes beside them does."""
+    _, metadata = read_tensors(file)
+    trained_in = metadata.get("block", "basic") if "model" in metadata else block
+    if trained_in != block:
+        raise PtqxError(f"{file}: weights for block={trained_in}, but the model has block={block}")
 
 
 @register

@@ -76,7 +76,10 @@ def train(
     accumulation_bits: Annotated[
         int, typer.Option(help="Of the micro-batches' sum of gradients: 32, or 8 in one process.")
     ] = 32,
-    teacher: Annotated[Path | None, typer.Option(help="Learn from the network of this checkpoint.")] = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(help="Learn from the network of these weights: a checkpoint, or a data set."),
+    ] = None,
     teacher_model: Annotated[
         str | None, typer.Option(help="What model it is of [default: that of --model].")
     ] = None,
@@ -106,15 +109,14 @@ def train(
         torch.set_num_threads(threads)
     given_init = None if init is None else str(init)
     summary: dict[str, Any] = {"model": model, "dataset": dataset, "init": given_init, "epochs": epochs}
-    if model_option:
-        summary["model_options"] = sorted(model_option)
+    chosen = models.parse_options(model_option or [])
+    summary |= chosen
     out = out or Path("runs") / f"{model}_{dataset}"
     with distributed.process_group(default_device()):
         with distributed.first_rank_first():
             train_set = datasets.load(dataset, data_root, "train", download)
             test_set = datasets.load(dataset, data_root, "test", download)
         torch.manual_seed(seed)
-        chosen = models.parse_options(model_option or [])
         options = models.image_options(model, train_set.image_shape) | chosen
         network = models.build(model, train_set.num_classes, **options)
         if init is not None:

@@ -25,18 +25,11 @@ def made_anew(model: IntegerModel) -> Tensor:
     return IntegerModel(model.graph, {name: t.clone() for name, t in model.tensors().items()})(X)
 
 
-def unpackings(model: IntegerModel) -> int:
-    with torch.autograd.profiler.profile() as profile:
-        model(X)
-    return sum(event.name == "ptqx::unpack_codes" for event in profile.function_events)
-
-
-def test_weights_are_unpacked_once() -> None:
-    model = quantize(networks.with_statistics(networks.Residual()), [X], "int4")
-    fresh = copy.deepcopy(model)
-    assert unpackings(fresh) > 0
-    assert unpackings(fresh) == 0
-    assert unpackings(copy.deepcopy(fresh)) > 0
+def test_layers_take_weights_as_they_are_stored(model: IntegerModel) -> None:
+    exported = torch.export.export(model, (X,), strict=False)
+    called = {str(node.target) for node in exported.graph.nodes if node.op == "call_function"}
+    assert any(name.startswith("ptqx.conv2d") for name in called)
+    assert not any("unpack" in name or "gather" in name for name in called)
 
 
 def test_a_tensor_that_is_written_to_counts(model: IntegerModel) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from ptqx import models
 from ptqx.errors import PtqxError
+from ptqx.train.artifact import save_model
 from torch import nn
 
 CHANNELS = {"lenet5": 1, "cnn": 1}
@@ -118,6 +120,18 @@ def test_bireal_block_has_a_shortcut_over_every_convolution() -> None:
     assert model.state_dict().keys() == models.resnet20().state_dict().keys()
     with pytest.raises(PtqxError, match="unknown block 'birael'; did you mean bireal"):
         models.resnet20(block="birael")
+
+
+def test_weights_trained_in_another_block_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(PtqxError, match="weights for block=basic, but the model has block=bireal"):
+        models.resnet20(weights="cifar10", block="bireal")
+    file = tmp_path / "bireal.safetensors"
+    save_model(file, models.resnet20(block="bireal"), {"model": "resnet20", "block": "bireal"})
+    models.resnet20(weights=file, block="bireal")
+    with pytest.raises(PtqxError, match="weights for block=bireal, but the model has block=basic"):
+        models.resnet20(weights=file)
+    torch.save(models.resnet20().state_dict(), tmp_path / "foreign.pt")  # which does not say
+    models.resnet20(weights=tmp_path / "foreign.pt", block="bireal")
 
 
 @pytest.mark.parametrize(

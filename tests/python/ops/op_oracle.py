@@ -259,6 +259,21 @@ def scaled(input, input_scale, input_zero_point, weight, weight_scale, weight_ze
     return t if bias is None or integer_bias else t + real_bias
 
 
+def reads_stored_weight(operator):
+    """With weight_bits, weight_shape and weight_levels, for argument 3."""
+
+    def run(*args, weight_bits=8, weight_shape=(), weight_levels=None, **rest):
+        weight = args[3] if weight_bits == 8 else unpack_codes(args[3], weight_bits, weight_shape)
+        if weight_levels is not None:
+            rows = np.broadcast_to(weight_levels.numpy(), (len(weight), 2**weight_bits))
+            index = weight.reshape(len(weight), -1).numpy().astype(np.int64) + 2 ** (weight_bits - 1)
+            weight = torch.from_numpy(np.take_along_axis(rows, index, axis=1)).reshape(weight.shape)
+        return operator(*args[:3], weight, *args[4:], **rest)
+
+    return run
+
+
+@reads_stored_weight
 def conv2d(input, input_scale, input_zero_point, weight, weight_scale, weight_zero_point, bias, output_scale,
            output_zero_point, qmin, qmax, stride=1, padding=0, dilation=1, groups=1, activation="none",
            activation_args=(), slopes=None, residual=None, residual_scale=None, residual_zero_point=None,
@@ -275,6 +290,7 @@ def conv2d(input, input_scale, input_zero_point, weight, weight_scale, weight_ze
     return codes(round_and_clamp(t, one(output_zero_point), qmin, qmax), qmin)
 
 
+@reads_stored_weight
 def conv2d_f32(input, input_scale, input_zero_point, weight, weight_scale, weight_zero_point, bias, stride=1,
                padding=0, dilation=1, groups=1, activation="none", activation_args=(), slopes=None,
                group_size=0):  # fmt: skip
@@ -303,6 +319,7 @@ def linear_s32(input, weight, input_zero_point=None, weight_zero_point=None):
     return uncolumn(y, input)
 
 
+@reads_stored_weight
 def linear(input, input_scale, input_zero_point, weight, weight_scale, weight_zero_point, bias, output_scale,
            output_zero_point, qmin, qmax, activation="none", activation_args=(), slopes=None, residual=None,
            residual_scale=None, residual_zero_point=None, group_size=0):  # fmt: skip
@@ -314,6 +331,7 @@ def linear(input, input_scale, input_zero_point, weight, weight_scale, weight_ze
     return uncolumn(y, input)
 
 
+@reads_stored_weight
 def linear_f32(input, input_scale, input_zero_point, weight, weight_scale, weight_zero_point, bias,
                activation="none", activation_args=(), slopes=None, group_size=0):  # fmt: skip
     y = conv2d_f32(

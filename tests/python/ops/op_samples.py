@@ -340,6 +340,7 @@ def conv2d_samples() -> Iterator[Sample]:
         )
     yield sample("ragged-groups", u8(1, 10, 5, 5), s8(70, 10, 3, 3), scales(70, 3), padding=1, group_size=4)
     yield sample("int4-range", x, s8(5, 8, 3, 3, low=-8, high=8), scales(5), output_zero_point=3, qmax=15)
+    yield from stored_weight_samples(sample("bits", x, w, scales(5), bias=bias_for(5), padding=1))
 
 
 def conv2d_f32_samples() -> Iterator[Sample]:
@@ -366,6 +367,27 @@ def conv2d_f32_samples() -> Iterator[Sample]:
     yield sample("groups-of-4", scale(), zero(120), scales(5, 2), reals(5), padding=1, group_size=4)
     yield sample("depthwise", scales(3), zeros(3), scales(8), None, w=s8(8, 1, 3, 3), padding=1, groups=8)
     yield sample("no-samples", scale(), zero(), scales(5), None, x=u8(0, 8, 6, 5))
+    yield from stored_weight_samples(sample("bits", scale(), zero(120), scales(5), reals(5), padding=1))
+
+
+def stored_weight_samples(sample: Sample) -> Iterator[Sample]:
+    """The same layer with weights of a few bits, without gaps, and with levels that they stand for."""
+    shape = sample.args[3].shape
+
+    def stored(id: str, bits: int, levels: Tensor | None = None) -> Sample:
+        codes = s8(*shape, low=-(2 ** (bits - 1)), high=2 ** (bits - 1))
+        form: dict[str, Any] = {} if levels is None else {"weight_levels": levels}
+        if bits < 8:
+            codes = op_oracle.pack_codes(codes, bits)
+            form |= {"weight_bits": bits, "weight_shape": list(shape)}
+        args = (*sample.args[:3], codes, *sample.args[4:])
+        return Sample(sample.operator, id, args, {**sample.kwargs, **form})
+
+    for bits in (2, 4, 7):
+        yield stored(f"{bits}-bits", bits)
+    yield stored("3-bits-levels", 3, s8(1, 8))
+    yield stored("4-bits-levels-of-channels", 4, s8(shape[0], 16))
+    yield stored("8-bits-levels", 8, s8(1, 256))
 
 
 def linear_inputs() -> Iterator[tuple[str, Tensor]]:
@@ -393,7 +415,9 @@ def linear_samples() -> Iterator[Sample]:
         "linear", "residual-relu", args, {**residual, "activation": "clip", "activation_args": [0.0, 9.0]}
     )
     args = (u8(4, 24), scale(0.02), zero(120), s8(11, 24), scales(11, 3), None, reals(11), *output)
-    yield Sample("linear", "groups-of-8", args, {"group_size": 8})
+    groups = Sample("linear", "groups-of-8", args, {"group_size": 8})
+    yield groups
+    yield from stored_weight_samples(groups)
 
 
 def linear_f32_samples() -> Iterator[Sample]:
@@ -406,6 +430,8 @@ def linear_f32_samples() -> Iterator[Sample]:
     yield Sample("linear_f32", "per-sample-3d", (u8(2, 3, 37), scales(2), zeros(2), *weight))
     args = (u8(6, 37), scale(), zero(), s8(11, 37), scales(11, 5), None, reals(11))
     yield Sample("linear_f32", "ragged-groups", args, {"group_size": 8})
+    args = (u8(6, 37), scales(6), zeros(6), *weight)
+    yield from stored_weight_samples(Sample("linear_f32", "bits", args))
 
 
 def max_pool2d_samples() -> Iterator[Sample]:

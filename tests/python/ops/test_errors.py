@@ -167,6 +167,25 @@ CASES: dict[str, tuple[Any, str]] = {
         conv(weight_zero_point=zeros(5)),
         "weight_zero_point must have 1 or 6 elements",
     ),
+    "conv-weight-bits": (conv(weight_bits=9), "weight_bits must lie in 1..8, got 9"),
+    "conv-weight-shape-missing": (
+        conv(weight_bits=4),
+        r"weight_shape must be given where weight_bits is below 8, .*, got \[\] with weight_bits 4",
+    ),
+    "conv-weight-shape-needless": (conv(weight_shape=[6, 4, 3, 3]), "weight_shape must be given where"),
+    "conv-weight-unpacked": (
+        conv(weight_bits=4, weight_shape=[6, 4, 3, 3]),
+        "weight must be uint8, got int8",
+    ),
+    "conv-weight-packed-shape": (
+        conv(weight=u8(6, 17), weight_bits=4, weight_shape=[6, 4, 3, 3]),
+        r"weight must have shape \[6, 18\] for 4-bit codes of weight_shape \[6, 4, 3, 3\], got \[6, 17\]",
+    ),
+    "conv-weight-levels-type": (conv(weight_levels=torch.zeros(1, 256)), "weight_levels must be int8"),
+    "conv-weight-levels-shape": (
+        conv(weight_levels=s8(2, 256)),
+        r"weight_levels must have shape \[1 or 6, 256\], got \[2, 256\]",
+    ),
     "conv-bias-type": (
         conv(bias=torch.zeros(6, dtype=torch.int64)),
         "bias must be int32 or float32, got int64",

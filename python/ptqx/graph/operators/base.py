@@ -48,8 +48,8 @@ class IntegerScope(Protocol):
         """What the codes that the node `name` gives mean."""
 
     def remembered(self, node: IntegerNode, make: Callable[[IntegerScope, IntegerNode], Made]) -> Made:
-        """make(scope, node), which reads nothing but the graph and its tensors; one value a node is kept
-        while these do not change."""
+        """make(scope, node), which gathers tensors and attributes of the node; one value a node is kept while
+        the tensors are the same."""
 
     def run_module(self, node: IntegerNode, inputs: list[Tensor]) -> Tensor:
         """The float part that the node stands for."""

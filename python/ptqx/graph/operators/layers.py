@@ -46,7 +46,14 @@ from .base import (
 )
 from .layer_training import trained
 from .static_layers import SHAPE_ATTRS, layer_requantizer, static_formula
-from .stored_weights import layer_slopes, real_weight, store_codes, store_slopes, stored_weights
+from .stored_weights import (
+    layer_slopes,
+    real_weight,
+    store_codes,
+    store_slopes,
+    stored_form,
+    stored_weights,
+)
 
 if TYPE_CHECKING:
     from ..document import IntegerNode
@@ -70,9 +77,12 @@ class _Layer(Operator):
         return Lowered({**attrs, "weight_shape": list(weight_shape), **tail})
 
 
-@operator("conv2d", "linear")
+@operator("conv2d", "linear", "binary_conv2d", "binary_linear")
 class StaticLayer(_Layer):
-    """Codes in; codes out, or real values where no reader wants codes."""
+    """Codes in; codes out, or real values where no reader wants codes.
+
+    Where inputs and weights are signs ("binary_") the engine counts bits, 64 at a time; here they are bytes.
+    """
 
     def exact(self, model: SimulatedModel, node: Node, *inputs: Any) -> Value:
         x, *residual = inputs
@@ -127,15 +137,16 @@ class StaticLayer(_Layer):
 
     def _call(self, scope: IntegerScope, node: IntegerNode) -> tuple[Any, tuple[Any, ...], tuple[Any, ...]]:
         """The operator and its arguments but input and residual."""
-        attrs = node.attrs
-        shape = tuple(attrs[key] for key in SHAPE_ATTRS) if node.op == "conv2d" else ()
+        attrs, op = node.attrs, node.op.removeprefix("binary_")
+        shape = tuple(attrs[key] for key in SHAPE_ATTRS) if op == "conv2d" else ()
         tail = (*operator_tail(node), scope.tensor(node, "slopes"))
         fixed = (*scope.qparams(node.inputs[0]), *stored_weights(scope, node))
+        form = (attrs["group_size"], *stored_form(scope, node))
         if node.output.dtype != "uint8":
-            return _kernel(f"{node.op}_f32"), (*fixed, *shape, *tail), (attrs["group_size"],)
+            return _kernel(f"{op}_f32"), (*fixed, *shape, *tail), form
         out = (*scope.qparams(node.name), node.output.qmin, node.output.qmax)
         added = scope.qparams(node.inputs[1]) if len(node.inputs) > 1 else (None, None)
-        return _kernel(node.op), (*fixed, *out, *shape, *tail), (*added, attrs["group_size"])
+        return _kernel(op), (*fixed, *out, *shape, *tail), (*added, *form)
 
 
 def _kernel(name: str) -> Any:
@@ -184,7 +195,8 @@ class DynamicLayer(_Layer):
         attrs, op = node.attrs, node.op.removesuffix("_dynamic")
         shape = tuple(attrs[key] for key in SHAPE_ATTRS) if op == "conv2d" else ()
         tail = (*operator_tail(node), scope.tensor(node, "slopes"))
-        return _kernel(f"{op}_f32"), (*stored_weights(scope, node), *shape, *tail, attrs["group_size"])
+        form = (attrs["group_size"], *stored_form(scope, node))
+        return _kernel(f"{op}_f32"), (*stored_weights(scope, node), *shape, *tail, *form)
 
 
 def dynamic_input(model: SimulatedModel, node: Node, x: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ... import ops
 from ..activations import float32
 from ..formulas import (
     Codes,
@@ -32,7 +31,7 @@ from .base import (
     stored_requantizer,
     tail_of,
 )
-from .stored_weights import stored_codes, stored_weights
+from .stored_weights import stored_codes, unpacked_weights
 
 SHAPE_ATTRS = ("stride", "padding", "dilation", "groups")
 
@@ -60,7 +59,7 @@ class FixedPointLayer(Operator):
 
     def _sums(self, scope: IntegerScope, node: IntegerNode, x: Tensor) -> tuple[Tensor, Tensor]:
         """The sums, bias included, as int64, and the weight."""
-        weight, _, weight_zero_point, bias = stored_weights(scope, node)
+        weight, _, weight_zero_point, bias = unpacked_weights(scope, node)
         assert weight is not None
         acc = self._products(node, x, scope.qparams(node.inputs[0])[1], weight, weight_zero_point).long()
         return acc if bias is None else acc + per_channel(bias, weight), weight
@@ -110,8 +109,9 @@ class WideLayer(FixedPointLayer):
         return torch.ops.ptqx.conv2d_s64(codes, weight, *(node.attrs[key] for key in SHAPE_ATTRS))
 
 
-class LayerByFormula(Operator):
-    """A static layer that computes by its written formula, in float32."""
+@operator("conv2d_simulated", "linear_simulated")
+class SimulatedLayer(Operator):
+    """A static layer whose weights are no whole numbers: by its written formula, in float32."""
 
     def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
         x, *residual = (
@@ -125,45 +125,8 @@ class LayerByFormula(Operator):
             layer = IntegerLayer(codes, bias.double(), True)
         slopes = scope.tensor(node, "slopes")
         slopes = None if slopes is None else per_channel(slopes, codes.values)
-        t = self.scaled_sums(node.attrs, x, layer, out)
-        y = finished(t, residual, out, tail, slopes)
+        y = static_formula(x, residual, layer, out, node.attrs, tail, slopes)
         return spatial(y.values.to(torch.uint8)) if isinstance(y, Codes) else y
-
-    def scaled_sums(
-        self, attrs: dict[str, Any], x: Codes, layer: IntegerLayer, out: QParams | None
-    ) -> Tensor:
-        raise NotImplementedError
-
-
-@operator("conv2d_simulated", "linear_simulated")
-class SimulatedLayer(LayerByFormula):
-    """Weights that are no whole numbers."""
-
-    def scaled_sums(
-        self, attrs: dict[str, Any], x: Codes, layer: IntegerLayer, out: QParams | None
-    ) -> Tensor:
-        return _scaled_sums(attrs, x, layer, out)
-
-
-@operator("binary_conv2d", "binary_linear")
-class BinaryLayer(LayerByFormula):
-    """Signs times signs: XNOR and popcount of 64 at a time. Taps on padding add 0."""
-
-    def scaled_sums(
-        self, attrs: dict[str, Any], x: Codes, layer: IntegerLayer, out: QParams | None
-    ) -> Tensor:
-        signs, weight = ops.pack_signs(x.centered()), ops.pack_signs(layer.codes.values)
-        channels = x.values.shape[1]
-        if weight.dim() == 4:
-            shape = [attrs[key] for key in ("stride", "padding", "dilation")]
-            acc = torch.ops.ptqx.binary_conv2d_s32(signs, weight, channels, *shape)
-        else:
-            acc = torch.ops.ptqx.binary_linear_s32(signs, weight, channels)
-        bias = layer.bias
-        if bias is not None and layer.bias_is_integer:
-            acc = acc.double() + per_channel(bias, weight)
-        t = acc.float() * per_channel(_unit(x.qparams, layer, out), weight)
-        return t if bias is None or layer.bias_is_integer else t + _real_bias(bias, out, weight)
 
 
 def _codes(scope: IntegerScope, name: str, values: Tensor) -> Codes:
@@ -180,17 +143,7 @@ def static_formula(
     slopes: Tensor | None,
 ) -> Value:
     """The written formula of a static layer: accumulate, scale, add, activate, round once."""
-    return finished(_scaled_sums(shape, x, layer, out), residual, out, tail, slopes)
-
-
-def finished(
-    t: Tensor,
-    residual: list[Codes],
-    out: QParams | None,
-    tail: tuple[str, list[Tensor]],
-    slopes: Tensor | None,
-) -> Value:
-    """What follows the scaled sums of a layer, in units of the output scale."""
+    t = _scaled_sums(shape, x, layer, out)
     if residual:
         assert out is not None
         t = t + residual[0].centered() * (residual[0].qparams.scale / out.scale)
@@ -198,20 +151,14 @@ def finished(
     return t if out is None else Codes(round_and_clamp(t, out), out)
 
 
-def _unit(x: QParams, layer: IntegerLayer, out: QParams | None) -> Tensor:
-    """What one unit of the sums is worth, in units of the output scale if there is one."""
-    scale = layer.codes.scale
-    return x.scale * scale if out is None else requantize_multiplier(x.scale, scale, out.scale)
-
-
-def _real_bias(bias: Tensor, out: QParams | None, weight: Tensor) -> Tensor:
-    return per_channel(bias if out is None else bias / out.scale, weight)
-
-
 def _scaled_sums(shape: dict[str, Any], x: Codes, layer: IntegerLayer, out: QParams | None) -> Tensor:
+    """Sums and bias in units of the output scale, or in real units."""
     codes, bias = layer.codes, layer.bias
     integers, weight, steps = x.centered(), codes.centered(), x.qparams.steps
-    scale = _unit(x.qparams, layer, out)
+    if out is None:
+        scale = x.qparams.scale * codes.scale
+    else:
+        scale = requantize_multiplier(x.qparams.scale, codes.scale, out.scale)
     if not codes.on_grid:  # one memory order, because the float result depends on it
         integers, weight = integers.contiguous(), weight.contiguous()
     if not codes.group_size:
@@ -224,5 +171,5 @@ def _scaled_sums(shape: dict[str, Any], x: Codes, layer: IntegerLayer, out: QPar
         for group, acc in enumerate(accs[1:], start=1):
             t = t + acc * per_channel(scale[:, group], weight)
     if bias is not None and not layer.bias_is_integer:
-        t = t + _real_bias(bias, out, weight)
+        t = t + per_channel(bias if out is None else bias / out.scale, weight)
     return t

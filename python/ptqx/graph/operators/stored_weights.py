@@ -35,11 +35,19 @@ def store_codes(lowered: Lowered, codes: LayerCodes) -> None:
 
 
 def stored_weights(scope: IntegerScope, node: IntegerNode) -> tuple[Tensor | None, ...]:
-    """Weight, weight_scale, weight_zero_point and bias, as the operators take them."""
-    return (
-        unpacked_weight(scope, node),
-        *(scope.tensor(node, role) for role in ("weight_scale", "weight_zero_point", "bias")),
-    )
+    """Weight as it is stored, weight_scale, weight_zero_point and bias: arguments of the fused operators."""
+    return tuple(scope.tensor(node, role) for role in ("weight", "weight_scale", "weight_zero_point", "bias"))
+
+
+def stored_form(scope: IntegerScope, node: IntegerNode) -> tuple[int, list[int] | None, Tensor | None]:
+    """weight_bits, weight_shape and weight_levels, their last arguments: how to read the stored weight."""
+    bits = node.attrs["weight_bits"]
+    return bits, node.attrs["weight_shape"] if bits < 8 else None, scope.tensor(node, "weight_levels")
+
+
+def unpacked_weights(scope: IntegerScope, node: IntegerNode) -> tuple[Tensor | None, ...]:
+    """The same as `stored_weights`, the weight as int8 in its shape."""
+    return unpacked_weight(scope, node), *stored_weights(scope, node)[1:]
 
 
 def stored_codes(scope: IntegerScope, node: IntegerNode) -> LayerCodes:
