@@ -40,11 +40,11 @@ Tensor conv2d(const Codes& input, const Codes& weight, const Codes& output, at::
               const OptionalTensor&, const OptionalTensor&, const Tensor&, const Tensor&, int64_t, int64_t,
               at::IntArrayRef, at::IntArrayRef, at::IntArrayRef, int64_t, c10::string_view,
               at::ArrayRef<double>, const OptionalTensor&, const OptionalTensor&, const OptionalTensor&,
-              const OptionalTensor&, int64_t>(
+              const OptionalTensor&, int64_t, int64_t, at::OptionalIntArrayRef, const OptionalTensor&>(
       "ptqx::conv2d", input.values, input.scale, input.zero_point, weight.values, weight.scale, std::nullopt,
       std::nullopt, output.scale, output.zero_point, 0, 255, {1, 1}, padding, {1, 1}, 1, "clip",
       {0.0, std::numeric_limits<double>::infinity()}, std::nullopt, std::nullopt, std::nullopt, std::nullopt,
-      0);
+      0, 8, std::nullopt, std::nullopt);
 }
 
 TEST(Ops, quantize_divides_and_rounds_half_to_even) {
