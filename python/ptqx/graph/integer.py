@@ -13,7 +13,7 @@ from .document import IntegerGraph, IntegerNode
 from .ir import last_uses
 from .operators import OPERATORS
 from .operators.boundary import call_float
-from .scope import GraphTensors, Make, Memory, may_remember
+from .scope import GraphTensors, Make, Memory, Place, may_remember
 
 T = TypeVar("T")
 
@@ -78,7 +78,7 @@ class IntegerModel(nn.Module, GraphTensors):
         """make(scope, node) of a node's tensors: made once, and again when one of them is another."""
         if not may_remember():
             return make(self, node)
-        return self._memory.find(self.graph, self._owner, node, make)
+        return self._memory.find(self.graph, self._place, node, make)
 
     def run_module(self, node: IntegerNode, inputs: list[Tensor]) -> Tensor:
         """The float part that the node stands for."""
@@ -92,16 +92,11 @@ class IntegerModel(nn.Module, GraphTensors):
     def extra_repr(self) -> str:
         return f"{len(self.graph.nodes)} steps, input {list(self.graph.input_shape)}"
 
-    def _owner(self, path: str) -> tuple[nn.Module, str]:
-        """The module that has the tensor at `path`, and its name there."""
+    def _place(self, path: str) -> Place:
         owner, _, name = path.rpartition(".")
-        return self._module(owner), name
-
-    def _tensor(self, path: str) -> Tensor:
-        module, name = self._owner(path)
-        tensor = module._buffers[name] if name in module._buffers else module._parameters[name]
-        assert tensor is not None
-        return tensor
+        module = self._module(owner)
+        tensors: Any = module._buffers if name in module._buffers else module._parameters
+        return tensors, name
 
     def _module(self, path: str) -> nn.Module:
         module: Any = self

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .document import IntegerGraph, IntegerNode
 from .formulas import QParams
@@ -18,12 +18,19 @@ T = TypeVar("T")
 Make = Callable[["IntegerScope", IntegerNode], T]
 
 
+Place = tuple[dict[str, Tensor], str]  # where a module keeps a tensor, and under which name
+
+
 class GraphTensors(Protocol):
     """The graph's tensors by role."""
 
     graph: IntegerGraph
 
-    def _tensor(self, path: str) -> Tensor: ...
+    def _place(self, path: str) -> Place: ...
+
+    def _tensor(self, path: str) -> Tensor:
+        tensors, name = self._place(path)
+        return tensors[name]
 
     def tensor(self, node: IntegerNode, role: str) -> Tensor | None:
         """The tensor in that role, None if the node has none."""
@@ -51,13 +58,13 @@ class Memory:
     def __init__(self) -> None:
         self._made: dict[str, tuple[Any, list[Source]]] = {}
 
-    def find(self, graph: IntegerGraph, owner: Owner, node: IntegerNode, make: Make[T]) -> T:
+    def find(self, graph: IntegerGraph, place: Callable[[str], Place], node: IntegerNode, make: Make[T]) -> T:
         """make(scope, node), or what it gave before."""
         known = self._made.get(node.name)
         if known is not None and all(tensors.get(name) is tensor for tensors, name, tensor in known[1]):
             made: T = known[0]
             return made
-        reader = _Reader(graph, owner)
+        reader = _Reader(graph, place)
         value = make(reader, node)  # type: ignore[arg-type]
         self._made[node.name] = value, reader.sources
         return value
@@ -74,24 +81,18 @@ def may_remember() -> bool:
     return not torch.compiler.is_compiling() and torch._C._len_torch_dispatch_stack() == 0
 
 
-Owner = Callable[[str], tuple[nn.Module, str]]  # of a tensor's path: its module and its name there
-
-
-# A tensor that was read: where, under which name, and which.
-Source = tuple[dict[str, Tensor | None], str, Tensor]
+Source = tuple[dict[str, Tensor], str, Tensor]  # a tensor that was read, and its place
 
 
 class _Reader(GraphTensors):
     """The scope of one `make`, which writes down what is read."""
 
-    def __init__(self, graph: IntegerGraph, owner: Owner) -> None:
+    def __init__(self, graph: IntegerGraph, place: Callable[[str], Place]) -> None:
         self.graph = graph
         self.sources: list[Source] = []
-        self._owner = owner
+        self._find_place = place
 
-    def _tensor(self, path: str) -> Tensor:
-        module, name = self._owner(path)
-        tensors: Any = module._buffers if name in module._buffers else module._parameters
-        tensor: Tensor = tensors[name]
-        self.sources.append((tensors, name, tensor))
-        return tensor
+    def _place(self, path: str) -> Place:
+        tensors, name = self._find_place(path)
+        self.sources.append((tensors, name, tensors[name]))
+        return tensors, name
