@@ -72,8 +72,10 @@ Gradients sign_codes_backward_composite(const Tensor& grad, const Tensor& input,
   const Tensor one_scale = scale.reshape({});
   const Tensor above = input.to(at::kFloat).sub(threshold.reshape({}));
   const Tensor shares = grad.to(at::kFloat).div(one_scale);
-  const Tensor dx = at::where(above.abs().le(one_scale), shares, 0.0);
-  const Tensor by_scale = shares.mul(at::where(above.ge(0), 1.0, -1.0)).sub(dx.mul(above).div(one_scale));
+  const Tensor inside = above.abs().le(one_scale);
+  const Tensor dx = at::where(inside, shares, 0.0);
+  const Tensor clipped = at::where(inside, shares.mul(above).div(one_scale), 0.0);  // 0 * inf would be NaN
+  const Tensor by_scale = shares.mul(at::where(above.ge(0), 1.0, -1.0)).sub(clipped);
   return {at::empty_like(input).copy_(dx), by_scale.sum(at::kDouble).to(at::kFloat).reshape_as(scale),
           dx.sum(at::kDouble).neg().to(at::kFloat).reshape_as(threshold)};
 }
@@ -154,7 +156,8 @@ Sums piece_gradients(const float* grad, const float* x, int64_t count, float sca
     const float above = x[i] - threshold;
     const float share = grad[i] / scale;
     const float inside = std::abs(above) <= scale ? share : 0.0F;
-    by_scale[lane] += (above >= 0.0F ? share : -share) - inside * above / scale;
+    const float held = std::min(std::max(above, -scale), scale);  // outside, 0 * inf would be NaN
+    by_scale[lane] += (above >= 0.0F ? share : -share) - inside * held / scale;
     by_threshold[lane] += inside;
     dx[i] = inside;
   };

@@ -132,8 +132,10 @@ def sign_codes_backward(grad, input, scale, threshold):
     s = scale.detach().numpy()
     above = input.detach().float().numpy() - threshold.detach().numpy()
     share = grad.detach().float().numpy() / s
-    dx = np.where(np.abs(above) <= s, share, f32(0))
-    by_scale = share.astype(np.float64) * np.where(above >= 0, 1, -1) - dx.astype(np.float64) * above / s
+    inside = np.abs(above) <= s
+    dx = np.where(inside, share, f32(0))
+    u = np.where(inside, above / s, f32(0)).astype(np.float64)
+    by_scale = share.astype(np.float64) * (np.where(above >= 0, 1, -1) - u)
     sums = (np.full(1, terms.sum(), f32) for terms in (by_scale, -dx.astype(np.float64)))
     return torch.from_numpy(dx).to(input.dtype), *map(torch.from_numpy, sums)
 

@@ -215,6 +215,8 @@ def sign_codes_backward_samples() -> Iterator[Sample]:
             grad = reals(*x.shape, seed=3, spread=1.0)
             args = (grad.to(dtype), x.to(dtype), scale(2.0), threshold)
             yield Sample("sign_codes_backward", f"{name}-{str(dtype)[6:]}", args)
+    infinite = (torch.ones(3), torch.tensor([math.inf, -math.inf, 1.0]), scale(2.0), threshold)
+    yield Sample("sign_codes_backward", "infinities", infinite)
     mixed = (images.bfloat16(), images.contiguous(), scale(2.0), threshold)
     yield Sample("sign_codes_backward", "bfloat16-grad-of-another-layout", mixed)
     yield Sample(
