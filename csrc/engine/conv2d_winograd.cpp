@@ -21,8 +21,8 @@ using kernels::kWinogradPatch;
 using kernels::kWinogradPositions;
 using kernels::kWinogradTile;
 
-constexpr int64_t kMostTiles = 64;          // that meet the same transformed weights
-constexpr int64_t kInputBytes = 768 << 10;  // of V at a time
+constexpr int64_t kMostTiles = 64;           // that meet the same transformed weights
+constexpr int64_t kInputBytes = 1280 << 10;  // of V at a time
 // Of a sample. Networks of smaller layers, such as ResNet-20, would take more memory for this than for the
 // rest.
 constexpr int64_t kLeastMacs = 4 << 20;

@@ -14,12 +14,14 @@ namespace {
 /// Of the activations that are alive at one time: what the second-level cache of most servers holds.
 constexpr size_t kCacheBytes = size_t{1} << 20;
 
-/// A weight read once for so many samples costs next to nothing. A matrix unit multiplies eight times as fast
-/// as vectors do: then for more, unless weights stay in the cache anyway.
+/// A weight that is read once for so many samples costs next to nothing: for eight, where weights stay in the
+/// cache anyway. Winograd transforms weights in the time of some products, so late layers, a tile or two a
+/// sample, want more of them; and a matrix unit multiplies eight times as fast as vectors do.
 int64_t enough_samples(const Plan& plan) {
   size_t weights = 0;
   for (const Step& step : plan.steps) weights += step.bytes;
-  return kernels::isa_ceiling() == kernels::Isa::kAmxInt8 && weights > kCacheBytes ? 64 : 8;
+  if (weights <= kCacheBytes) return 8;
+  return kernels::isa_ceiling() == kernels::Isa::kAmxInt8 ? 64 : 32;
 }
 
 /// Bytes a sample of the buffers that are alive at each step.

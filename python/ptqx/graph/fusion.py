@@ -28,6 +28,7 @@ def fuse(graph: Graph) -> None:
 
 def fuse_residuals(graph: Graph) -> None:
     """Let an addition be the end of the convolution that computes one operand: one rounding instead of two.
+    A PReLU of the sum goes with it.
 
     The convolution must have no other reader and no activation of its own. Of two candidates the larger one
     takes the addition over; the other is the residual, in codes of its own quantizer.
@@ -99,14 +100,23 @@ def _fuse_activation(graph: Graph, node: Node) -> None:
 def _fuse_prelu(graph: Graph, node: Node) -> None:
     before = _fusable(graph, node, LAYERS)
     if before is not None:
-        before.attrs.update(activation="prelu", activation_args=[])
-        before.params["slopes"] = node.params["slopes"]
-        graph.bypass(node)
+        _take_prelu(graph, before, node)
     elif len(node.shape) == 3:
         _as_depthwise(node, {"activation": "prelu", "activation_args": []})
     else:
         node.op, node.reason = "float", "PReLU of features without a layer before it"
         node.attrs = {"target": None, "args": (), "kwargs": {}}
+
+
+def _take_prelu(graph: Graph, layer: Node, prelu: Node) -> None:
+    layer.attrs.update(activation="prelu", activation_args=[])
+    layer.params["slopes"] = prelu.params["slopes"]
+    graph.bypass(prelu)
+
+
+def _is_prelu(node: Node) -> bool:
+    """Whether this is PReLU alone, made a layer."""
+    return node.op in LAYERS and node.kind == "static" and set(node.params) == {"slopes"}
 
 
 def _fusable(graph: Graph, node: Node, ops: tuple[str, ...]) -> Node | None:
@@ -136,3 +146,6 @@ def _take_residual(graph: Graph, layer: Node, add: Node) -> None:
     del graph.nodes[layer.name]
     graph.nodes = {(layer if n is add else n).name: layer if n is add else n for n in graph.nodes.values()}
     graph.replace_uses(add.name, layer.name)
+    after = graph.only_consumer(layer.name)
+    if after is not None and "activation" not in layer.attrs and _is_prelu(after):
+        _take_prelu(graph, layer, after)

@@ -65,6 +65,7 @@ def prepare(
     schemes = {
         name: (_layer_scheme(graph, name, weights), activations)
         for name, (weights, activations) in schemes.items()
+        if name in graph.nodes  # not fused into another
     }
     for name, (_, activations) in schemes.items():
         _check_dynamic(graph, name, schemes[name][0], activations)

@@ -41,28 +41,37 @@ def _downsample(shortcut: str, in_channels: int, out_channels: int) -> nn.Module
     raise unknown_name("shortcut", shortcut, ("A", "B"))
 
 
-class BasicBlock(nn.Module):
-    """relu(bn2(conv2(relu(bn1(conv1(x))))) + shortcut(x))"""
+def _activation(name: str, channels: int) -> nn.Module:
+    if name == "relu":
+        return nn.ReLU(inplace=True)
+    if name == "prelu":
+        return nn.PReLU(channels)
+    raise unknown_name("activation", name, ("relu", "prelu"))
 
-    def __init__(self, in_channels: int, out_channels: int, shortcut: str) -> None:
+
+class BasicBlock(nn.Module):
+    """act2(bn2(conv2(act1(bn1(conv1(x))))) + shortcut(x))"""
+
+    def __init__(self, in_channels: int, out_channels: int, shortcut: str, activation: str) -> None:
         super().__init__()
         stride = 1 if in_channels == out_channels else 2
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(out_channels)
-        self.relu = nn.ReLU(inplace=True)
+        self.act1 = _activation(activation, out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(out_channels)
+        self.act2 = _activation(activation, out_channels)
         self.downsample = None if stride == 1 else _downsample(shortcut, in_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         identity = x if self.downsample is None else self.downsample(x)
-        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.act1(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
-        return self.relu(out + identity)
+        return self.act2(out + identity)
 
 
 class BiRealBlock(BasicBlock):
-    """y = relu(bn1(conv1(x)) + shortcut(x)); relu(bn2(conv2(y)) + y)
+    """y = act1(bn1(conv1(x)) + shortcut(x)); act2(bn2(conv2(y)) + y)
 
     A shortcut over every convolution: what its binary inputs lose goes around it. Liu et al., "Bi-Real Net",
     ECCV 2018.
@@ -70,8 +79,8 @@ class BiRealBlock(BasicBlock):
 
     def forward(self, x: Tensor) -> Tensor:
         identity = x if self.downsample is None else self.downsample(x)
-        out = self.relu(self.bn1(self.conv1(x)) + identity)
-        return self.relu(self.bn2(self.conv2(out)) + out)
+        out = self.act1(self.bn1(self.conv1(x)) + identity)
+        return self.act2(self.bn2(self.conv2(out)) + out)
 
 
 BLOCKS = {"basic": BasicBlock, "bireal": BiRealBlock}
@@ -81,15 +90,21 @@ class ResNet(nn.Module):
     """Input (N, in_channels, H, W) float32, 32x32 as published; output logits (N, num_classes)."""
 
     def __init__(
-        self, blocks: int, num_classes: int, in_channels: int = 3, shortcut: str = "B", block: str = "basic"
+        self,
+        blocks: int,
+        num_classes: int,
+        in_channels: int = 3,
+        shortcut: str = "B",
+        block: str = "basic",
+        activation: str = "relu",
     ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
-        self.relu = nn.ReLU(inplace=True)
-        self.layer1 = _stage(16, 16, blocks, shortcut, block)
-        self.layer2 = _stage(16, 32, blocks, shortcut, block)
-        self.layer3 = _stage(32, 64, blocks, shortcut, block)
+        self.act1 = _activation(activation, 16)
+        self.layer1 = _stage(16, 16, blocks, shortcut, block, activation)
+        self.layer2 = _stage(16, 32, blocks, shortcut, block, activation)
+        self.layer3 = _stage(32, 64, blocks, shortcut, block, activation)
         self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
         self.fc = nn.Linear(64, num_classes)
         for module in self.modules():
@@ -98,7 +113,7 @@ class ResNet(nn.Module):
         self.register_load_state_dict_pre_hook(_rename_keys)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.act1(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
         x = torch.flatten(self.avgpool(x), 1)
         return self.fc(x)
@@ -109,11 +124,13 @@ class ResNet(nn.Module):
         return key.replace(".shortcut.", ".downsample.").replace("linear.", "fc.")
 
 
-def _stage(in_channels: int, out_channels: int, blocks: int, shortcut: str, block: str) -> nn.Sequential:
+def _stage(
+    in_channels: int, out_channels: int, blocks: int, shortcut: str, block: str, activation: str
+) -> nn.Sequential:
     if block not in BLOCKS:
         raise unknown_name("block", block, BLOCKS)
     channels = [in_channels] + [out_channels] * blocks
-    return nn.Sequential(*(BLOCKS[block](c, out_channels, shortcut) for c in channels[:-1]))
+    return nn.Sequential(*(BLOCKS[block](c, out_channels, shortcut, activation) for c in channels[:-1]))
 
 
 def _rename_keys(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
@@ -128,8 +145,9 @@ def _resnet(
     in_channels: int,
     shortcut: str,
     block: str,
+    activation: str,
 ) -> ResNet:
-    model = ResNet(blocks, num_classes, in_channels, shortcut, block)
+    model = ResNet(blocks, num_classes, in_channels, shortcut, block, activation)
     if weights is not None:
         file = weights_file(f"resnet{6 * blocks + 2}", weights)
         _check_block(file, block)
@@ -152,15 +170,18 @@ def resnet20(
     in_channels: int = 3,
     shortcut: str = "B",
     block: str = "basic",
+    activation: str = "relu",
 ) -> ResNet:
     """ResNet-20; `shortcut` "B" (1x1 convolution) or "A" (subsample and pad, as in the paper).
 
     `block` "bireal" has a shortcut over every convolution, for binary networks; the parameters are the same.
+    `activation` "prelu" lets a learned share of negative values through, one a channel (He et al.,
+    arXiv:1502.01852): with "bireal", what the next signs are taken of is no longer cut off at 0.
 
     >>> sum(p.numel() for p in resnet20(shortcut="A").parameters())
     269722
     """
-    return _resnet(3, num_classes, weights, in_channels, shortcut, block)
+    return _resnet(3, num_classes, weights, in_channels, shortcut, block, activation)
 
 
 @register
@@ -170,9 +191,10 @@ def resnet32(
     in_channels: int = 3,
     shortcut: str = "B",
     block: str = "basic",
+    activation: str = "relu",
 ) -> ResNet:
     """ResNet-32; see `resnet20`."""
-    return _resnet(5, num_classes, weights, in_channels, shortcut, block)
+    return _resnet(5, num_classes, weights, in_channels, shortcut, block, activation)
 
 
 @register
@@ -182,6 +204,7 @@ def resnet56(
     in_channels: int = 3,
     shortcut: str = "B",
     block: str = "basic",
+    activation: str = "relu",
 ) -> ResNet:
     """ResNet-56; see `resnet20`."""
-    return _resnet(9, num_classes, weights, in_channels, shortcut, block)
+    return _resnet(9, num_classes, weights, in_channels, shortcut, block, activation)
