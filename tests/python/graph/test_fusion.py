@@ -5,8 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from ptqx.errors import PtqxError
-from ptqx.graph import SimulatedModel, prepare
-from ptqx.quant import Scheme, recipe
+from ptqx.graph import SimulatedModel, calibrate, compile, convert, prepare
+from ptqx.quant import Recipe, Scheme, recipe
 from torch import Tensor, nn
 
 
@@ -75,6 +75,45 @@ def test_convolution_with_activation_before_the_addition_is_not_fused() -> None:
             return self.last(F.relu(self.conv(x)) + x)
 
     assert "add" in ops(prepare(Activated(), "int8", torch.randn(1, 3, 6, 6)))
+
+
+class SummedPReLU(nn.Module):
+    """PReLU of what a convolution is added to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.prelu, self.last = nn.Conv2d(3, 3, 1), nn.PReLU(3), nn.Conv2d(3, 2, 1)
+        self.prelu.weight.data.copy_(torch.tensor([0.5, -0.25, 0.0]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.prelu(self.conv(x) + x))
+
+
+def test_prelu_of_a_sum_goes_into_the_convolution_with_the_residual() -> None:
+    x, network = torch.randn(4, 3, 6, 6), SummedPReLU()
+    prep = prepare(network, "int8", x)
+    assert ops(prep) == ["quantize", "conv2d", "conv2d"]
+    assert prep.graph.nodes["conv"].attrs["activation"] == "prelu"
+    model = convert(calibrate(prep, [x]))
+    assert torch.equal(model(2 * x), prep.eval()(2 * x))
+    assert torch.equal(compile(model, x)(2 * x), model(2 * x))
+    torch.testing.assert_close(model(x), network(x), rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        recipe("int8", residual="requantized"),
+        recipe("int8-dynamic"),
+        recipe("int8", overrides={"prelu": {"weights": None}}),
+    ],
+)
+def test_prelu_of_a_sum_that_no_convolution_takes_stays_a_step_of_its_own(chosen: Recipe) -> None:
+    x = torch.randn(4, 3, 6, 6)
+    prep = prepare(SummedPReLU(), chosen, x)
+    assert "prelu" in prep.graph.nodes and "activation" not in prep.graph.nodes["conv"].attrs
+    model = convert(calibrate(prep, [x]))
+    assert torch.equal(model(2 * x), prep.eval()(2 * x))
 
 
 def test_concat_inputs_share_its_scale_and_others_go_through_a_table() -> None:

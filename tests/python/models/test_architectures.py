@@ -122,6 +122,19 @@ def test_bireal_block_has_a_shortcut_over_every_convolution() -> None:
         models.resnet20(block="birael")
 
 
+def test_prelu_lets_a_share_of_each_channel_through() -> None:
+    model = models.resnet20(block="bireal", activation="prelu").eval()
+    block, x = model.layer1[0], torch.randn(2, 16, 8, 8)
+    block.act1.weight.data.uniform_(-1, 1)
+    middle = torch.nn.functional.prelu(block.bn1(block.conv1(x)) + x, block.act1.weight)
+    expected = torch.nn.functional.prelu(block.bn2(block.conv2(middle)) + middle, block.act2.weight)
+    torch.testing.assert_close(block(x), expected, rtol=0, atol=0)
+    extra = model.state_dict().keys() - models.resnet20().state_dict().keys()
+    assert len(extra) == 19 and all(key.split(".")[-2] in ("act1", "act2") for key in extra)
+    with pytest.raises(PtqxError, match="unknown activation 'prelu6'; did you mean prelu"):
+        models.resnet20(activation="prelu6")
+
+
 def test_weights_trained_in_another_block_are_refused(tmp_path: Path) -> None:
     with pytest.raises(PtqxError, match="weights for block=basic, but the model has block=bireal"):
         models.resnet20(weights="cifar10", block="bireal")
