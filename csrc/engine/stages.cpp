@@ -6,8 +6,6 @@
 #include <numeric>
 #include <utility>
 
-#include "kernels/dispatch.h"
-
 namespace ptqx::engine {
 namespace {
 
@@ -20,8 +18,7 @@ constexpr size_t kCacheBytes = size_t{1} << 20;
 int64_t enough_samples(const Plan& plan) {
   size_t weights = 0;
   for (const Step& step : plan.steps) weights += step.bytes;
-  if (weights <= kCacheBytes) return 8;
-  return kernels::isa_ceiling() == kernels::Isa::kAmxInt8 ? 64 : 32;
+  return weights > kCacheBytes ? 64 : 8;
 }
 
 /// Bytes a sample of the buffers that are alive at each step.

@@ -5,14 +5,15 @@ namespace {
 
 struct ZmmS8 {
   static constexpr int kPerByte = 1;
+  static constexpr bool kSums = true;
   static __m512i dword(const int8_t* w, int /*index*/) { return _mm512_load_si512(w); }
   static __m512i dot(__m512i acc, __m512i x, __m512i w) { return _mm512_dpbusd_epi32(acc, x, w); }
-  static __m512i sum(__m512i acc) { return acc; }
 };
 
 /// Codes enter as 16 * code, which is a nibble on its way out of the byte; so do sums.
 struct ZmmS4 {
   static constexpr int kPerByte = 2;
+  static constexpr bool kSums = false;
   static __m512i dword(const int8_t* w, int index) {
     const __m512i pair = _mm512_load_si512(w);
     return _mm512_and_si512(index == 0 ? _mm512_slli_epi16(pair, 4) : pair, _mm512_set1_epi8(-16));
@@ -24,9 +25,9 @@ struct ZmmS4 {
 /// Two words of the input meet two of the weights.
 struct ZmmS16 {
   static constexpr int kPerByte = 1;
+  static constexpr bool kSums = true;
   static __m512i dword(const int8_t* w, int /*index*/) { return _mm512_load_si512(w); }
   static __m512i dot(__m512i acc, __m512i x, __m512i w) { return _mm512_dpwssd_epi32(acc, x, w); }
-  static __m512i sum(__m512i acc) { return acc; }
 };
 
 }  // namespace

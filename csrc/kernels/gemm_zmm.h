@@ -5,7 +5,8 @@
 //   kPerByte          dwords in one row of the panel's memory
 //   dword(w, index)   16 columns of dword `index` of the row at w
 //   dot(acc, x, w)    the sum continued
-//   sum(acc)          what is added to the accumulators of the layer in the end
+//   kSums             whether that is the sum itself: then accumulators begin with the layer's, else at 0
+//   sum(acc)          the sum, where it is not
 
 #include <cstring>
 
@@ -90,13 +91,41 @@ Finish finish_of(const GemmArgs& args) {
   return args.tail_args->tail->residual != nullptr ? Finish::kCodesOfResidual : Finish::kCodes;
 }
 
-template <class Codes, int MR, int NV>
-[[gnu::always_inline]] inline void add_init(const int32_t* init, __m512i (&acc)[MR][NV]) {
+/// use(row, vector, start) for every accumulator: `start` is what its sum is added to.
+template <int MR, int NV, class Use>
+[[gnu::always_inline]] inline void for_each_start(const GemmArgs& args, int64_t first, const Use& use) {
+  if (args.acc_rows == nullptr) {
 #pragma GCC unroll 4
-  for (int j = 0; j < NV; ++j) {
-    const __m512i start = _mm512_loadu_si512(init + 16 * j);
+    for (int j = 0; j < NV; ++j) {
+      const __m512i start = _mm512_loadu_si512(args.init + 16 * j);
 #pragma GCC unroll 32
-    for (int i = 0; i < MR; ++i) acc[i][j] = _mm512_add_epi32(start, Codes::sum(acc[i][j]));
+      for (int i = 0; i < MR; ++i) use(i, j, start);
+    }
+    return;
+  }
+#pragma GCC unroll 32
+  for (int i = 0; i < MR; ++i) {
+#pragma GCC unroll 4
+    for (int j = 0; j < NV; ++j) use(i, j, _mm512_loadu_si512(args.acc_rows[first + i] + 16 * j));
+  }
+}
+
+template <class Codes, int MR, int NV>
+[[gnu::always_inline]] inline void begin_sums(const GemmArgs& args, int64_t first, __m512i (&acc)[MR][NV]) {
+  const __m512i zero = _mm512_setzero_si512();
+  for_each_start<MR, NV>(
+      args, first, [&](int i, int j, __m512i start) __attribute__((always_inline)) {
+        acc[i][j] = Codes::kSums ? start : zero;
+      });
+}
+
+template <class Codes, int MR, int NV>
+[[gnu::always_inline]] inline void end_sums(const GemmArgs& args, int64_t first, __m512i (&acc)[MR][NV]) {
+  if constexpr (!Codes::kSums) {
+    for_each_start<MR, NV>(
+        args, first, [&](int i, int j, __m512i start) __attribute__((always_inline)) {
+          acc[i][j] = _mm512_add_epi32(start, Codes::sum(acc[i][j]));
+        });
   }
 }
 
@@ -107,11 +136,8 @@ void tile(const GemmArgs& args, Finish finish, int64_t first, int64_t index) {
   __m512i acc[MR][NV];
   const uint8_t* pixels[MR];
 #pragma GCC unroll 32
-  for (int i = 0; i < MR; ++i) {
-    pixels[i] = args.pixels[first + i];
-#pragma GCC unroll 4
-    for (int j = 0; j < NV; ++j) acc[i][j] = _mm512_setzero_si512();
-  }
+  for (int i = 0; i < MR; ++i) pixels[i] = args.pixels[first + i];
+  begin_sums<Codes>(args, first, acc);
 
   constexpr int kLeast = Codes::kPerByte;
   constexpr int kStep = kLeast > unroll_of(NV) ? kLeast : unroll_of(NV);
@@ -131,8 +157,8 @@ void tile(const GemmArgs& args, Finish finish, int64_t first, int64_t index) {
     }
   }
 
+  end_sums<Codes>(args, first, acc);
   if (finish != Finish::kStore) {
-    add_init<Codes>(args.init, acc);
     if (finish == Finish::kCodes) return SaturatingTail<NV, false>(*args.tail_args).finish(acc, first);
     return SaturatingTail<NV, true>(*args.tail_args).finish(acc, first);
   }
@@ -140,13 +166,9 @@ void tile(const GemmArgs& args, Finish finish, int64_t first, int64_t index) {
   int32_t* block_or_acc = args.acc != nullptr ? args.acc + first * NV * 16 : block;
 #pragma GCC unroll 32
   for (int i = 0; i < MR; ++i) {
-    const int32_t* start = args.acc_rows != nullptr ? args.acc_rows[first + i] : args.init;
     int32_t* out = args.acc_rows != nullptr ? args.acc_rows[first + i] : block_or_acc + i * NV * 16;
 #pragma GCC unroll 4
-    for (int j = 0; j < NV; ++j) {
-      const __m512i before = _mm512_loadu_si512(start + 16 * j);
-      _mm512_storeu_si512(out + 16 * j, _mm512_add_epi32(before, Codes::sum(acc[i][j])));
-    }
+    for (int j = 0; j < NV; ++j) _mm512_storeu_si512(out + 16 * j, acc[i][j]);
   }
   if (block_or_acc == block && args.acc_rows == nullptr)
     args.tail(*args.tail_args, block, first, MR, NV * 16);
