@@ -60,6 +60,17 @@ inline QParams dynamic_qparams(float min, float max, int32_t qmin, int32_t qmax)
   return {scale, round_and_clamp(static_cast<float>(qmin) - low / scale, 0, qmin, qmax)};
 }
 
+constexpr int32_t kMostPlaces = 62;
+
+/// round(sum / 2^places), half to even, by shifts alone; places in 0..kMostPlaces.
+inline int64_t shift_half_to_even(int64_t sum, int32_t places) {
+  const int64_t floor = sum >> places;
+  const uint64_t unit = uint64_t{1} << places;
+  const uint64_t twice = 2 * (static_cast<uint64_t>(sum) & (unit - 1));
+  const bool up = twice > unit || (twice == unit && (floor & 1) != 0);
+  return floor + static_cast<int64_t>(up);
+}
+
 /// m = (s_x * s_w) / s_y, float32, left to right.
 inline float requantize_multiplier(float input_scale, float weight_scale, float output_scale) {
   const float product = input_scale * weight_scale;

@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <algorithm>
+#include <vector>
 
 #include "kernels/dot.h"
 #include "ops/checks.h"
@@ -47,25 +48,36 @@ constexpr int64_t kGrain = 16384;  // multiplications
 
 kernels::DotS16Fn* best_dot() { return kernels::best_row(kernels::dot_s16_rows()).function; }
 
-/// A line of outputs of one image; x is NHWC, w is OHWI.
+/// What the taps of one output see in `channels` channels from `channel` on: [kh][kw][channels], 0 where
+/// there is padding. x is an image, HWC.
+void gather_patch(const LayerShape& layer, const int16_t* x, int64_t oy, int64_t ox, int64_t channel,
+                  int64_t channels, int16_t* patch) {
+  const engine::Conv2dShape& s = layer.conv;
+  for (int64_t ky = 0; ky < s.kernel_h; ++ky) {
+    const int64_t iy = oy * s.stride_h - s.pad_top + ky * s.dilation_h;
+    for (int64_t kx = 0; kx < s.kernel_w; ++kx, patch += channels) {
+      const int64_t ix = ox * s.stride_w - s.pad_left + kx * s.dilation_w;
+      if (iy < 0 || iy >= layer.h || ix < 0 || ix >= layer.w) {
+        std::fill_n(patch, channels, int16_t{0});
+      } else {
+        std::copy_n(x + (iy * layer.w + ix) * s.in_channels + channel, channels, patch);
+      }
+    }
+  }
+}
+
+/// A line of outputs of one image; w is OHWI.
 void convolve_line(kernels::DotS16Fn* dot, const LayerShape& layer, const int16_t* x, const int16_t* w,
                    int64_t oy, int64_t* y) {
   const engine::Conv2dShape& s = layer.conv;
   const int64_t in_group = s.in_channels / s.groups, out_group = s.out_channels / s.groups;
+  const int64_t taps = s.kernel_h * s.kernel_w * in_group;
+  std::vector<int16_t> patch(static_cast<size_t>(taps));
   for (int64_t ox = 0; ox < s.output_w(layer.w); ++ox) {
     for (int64_t oc = 0; oc < s.out_channels; ++oc) {
-      int64_t sum = 0;
-      for (int64_t ky = 0; ky < s.kernel_h; ++ky) {
-        const int64_t iy = oy * s.stride_h - s.pad_top + ky * s.dilation_h;
-        if (iy < 0 || iy >= layer.h) continue;
-        for (int64_t kx = 0; kx < s.kernel_w; ++kx) {
-          const int64_t ix = ox * s.stride_w - s.pad_left + kx * s.dilation_w;
-          if (ix < 0 || ix >= layer.w) continue;
-          sum += dot(x + (iy * layer.w + ix) * s.in_channels + oc / out_group * in_group,
-                     w + ((oc * s.kernel_h + ky) * s.kernel_w + kx) * in_group, in_group);
-        }
-      }
-      y[ox * s.out_channels + oc] = sum;
+      if (oc % out_group == 0)
+        gather_patch(layer, x, oy, ox, oc / out_group * in_group, in_group, patch.data());
+      y[ox * s.out_channels + oc] = dot(patch.data(), w + oc * taps, taps);
     }
   }
 }

@@ -19,7 +19,7 @@ from .linear import linear, linear_f32, linear_s32, linear_s64
 from .packing import pack_codes, pack_int4, unpack_codes, unpack_int4
 from .pointwise import add, cat, lookup, mul
 from .pooling import adaptive_avg_pool2d, avg_pool2d, max_pool2d
-from .quantization import dequantize, dynamic_quantize, quantize
+from .quantization import dequantize, dynamic_quantize, quantize, requantize
 from .statistics import histogram, min_max, moments
 from .training import (
     fake_quantize,
@@ -67,6 +67,7 @@ __all__ = [
     "pack_int4",
     "pack_signs",
     "quantize",
+    "requantize",
     "sign_codes",
     "sign_codes_backward",
     "unpack_codes",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from .library import operators
@@ -56,3 +58,32 @@ def dynamic_quantize(
     (tensor([  0,  51, 102, 255], dtype=torch.uint8), tensor([1.]), tensor([0], dtype=torch.int32))
     """
     return operators.dynamic_quantize(input, qmin, qmax, per_sample)
+
+
+def requantize(
+    terms: Sequence[torch.Tensor],
+    offsets: Sequence[torch.Tensor],
+    multiplier: torch.Tensor,
+    shift: torch.Tensor,
+    zero_point: torch.Tensor,
+    qmin: int,
+    qmax: int,
+    dtype: torch.dtype,
+) -> torch.Tensor:
+    """Whole numbers to codes without floats:
+
+        clamp(round(sum of (terms[i] + offsets[i]) * multiplier[i] / 2**shift) + zero_point, qmin, qmax)
+
+    The one rounding is half to even; the sum is of 64 bits, modulo 2**64. Terms are integers of one shape,
+    accumulators or codes; `offsets`, one for each or none, are int32 or int64, [1] or [C]: biases, or zero
+    points with a minus. `multiplier` is int32 [terms, 1 or C], `shift` int32 [1] or [C], 0 to 62.
+    C is dimension 1 of images, else the last one. The result is uint8, int8 or int16. Jacob et al.,
+    "Quantization and Training of Neural Networks", CVPR 2018, section 2.2.
+
+    >>> accumulators, multiplier, shift, zero_point = (
+    ...     torch.tensor(values, dtype=torch.int32) for values in ([[-70, 5, 30, 99]], [[1]], [2], [3])
+    ... )
+    >>> requantize([accumulators], [], multiplier, shift, zero_point, 0, 20, torch.uint8)
+    tensor([[ 0,  4, 11, 20]], dtype=torch.uint8)
+    """
+    return operators.requantize(terms, offsets, multiplier, shift, zero_point, qmin, qmax, dtype)

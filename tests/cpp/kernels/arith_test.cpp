@@ -129,5 +129,26 @@ TEST(SumLanes, test_adds_as_a_binary_tree) {
   EXPECT_EQ(sum_lanes(lanes), 9007199254740994.0);
 }
 
+TEST(ShiftHalfToEven, test_ties_go_to_the_even_neighbour) {
+  EXPECT_EQ(shift_half_to_even(3, 1), 2);
+  EXPECT_EQ(shift_half_to_even(5, 1), 2);
+  EXPECT_EQ(shift_half_to_even(-1, 1), 0);
+  EXPECT_EQ(shift_half_to_even(-3, 1), -2);
+  EXPECT_EQ(shift_half_to_even(-5, 1), -2);
+  EXPECT_EQ(shift_half_to_even(-7, 2), -2);
+  EXPECT_EQ(shift_half_to_even(7, 0), 7);
+}
+
+TEST(ShiftHalfToEven, test_largest_numbers_and_shifts) {
+  constexpr int64_t kLowest = std::numeric_limits<int64_t>::min();
+  constexpr int64_t kHighest = std::numeric_limits<int64_t>::max();
+  EXPECT_EQ(shift_half_to_even(kLowest, 0), kLowest);
+  EXPECT_EQ(shift_half_to_even(kHighest, 0), kHighest);
+  EXPECT_EQ(shift_half_to_even(kLowest, kMostPlaces), -2);
+  EXPECT_EQ(shift_half_to_even(kHighest, kMostPlaces), 2);
+  EXPECT_EQ(shift_half_to_even(int64_t{3} << (kMostPlaces - 1), kMostPlaces), 2);
+  EXPECT_EQ(shift_half_to_even(int64_t{1} << (kMostPlaces - 1), kMostPlaces), 0);
+}
+
 }  // namespace
 }  // namespace ptqx::kernels

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -510,3 +511,29 @@ def binary_linear_s32(input, weight, features):
 
 def binary_linear_f32(input, weight, features, weight_scale, bias=None):
     return binary_conv2d_f32(column(input), weight[:, :, None, None], features, weight_scale, bias)[..., 0, 0]
+
+
+# ---- requantize ----
+
+
+def requantize(terms, offsets, multiplier, shift, zero_point, qmin, qmax, dtype):
+    """Python's integers, which have no end."""
+    channel_dim = 1 if terms[0].dim() == 4 else -1
+
+    def of_elements(values):
+        """One number for each element of the terms."""
+        if values.numel() == 1 or terms[0].dim() == 0:
+            return [int(values.reshape(-1)[0])] * terms[0].numel()
+        shape = [1] * terms[0].dim()
+        shape[channel_dim] = -1
+        return values.reshape(shape).expand(terms[0].shape).flatten().tolist()
+
+    offsets = offsets or [torch.zeros(1, dtype=torch.int64)] * len(terms)
+    sums = [0] * terms[0].numel()
+    for term, offset, factor in zip(terms, offsets, multiplier, strict=True):
+        columns = term.flatten().tolist(), of_elements(offset), of_elements(factor)
+        sums = [s + (x + o) * m for s, x, o, m in zip(sums, *columns, strict=True)]
+    places = of_elements(shift)
+    rounded = [round(Fraction(s, 2**n)) for s, n in zip(sums, places, strict=True)]  # half to even
+    clamped = [min(max(q + int(zero_point), qmin), qmax) for q in rounded]
+    return torch.tensor(clamped, dtype=dtype).reshape(terms[0].shape)

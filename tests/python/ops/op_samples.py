@@ -105,6 +105,47 @@ def quantize_samples() -> Iterator[Sample]:
     yield sample("many", reals(300, 1001), scale(), zero(128), 0, 255)
 
 
+def integers(*shape: int, bits: int = 24, seed: int = 9) -> Tensor:
+    dtype = torch.int32 if bits < 31 else torch.int64
+    return torch.randint(-(2**bits), 2**bits, shape, generator=generator(seed), dtype=dtype)
+
+
+def requantize_samples() -> Iterator[Sample]:
+    def sample(
+        id: str,
+        terms: list[Tensor],
+        offsets: list[Tensor],
+        factors: tuple[int, int],
+        places: Tensor,
+        *output: Any,
+    ) -> Sample:
+        multiplier = torch.randint(1, 2**30, factors, generator=generator(7), dtype=torch.int32)
+        return Sample("requantize", id, (terms, offsets, multiplier, places, *output))
+
+    def places(count: int, low: int = 40, high: int = 50) -> Tensor:
+        return torch.randint(low, high, (count,), generator=generator(8), dtype=torch.int32)
+
+    codes = (zero(120), 0, 255, torch.uint8)
+    for layout, x in layouts(integers(*IMAGES)):
+        yield sample(layout, [x], [integers(5, bits=20)], (1, 5), places(5), *codes)
+        yield sample(f"{layout}-per-tensor", [x], [], (1, 1), places(1), *codes)
+    terms, zeros_less = [u8(*IMAGES), u8(*IMAGES, seed=2)], [zero(-120), zero(-9)]
+    yield sample("two-terms", terms, zeros_less, (2, 1), places(1, 30, 32), *codes)
+    terms = [s8(3, 7), s8(3, 7, seed=3)]
+    yield sample("shift-of-channels", terms, [], (2, 1), places(7, 30, 34), *codes)
+    terms, output = [integers(2, 3, 6, bits=32)], (zero(), -700, 32767, torch.int16)
+    yield sample("int16", terms, [integers(6, bits=31)], (1, 6), places(6, 46, 54), *output)
+    yield sample("int8", [integers(4, 9)], [], (1, 9), places(9), zero(-5), -128, 127, torch.int8)
+    yield sample("beyond", [integers(4, 9)], [], (1, 9), zero(), zero(2**31 - 1), 0, 255, torch.uint8)
+    one = torch.ones(1, 1, dtype=torch.int32)
+    for shift in (0, 1, 2):
+        args = ([torch.arange(-40, 40)], [], one, zero(shift), zero(3), -30, 30, torch.int8)
+        yield Sample("requantize", f"ties-{shift}", args)
+    yield sample("no-samples", [integers(0, 3, 4, 4)], [], (1, 3), places(3), *codes)
+    yield sample("scalar", [integers()], [], (1, 1), places(1), *codes)
+    yield sample("many", [integers(300, 1001)], [], (1, 1), places(1), *codes)
+
+
 def dequantize_samples() -> Iterator[Sample]:
     def sample(id: str, *args: Any) -> Sample:
         return Sample("dequantize", id, args)
@@ -695,6 +736,7 @@ def binary_linear_samples(operator: str, *scale_and_bias: Tensor) -> Iterator[Sa
 
 SAMPLES: dict[str, list[Sample]] = {
     "quantize": list(quantize_samples()),
+    "requantize": list(requantize_samples()),
     "dequantize": list(dequantize_samples()),
     "dynamic_quantize": list(dynamic_quantize_samples()),
     "fake_quantize": list(fake_quantize_samples()),

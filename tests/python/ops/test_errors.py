@@ -57,6 +57,20 @@ def quantize(x: Any = X, s: Any = None, z: Any = None, qmin: int = 0, qmax: int 
     )
 
 
+def requantize(**changes: Any) -> Any:
+    args: dict[str, Any] = {
+        "terms": [u8(2, 3)],
+        "offsets": [],
+        "multiplier": torch.ones(1, 1, dtype=torch.int32),
+        "shift": zero(4),
+        "zero_point": zero(),
+        "qmin": 0,
+        "qmax": 255,
+        "dtype": torch.uint8,
+    }
+    return lambda: ops.requantize(**{**args, **changes})
+
+
 def average(**changes: Any) -> Any:
     args: dict[str, Any] = {
         "input": QX,
@@ -225,6 +239,26 @@ CASES: dict[str, tuple[Any, str]] = {
         lambda: ops.conv2d_f32(QX, scales(3), zeros(3), W, ONE, None, None),
         "must both have 1 or 2",
     ),
+    "requantize-nothing": (requantize(terms=[]), "terms must hold at least one tensor"),
+    "requantize-real": (requantize(terms=[reals(2, 3)]), "terms must be .* got float32"),
+    "requantize-shapes": (requantize(terms=[u8(2, 3), u8(3, 2)]), r"terms must have one shape, got \[2, 3\]"),
+    "requantize-multiplier": (
+        requantize(multiplier=zeros(1, 2)),
+        r"multiplier must have shape \[1, 1\] or \[1, 3\], got \[1, 2\]",
+    ),
+    "requantize-shift": (requantize(shift=zero(63)), r"shift must be in 0\.\.62, got 63"),
+    "requantize-shift-count": (requantize(shift=zeros(2)), "shift must have 1 or 3 elements"),
+    "requantize-offsets": (
+        requantize(offsets=[zero(), zero()]),
+        "offsets must hold one tensor for each of 1",
+    ),
+    "requantize-offset": (requantize(offsets=[zeros(4)]), "offsets must have 1 or 3 elements"),
+    "requantize-range": (
+        requantize(qmin=-1),
+        r"qmin and qmax must be in order and in 0\.\.255, got -1 and 255",
+    ),
+    "requantize-order": (requantize(qmin=9, qmax=8), "qmin and qmax must be in order"),
+    "requantize-dtype": (requantize(dtype=torch.int32), "dtype must be uint8, int8 or int16"),
     "linear-features": (linear(input=u8(3, 7)), "input must have 8 features"),
     "linear-bias-overflow": (
         linear(bias=torch.full((6,), 2**31 - 1, dtype=torch.int32)),

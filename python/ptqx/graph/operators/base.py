@@ -170,6 +170,14 @@ def stored_requantizer(scope: IntegerScope, node: IntegerNode) -> Requantizer:
     return Requantizer(multiplier.long(), shift.long(), zero_point, node.attrs["low"], node.attrs["high"])
 
 
+def requantized(scope: IntegerScope, node: IntegerNode, terms: list[Tensor], offsets: list[Tensor]) -> Tensor:
+    """The codes of whole numbers, to each of which its offset is added first, if there are any."""
+    multiplier, shift = scope.tensor(node, "multiplier"), scope.tensor(node, "shift")
+    zero_point, bounds = scope.qparams(node.name)[1], (node.attrs["low"], node.attrs["high"])
+    dtype = torch.int16 if node.output.dtype == "int16" else torch.uint8
+    return torch.ops.ptqx.requantize(terms, offsets, multiplier, shift, zero_point, *bounds, dtype)
+
+
 def real_activation(attrs: dict[str, Any], x: Tensor, slopes: Tensor | None = None) -> Tensor:
     """The activation of a captured node on real values, differentiable."""
     name = attrs.get("activation", "none")

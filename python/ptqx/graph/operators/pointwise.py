@@ -17,16 +17,15 @@ from .base import (
     Lowered,
     Operator,
     Value,
-    as_codes,
     in_float64,
     lower_fixed_point,
     lowered_tail,
     operator,
     operator_tail,
     real_activation,
+    requantized,
     run_tail,
     spatial,
-    stored_requantizer,
     tail_of,
 )
 
@@ -130,9 +129,8 @@ class FixedPointBinary(Operator):
     def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
         operation = OPERATORS[node.op.removesuffix("_fixed_point")]
         assert isinstance(operation, _Binary)
-        centered = [x.long() - scope.qparams(name)[1] for x, name in zip(inputs, node.inputs, strict=True)]
-        codes = stored_requantizer(scope, node).codes(operation.terms(*centered))
-        return spatial(as_codes(node, codes))
+        centered = [x.int() - scope.qparams(name)[1] for x, name in zip(inputs, node.inputs, strict=True)]
+        return requantized(scope, node, operation.terms(*centered), [])
 
 
 @operator("cat")

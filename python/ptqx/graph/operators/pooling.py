@@ -18,11 +18,10 @@ from .base import (
     Lowered,
     Operator,
     Value,
-    as_codes,
     lower_fixed_point,
     operator,
+    requantized,
     spatial,
-    stored_requantizer,
 )
 
 if TYPE_CHECKING:
@@ -94,7 +93,7 @@ class FixedPointPool(Operator):
         operation = OPERATORS[node.op.removesuffix("_fixed_point")]
         assert isinstance(operation, _AveragePool)
         sums, _ = operation.sums(node.attrs, inputs[0].double() - scope.qparams(node.inputs[0])[1])
-        return spatial(as_codes(node, stored_requantizer(scope, node).codes([sums.long()])))
+        return requantized(scope, node, [sums.long()], [])
 
 
 @operator("avg_pool2d")

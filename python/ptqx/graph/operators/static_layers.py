@@ -24,11 +24,10 @@ from .base import (
     IntegerScope,
     Operator,
     Value,
-    as_codes,
     operator,
+    requantized,
     run_tail,
     spatial,
-    stored_requantizer,
     tail_of,
 )
 from .stored_weights import stored_codes, unpacked_weights
@@ -53,16 +52,17 @@ class FixedPointLayer(Operator):
     """A static layer that requantizes without floats."""
 
     def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
-        acc, weight = self._sums(scope, node, inputs[0])
-        channels = (-1, 1, 1) if weight.dim() == 4 else (-1,)
-        return spatial(as_codes(node, stored_requantizer(scope, node).codes([acc], channels)))
+        acc, _, bias = self._sums(scope, node, inputs[0])
+        return requantized(scope, node, [acc], [] if bias is None else [bias])
 
-    def _sums(self, scope: IntegerScope, node: IntegerNode, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The sums, bias included, as int64, and the weight."""
+    def _sums(
+        self, scope: IntegerScope, node: IntegerNode, x: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The sums without bias, the weight and the bias."""
         weight, _, weight_zero_point, bias = unpacked_weights(scope, node)
         assert weight is not None
-        acc = self._products(node, x, scope.qparams(node.inputs[0])[1], weight, weight_zero_point).long()
-        return acc if bias is None else acc + per_channel(bias, weight), weight
+        zero_point = scope.qparams(node.inputs[0])[1]
+        return self._products(node, x, zero_point, weight, weight_zero_point), weight, bias
 
     def _products(
         self,
@@ -86,7 +86,9 @@ class WideLayer(FixedPointLayer):
     def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
         if node.output.dtype != "float32":
             return super().run(scope, node, *inputs)
-        acc, weight = self._sums(scope, node, inputs[0])
+        acc, weight, bias = self._sums(scope, node, inputs[0])
+        if bias is not None:
+            acc = acc + per_channel(bias, weight)
         weight_scale = scope.tensor(node, "weight_scale")
         assert weight_scale is not None
         unit = scope.output(node.inputs[0]).scale * weight_scale

@@ -1,0 +1,188 @@
+// requantize: whole numbers to codes without floats, by multipliers and a shift that rounds half to even.
+
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "kernels/arith.h"
+#include "kernels/fixed_point.h"
+#include "ops/checks.h"
+#include "ops/layout.h"
+#include "ops/registration.h"
+
+namespace ptqx::ops {
+namespace {
+
+// ---- shape ----
+
+/// Of images dimension 1, else the last.
+c10::SymInt channels_of(const Tensor& term) {
+  if (term.dim() == 0) return 1;
+  return term.sym_size(term.dim() == 4 ? 1 : -1);
+}
+
+void check_code_range(at::ScalarType dtype, int64_t qmin, int64_t qmax) {
+  TORCH_CHECK_VALUE(dtype == at::kByte || dtype == at::kChar || dtype == at::kShort,
+                    "dtype must be uint8, int8 or int16, got ", dtype);
+  const int64_t bits = dtype == at::kShort ? 16 : 8;
+  const int64_t least = dtype == at::kByte ? 0 : -(int64_t{1} << (bits - 1));
+  const int64_t most = least + (int64_t{1} << bits) - 1;
+  TORCH_CHECK_VALUE(least <= qmin && qmin <= qmax && qmax <= most, "qmin and qmax must be in order and in ",
+                    least, "..", most, ", got ", qmin, " and ", qmax);
+}
+
+/// [1] or [channels].
+void check_of_channels(const Tensor& tensor, const char* name, const c10::SymInt& channels) {
+  TORCH_CHECK_VALUE(tensor.sym_numel() == 1 || (tensor.dim() == 1 && tensor.sym_numel() == channels), name,
+                    " must have 1 or ", channels, " elements, got shape ", tensor.sym_sizes());
+}
+
+void check_terms(at::TensorList terms) {
+  TORCH_CHECK_VALUE(!terms.empty(), "terms must hold at least one tensor");
+  for (const Tensor& term : terms) {
+    check_dtype(term, "terms", {at::kByte, at::kChar, at::kShort, at::kInt, at::kLong});
+    TORCH_CHECK_VALUE(term.sym_sizes() == terms[0].sym_sizes(), "terms must have one shape, got ",
+                      terms[0].sym_sizes(), " and ", term.sym_sizes());
+  }
+}
+
+Tensor requantize_meta(at::TensorList terms, at::TensorList offsets, const Tensor& multiplier,
+                       const Tensor& shift, const Tensor& zero_point, int64_t qmin, int64_t qmax,
+                       at::ScalarType dtype) {
+  check_terms(terms);
+  check_code_range(dtype, qmin, qmax);
+  const c10::SymInt channels = channels_of(terms[0]);
+  const auto count = static_cast<int64_t>(terms.size());
+  check_dtype(multiplier, "multiplier", {at::kInt});
+  TORCH_CHECK_VALUE(multiplier.dim() == 2 && multiplier.sym_size(0) == count &&
+                        (multiplier.sym_size(1) == 1 || multiplier.sym_size(1) == channels),
+                    "multiplier must have shape [", count, ", 1] or [", count, ", ", channels, "], got ",
+                    multiplier.sym_sizes());
+  check_dtype(shift, "shift", {at::kInt});
+  check_of_channels(shift, "shift", channels);
+  check_one_zero_point(zero_point, "zero_point");
+  TORCH_CHECK_VALUE(offsets.empty() || offsets.size() == terms.size(),
+                    "offsets must hold one tensor for each of ", count, " terms or none, got ",
+                    offsets.size());
+  for (const Tensor& offset : offsets) {
+    check_dtype(offset, "offsets", {at::kInt, at::kLong});
+    check_of_channels(offset, "offsets", channels);
+  }
+  return empty_spatial(terms[0].sym_sizes(), terms[0], dtype);
+}
+
+// ---- CPU ----
+
+constexpr int64_t kPeriod = 1024;  // elements at a time, about
+constexpr int64_t kGrain = 16384;  // elements: tens of microseconds
+
+/// One number for each element of a period: [1] or [channels], again and again.
+std::vector<int64_t> periodic(const Tensor& tensor, int64_t period) {
+  const Tensor values = tensor.to(at::kLong).contiguous();
+  const int64_t count = values.numel();
+  std::vector<int64_t> result(static_cast<size_t>(period));
+  for (auto at = result.begin(); at != result.end(); at += count) {
+    std::copy_n(values.const_data_ptr<int64_t>(), count, at);
+  }
+  return result;
+}
+
+/// A term as the kernels take it.
+class Term {
+ public:
+  Term(const Tensor& values, const Tensor* offset, const Tensor& multiplier, int64_t period)
+      : values_(dense_spatial(values.scalar_type() == at::kLong ? values : values.to(at::kInt))),
+        offset_(offset == nullptr ? std::vector<int64_t>(static_cast<size_t>(period), 0)
+                                  : periodic(*offset, period)),
+        multiplier_(periodic(multiplier, period)) {}
+
+  /// From element `first` on, where a period begins.
+  kernels::FixedPointTerm from(int64_t first) const {
+    const auto* bytes = static_cast<const char*>(values_.const_data_ptr());
+    return {.values = bytes + first * values_.itemsize(),
+            .wide = values_.scalar_type() == at::kLong,
+            .offset = offset_.data(),
+            .multiplier = multiplier_.data()};
+  }
+
+ private:
+  Tensor values_;
+  std::vector<int64_t> offset_, multiplier_;
+};
+
+struct CodeRange {
+  int64_t zero_point, low, high;
+};
+
+template <class Code>
+void requantize_into(const std::vector<Term>& terms, const std::vector<int64_t>& shift, CodeRange range,
+                     const Tensor& output) {
+  kernels::FixedPointFn* const kernel = kernels::best_row(kernels::fixed_point_rows()).function;
+  auto* y = output.mutable_data_ptr<Code>();
+  const auto period = static_cast<int64_t>(shift.size());
+  const int64_t elements = output.numel();
+  const int64_t grain = std::max<int64_t>(kGrain / period, 1);
+  at::parallel_for(0, (elements + period - 1) / period, grain, [&](int64_t begin, int64_t end) {
+    std::vector<int64_t> codes(shift.size());
+    std::vector<kernels::FixedPointTerm> parts(terms.size());
+    for (int64_t first = begin * period; first < std::min(end * period, elements); first += period) {
+      const int64_t count = std::min(period, elements - first);
+      for (size_t i = 0; i < terms.size(); ++i) parts[i] = terms[i].from(first);
+      kernel({.terms = parts,
+              .shift = shift.data(),
+              .count = count,
+              .zero_point = range.zero_point,
+              .low = range.low,
+              .high = range.high,
+              .codes = codes.data()});
+      for (int64_t i = 0; i < count; ++i) y[first + i] = static_cast<Code>(codes[static_cast<size_t>(i)]);
+    }
+  });
+}
+
+void check_shift_values(const Tensor& shift) {
+  const Tensor values = shift.contiguous();
+  const auto* places = values.const_data_ptr<int32_t>();
+  for (int64_t i = 0; i < values.numel(); ++i) {
+    TORCH_CHECK_VALUE(0 <= places[i] && places[i] <= kernels::kMostPlaces, "shift must be in 0..",
+                      kernels::kMostPlaces, ", got ", places[i]);
+  }
+}
+
+Tensor requantize_cpu(at::TensorList terms, at::TensorList offsets, const Tensor& multiplier,
+                      const Tensor& shift, const Tensor& zero_point, int64_t qmin, int64_t qmax,
+                      at::ScalarType dtype) {
+  Tensor output = requantize_meta(terms, offsets, multiplier, shift, zero_point, qmin, qmax, dtype);
+  check_shift_values(shift);
+  if (output.numel() == 0) return output;
+  const int64_t channels = channels_of(terms[0]).expect_int();
+  const int64_t period = channels * std::max<int64_t>(kPeriod / channels, 1);
+  std::vector<Term> parts;
+  for (size_t i = 0; i < terms.size(); ++i) {
+    const Tensor own = multiplier.select(0, static_cast<int64_t>(i));
+    parts.emplace_back(terms[i], offsets.empty() ? nullptr : &offsets[i], own, period);
+  }
+  const CodeRange range{.zero_point = zero_point.item<int32_t>(), .low = qmin, .high = qmax};
+  const std::vector<int64_t> places = periodic(shift, period);
+  if (dtype == at::kByte) requantize_into<uint8_t>(parts, places, range, output);
+  if (dtype == at::kChar) requantize_into<int8_t>(parts, places, range, output);
+  if (dtype == at::kShort) requantize_into<int16_t>(parts, places, range, output);
+  return output;
+}
+
+}  // namespace
+
+// clamp(round(sum of (terms + offsets) * multiplier / 2**shift) + zero_point, qmin, qmax) as `dtype`.
+TORCH_LIBRARY_FRAGMENT(ptqx, m) {
+  m.def(
+      "requantize(Tensor[] terms, Tensor[] offsets, Tensor multiplier, Tensor shift, Tensor zero_point, "
+      "int qmin, int qmax, ScalarType dtype) -> Tensor",
+      kAnyStrides);
+}
+TORCH_LIBRARY_IMPL(ptqx, Meta, m) { m.impl("requantize", requantize_meta); }
+TORCH_LIBRARY_IMPL(ptqx, CPU, m) { m.impl("requantize", requantize_cpu); }
+TORCH_LIBRARY_IMPL(ptqx, Autograd, m) { m.impl("requantize", no_derivative()); }
+
+}  // namespace ptqx::ops
