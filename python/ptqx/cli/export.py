@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..errors import PtqxError
 from .app import app, guarded
 from .options import DataRoot, Download, Json, example_inputs
 
@@ -24,9 +25,12 @@ def export(
     source: Annotated[Path, typer.Argument(help="A .ptqx file that quantize or qat wrote.")],
     out: Annotated[Path, typer.Option(help="The file to write, .pt2 or .onnx.")],
     to: Annotated[
-        str,
-        typer.Option(help="aot-inductor (machine code, also for C++), torch-export (a graph) or onnx."),
-    ] = "aot-inductor",
+        str | None,
+        typer.Option(
+            help="aot-inductor (machine code, also for C++), torch-export (a graph) or onnx "
+            "[default: onnx for .onnx, else aot-inductor]."
+        ),
+    ] = None,
     layers: Annotated[
         bool, typer.Option("--layers/--engine", help="One operator a layer, or one for the whole network.")
     ] = False,
@@ -52,6 +56,9 @@ def export(
 
     from .. import graph
 
+    to = to or ("onnx" if out.suffix == ".onnx" else "aot-inductor")
+    if to != "onnx" and (dataset is not None or json_file is not None):
+        raise PtqxError(f"--dataset and --json are of the comparison of ONNX files, and --to is {to}")
     integer = graph.load(source)
     if to == "onnx":
         inputs = example_inputs(integer, dataset, samples, data_root, download)

@@ -33,7 +33,7 @@ def export(
 
     Args:
         model: of `ptqx.compile`, `ptqx.convert` or `ptqx.load`.
-        path: the file.
+        path: the file; ONNX files are written by `ptqx.onnx.export`.
         example_inputs: a tensor of the shape it takes, or a tuple with one.
         format: "aot-inductor" compiles to machine code, for `torch._inductor.aoti_load_package` or
             `torch::inductor::AOTIModelPackageLoader`; needs a C++ compiler. "torch-export" is a graph, for
@@ -46,6 +46,8 @@ def export(
         raise PtqxError(f"model: expected an integer model or an engine, got {type(model).__name__}")
     if format not in FORMATS:
         raise unknown_name("format", format, FORMATS)
+    if Path(path).suffix == ".onnx":
+        raise PtqxError(f"{path}: a PyTorch program ({format}) under the name of an ONNX file; use .pt2")
     example = example_tensor(example_inputs)
     example = example if len(example) > 1 else torch.cat([example, example])  # 1 would be taken as a constant
     expected = model(example)

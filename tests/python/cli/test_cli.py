@@ -377,12 +377,31 @@ def test_export_to_onnx_prints_the_verdict(style: str, weights: Path, tmp_path: 
     model, out, found = (tmp_path / name for name in ("cnn.ptqx", "cnn.onnx", "found.json"))
     made = ["quantize", *DIGITS, "--weights", str(weights), "--out", str(model)]
     assert runner.invoke(cli.app, made).exit_code == 0
-    words = ["export", str(model), "--out", str(out), "--to", "onnx", "--style", style, "--dataset", "digits"]
+    words = ["export", str(model), "--out", str(out), "--style", style, "--dataset", "digits"]
     result = runner.invoke(cli.app, [*words, "--samples", "40", "--json", str(found)])
     assert result.exit_code == 0, result.output
     assert f"{out.stat().st_size:,} bytes" in result.output and "40 samples" in result.output
     verdict = json.loads(found.read_text())
     assert verdict["samples"] == 40 and (verdict["equal"] or style == "qdq")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--out", "cnn.onnx", "--to", "torch-export"], "cnn.onnx: a PyTorch program (torch-export) under"),
+        (["--out", "cnn.pt2", "--json", "found.json"], "--dataset and --json are of the comparison of ONNX"),
+    ],
+)
+def test_export_refuses_what_it_would_leave_out(
+    options: list[str], message: str, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "cnn.ptqx"
+    assert cli.main(["quantize", *DIGITS, "--weights", str(weights), "--out", str(model)]) == 0
+    capsys.readouterr()
+    placed = [str(tmp_path / word) if "." in word else word for word in options]
+    assert cli.main(["export", str(model), *placed]) == 2
+    assert message in one_error_line(capsys)
+    assert not (tmp_path / placed[1]).exists()
 
 
 def test_quantize_with_an_unknown_recipe_writes_nothing(
