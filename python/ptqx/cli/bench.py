@@ -19,10 +19,10 @@ def bench(
     ] = "vgg11_bn,resnet20",
     batch: Annotated[str, typer.Option(help="Images at a time, separated by commas.")] = "1,64",
     threads: Annotated[
-        str | None, typer.Option(help="Separated by commas [default: 1 and torch's choice].")
+        str | None, typer.Option(help="Separated by commas (default: 1 and torch's choice).")
     ] = None,
     engines: Annotated[
-        str | None, typer.Option(help="Separated by commas: ptqx, openvino, torch-fp32, ... [default: all].")
+        str | None, typer.Option(help="Separated by commas: ptqx, openvino, torch-fp32, ... (default: all).")
     ] = None,
     rounds: Annotated[int, typer.Option(min=2, help="Times that every engine has its turn.")] = 7,
     layers: Annotated[

@@ -28,7 +28,7 @@ def export(
         str | None,
         typer.Option(
             help="aot-inductor (machine code, also for C++), torch-export (a graph) or onnx "
-            "[default: onnx for .onnx, else aot-inductor]."
+            "(default: onnx for .onnx, else aot-inductor)."
         ),
     ] = None,
     layers: Annotated[
@@ -41,7 +41,7 @@ def export(
         bool, typer.Option("--int4/--int8", help="ONNX: 4-bit weights as INT4, or all of them as INT8.")
     ] = True,
     dataset: Annotated[
-        str | None, typer.Option(help="ONNX: check on images of this data set [default: on random inputs].")
+        str | None, typer.Option(help="ONNX: check on images of this data set (default: on random inputs).")
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="ONNX: inputs to check on.")] = 256,
     data_root: DataRoot = Path("data"),

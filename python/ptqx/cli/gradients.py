@@ -26,7 +26,7 @@ def gradients(
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 0.1,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of every format, seeds 0, 1, ...")] = 1,
     out: Annotated[
-        Path | None, typer.Option(help="The runs [default: runs/MODEL_DATASET-gradients].")
+        Path | None, typer.Option(help="The runs (default: runs/MODEL_DATASET-gradients).")
     ] = None,
     data_root: DataRoot = Path("data"),
     download: Download = True,

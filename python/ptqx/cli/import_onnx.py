@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from .app import app, guarded
-from .options import DataRoot, Download, Json, example_inputs
+from .options import DataRoot, Download, Json, example_inputs, integer_model_name
 
 
 @app.command("import")
@@ -19,10 +19,13 @@ def import_onnx(
     source: Annotated[Path, typer.Argument(help="A QDQ file, by ONNX Runtime's quantizer, NNCF or others.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="The integer model; .gz compresses it [default: the source's name with .ptqx]."),
+        typer.Option(
+            callback=integer_model_name,
+            help="The integer model; .gz compresses it (default: the source's name with .ptqx).",
+        ),
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="Compare on images of this data set [default: on random inputs].")
+        str | None, typer.Option(help="Compare on images of this data set (default: on random inputs).")
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Inputs to compare on.")] = 256,
     data_root: DataRoot = Path("data"),

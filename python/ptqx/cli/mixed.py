@@ -44,7 +44,7 @@ def mixed(
     activations: Annotated[int, typer.Option(min=2, max=8, help="Bits of activations.")] = 8,
     methods: Methods = None,
     images: Annotated[int, typer.Option(min=1, help="Training images to find losses on.")] = 512,
-    test_images: Annotated[int | None, typer.Option(min=1, help="Test images [default: all].")] = None,
+    test_images: Annotated[int | None, typer.Option(min=1, help="Test images (default: all).")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per batch when timing.")] = 1,
     data_root: DataRoot = Path("data"),
     download: Download = True,

@@ -20,6 +20,16 @@ if TYPE_CHECKING:
     from ..quant import Recipe
     from ..study.workload import Workload
 
+OF_OTHER_FILES = (".onnx", ".pt2", ".pt", ".pth", ".safetensors", ".json")
+
+
+def integer_model_name(out: Path | None) -> Path | None:
+    """The option's value, unless the name says another kind of file."""
+    if out is not None and out.suffix in OF_OTHER_FILES:
+        raise typer.BadParameter(f"{out}: a .ptqx file is written; ptqx export makes .pt2 and .onnx of it")
+    return out
+
+
 Model = Annotated[str, typer.Option(help="One of ptqx's models, or torchvision's.")]
 Dataset = Annotated[str, typer.Option(help="cifar10, cifar100, mnist, fashion_mnist or digits.")]
 Weights = Annotated[
@@ -32,13 +42,16 @@ ModelOption = Annotated[
 DataRoot = Annotated[Path, typer.Option(help="Folder of the data sets.")]
 Download = Annotated[bool, typer.Option("--download/--no-download", help="Fetch what is missing.")]
 Calibration = Annotated[int, typer.Option(min=1, help="Training images to calibrate with.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads [default: torch's choice].")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads (default: torch's choice).")]
 Seed = Annotated[int, typer.Option(help="Of everything random.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Write the result here.")]
 Html = Annotated[Path | None, typer.Option("--html", help="Write a report to read here.")]
 Out = Annotated[
     Path | None,
-    typer.Option(help="The integer model; .gz compresses it [default: MODEL_DATASET_RECIPE.ptqx]."),
+    typer.Option(
+        callback=integer_model_name,
+        help="The integer model; .gz compresses it (default: MODEL_DATASET_RECIPE.ptqx).",
+    ),
 ]
 RecipeName = Annotated[
     str,

@@ -51,11 +51,11 @@ def prune(
     distill: Annotated[float, typer.Option(help="Share of the teacher in the loss; 0 is off.")] = 0.9,
     temperature: Annotated[float, typer.Option(help="Of distillation.")] = 4.0,
     train_images: Annotated[
-        int | None, typer.Option(min=1, help="Train on so many images [default: all].")
+        int | None, typer.Option(min=1, help="Train on so many images (default: all).")
     ] = None,
     recipe: RecipeName = "int8",
     qat_epochs: Annotated[int, typer.Option(min=0, help="Train on as integers; 0 does not.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Results [default: runs/MODEL_DATASET_pruned].")] = None,
+    out: Annotated[Path | None, typer.Option(help="Results (default: runs/MODEL_DATASET_pruned).")] = None,
     resume: Annotated[bool, typer.Option(help="Continue the run that --out holds.")] = True,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per batch when timing.")] = 64,
     data_root: DataRoot = Path("data"),

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from ..study.workload import Workload
 
-CHOSEN = "[default: chosen from bits and epochs]"
+CHOSEN = "(default: chosen from bits and epochs)"
 
 
 @app.command()
@@ -53,7 +53,7 @@ def qat(
     out: Out = None,
     run_folder: Annotated[
         Path | None,
-        typer.Option(help="Log, checkpoint, best model so far [default: runs/MODEL_DATASET_RECIPE-qat]."),
+        typer.Option(help="Log, checkpoint, best model so far (default: runs/MODEL_DATASET_RECIPE-qat)."),
     ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training set.")] = 5,
     quantizer: Annotated[str, typer.Option(help="lsq, lsq_plus, pact, moving_average or fixed.")] = "lsq",
@@ -71,7 +71,7 @@ def qat(
         Path | None, typer.Option(help="The teacher's weights, as --weights; implies --distill.")
     ] = None,
     teacher_model: Annotated[
-        str | None, typer.Option(help="What model it is of [default: that of --model].")
+        str | None, typer.Option(help="What model it is of (default: that of --model).")
     ] = None,
     teacher_model_option: ModelOption = None,
     temperature: Annotated[float, typer.Option(help="Of distillation.")] = 4.0,

@@ -36,7 +36,7 @@ def sensitivity(
     by: Annotated[
         str, typer.Option(help="Order: loss, top1, sqnr (of the logits), hessian, size or time.")
     ] = "loss",
-    images: Annotated[int | None, typer.Option(min=1, help="Test images to look at [default: all].")] = None,
+    images: Annotated[int | None, typer.Option(min=1, help="Test images to look at (default: all).")] = None,
     hessian_images: Annotated[
         int, typer.Option(min=0, help="Test images for the Hessian's trace; 0 leaves it out.")
     ] = 256,

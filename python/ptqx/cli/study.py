@@ -15,7 +15,7 @@ from .options import DataRoot, Download, Json
 @guarded
 def study(
     config: Annotated[Path, typer.Option(help="What to do: a YAML file, such as studies/digits.yaml.")],
-    out: Annotated[Path | None, typer.Option(help="Folder of results [default: runs/study_NAME].")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of results (default: runs/study_NAME).")] = None,
     weights: Annotated[
         Path | None, typer.Option(help="The float model's checkpoint, instead of the file's.")
     ] = None,

@@ -36,7 +36,7 @@ def train(
     dataset: Annotated[str, typer.Option(help=", ".join(datasets.names()))] = "digits",
     data_root: Annotated[Path, typer.Option(help="Folder of the data sets.")] = Path("data"),
     download: Annotated[bool, typer.Option("--download/--no-download", help="Fetch what is missing.")] = True,
-    out: Annotated[Path | None, typer.Option(help="Results [default: runs/MODEL_DATASET].")] = None,
+    out: Annotated[Path | None, typer.Option(help="Results (default: runs/MODEL_DATASET).")] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the training set.")] = DEFAULT.epochs,
     batch_size: Annotated[
         int, typer.Option(help="Images per step, over all processes.")
@@ -46,7 +46,7 @@ def train(
     schedule: Annotated[str, typer.Option(help="cosine, one-cycle or constant.")] = DEFAULT.schedule,
     momentum: Annotated[float, typer.Option(help="Of sgd.")] = DEFAULT.momentum,
     warmup_epochs: Annotated[
-        float | None, typer.Option(help="Rise to the peak [default: epochs / 8].")
+        float | None, typer.Option(help="Rise to the peak (default: epochs / 8).")
     ] = None,
     weight_decay: Annotated[float, typer.Option(help="On matrices and filters only.")] = DEFAULT.weight_decay,
     label_smoothing: Annotated[float, typer.Option(help="In [0, 1).")] = DEFAULT.label_smoothing,
@@ -81,7 +81,7 @@ def train(
         typer.Option(help="Learn from the network of these weights: a checkpoint, or a data set."),
     ] = None,
     teacher_model: Annotated[
-        str | None, typer.Option(help="What model it is of [default: that of --model].")
+        str | None, typer.Option(help="What model it is of (default: that of --model).")
     ] = None,
     teacher_model_option: ModelOption = None,
     distillation: Annotated[float, typer.Option(help="Share of the teacher in the loss.")] = SHARE,

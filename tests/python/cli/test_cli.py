@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
 from ptqx import cli, files, graph, models
 from ptqx.errors import PtqxError
 from typer.testing import CliRunner
@@ -383,6 +384,25 @@ def test_export_to_onnx_prints_the_verdict(style: str, weights: Path, tmp_path: 
     assert f"{out.stat().st_size:,} bytes" in result.output and "40 samples" in result.output
     verdict = json.loads(found.read_text())
     assert verdict["samples"] == 40 and (verdict["equal"] or style == "qdq")
+
+
+def test_help_texts_have_no_brackets_which_would_be_taken_for_markup() -> None:
+    group = typer.main.get_command(cli.app)
+    assert isinstance(group, typer.core.TyperGroup)
+    parameters = [(name, p) for name, command in group.commands.items() for p in command.params]
+    assert len(parameters) > 100
+    for command, parameter in parameters:
+        assert "[" not in (getattr(parameter, "help", None) or ""), f"{command}: {parameter.name}"
+
+
+@pytest.mark.parametrize("command", ["quantize", "qat", "import"])
+def test_a_ptqx_file_is_not_written_under_the_name_of_another_kind(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "cnn.onnx"
+    source = [str(out)] if command == "import" else [*DIGITS, "--weights", "digits"]
+    assert cli.main([command, *source, "--out", str(out)]) == 2
+    assert "cnn.onnx: a .ptqx file is written; ptqx export makes" in one_error_line(capsys)
 
 
 @pytest.mark.parametrize(
