@@ -57,7 +57,17 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             say_error(str(error))
             raise typer.Exit(BAD_INPUT) from None
 
+    run.__doc__ = paragraphs(command.__doc__)
     return run
+
+
+def paragraphs(text: str | None) -> str:
+    """Every paragraph on one line, which the terminal's width breaks.
+
+    >>> paragraphs("One.\\n\\n    Two and\\n    three.")
+    'One.\\n\\nTwo and three.'
+    """
+    return "\n\n".join(" ".join(part.split()) for part in (text or "").split("\n\n"))
 
 
 def say_error(message: str) -> None:
