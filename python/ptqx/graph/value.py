@@ -154,7 +154,8 @@ def _traced(
     slopes = model.tensor(node, "slopes")
     arguments = [float32(a) for a in node.attrs["activation_args"]]
     kind = node.attrs["activation"]
-    t = apply_tail(t, kind, arguments, None if slopes is None else slopes[channel])
+    slope = None if slopes is None else slopes[channel]
+    t = apply_tail(t, kind, arguments, slope)
     code = None if out is None else int(round_and_clamp(t, out))
     if fixed is not None:
         kind, t, code = "none", torch.tensor(float(fixed.rounded)), fixed.code
@@ -182,7 +183,7 @@ def _traced(
         multiplier=None if groups else float(multipliers[0]),
         scaled=float(scaled),
         residual=None if residual is None else float(residual),
-        activation=f"{kind}({', '.join(f'{float(a):.4g}' for a in arguments)})" if kind != "none" else kind,
+        activation=_written(kind, arguments if slope is None else [slope]),
         activated=float(t),
         code=code,
         clipped=_clipped(node, int(torch.round(t.double()) + out.zero_point), out) if out else False,
@@ -190,6 +191,10 @@ def _traced(
         groups=groups,
         real=float(real),
     )
+
+
+def _written(kind: str, arguments: list[Tensor]) -> str:
+    return kind if kind == "none" else f"{kind}({', '.join(f'{float(a):.4g}' for a in arguments)})"
 
 
 def _fixed_point(model: IntegerModel, node: IntegerNode, accumulator: int, channel: int) -> FixedPoint:

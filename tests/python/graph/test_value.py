@@ -48,6 +48,17 @@ def test_every_layer_of_a_residual_network_can_be_followed(name: str) -> None:
     assert residuals
 
 
+def test_a_prelu_says_the_slope_of_the_channel() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 2, 3), nn.PReLU(2), nn.Conv2d(2, 4, 3))
+    with torch.no_grad():
+        network[1].weight.copy_(torch.tensor([0.25, -0.5]))
+    model = quantize(network, [X], "int8")
+    assert [explain_value(model, X, "0", c, 1, 1).activation for c in (0, 1)] == [
+        "prelu(0.25)",
+        "prelu(-0.5)",
+    ]
+
+
 @pytest.mark.parametrize("name", ["int8-multiplier", "fixed8", "fixed16"])
 def test_layers_without_floats_can_be_followed(name: str) -> None:
     network = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(64, 5))
