@@ -27,6 +27,8 @@ from .options import (
     workload,
 )
 
+HELD_OUT = 2000  # training images that accuracy is lost on where a budget is found by it
+
 
 @app.command()
 @guarded
@@ -38,6 +40,13 @@ def mixed(
     size: Annotated[str, typer.Option(help="Budgets: bytes of all layers in the file.")] = "",
     milliseconds: Annotated[
         str, typer.Option("--ms", help="Budgets: milliseconds of a batch in the engine, one thread.")
+    ] = "",
+    drop: Annotated[
+        str,
+        typer.Option(
+            help=f"Percent points of top-1 that may be lost: the fewest bits that keep to it on {HELD_OUT:,} "
+            "training images."
+        ),
     ] = "",
     by: Annotated[str, typer.Option(help="What layers lose: loss (measured), hessian or fisher.")] = "loss",
     widths: Annotated[str, typer.Option(help="Of weights: 2 to 8 bits, bf16, fp16 or fp32.")] = "2,3,4,6,8",
@@ -59,12 +68,13 @@ def mixed(
 
     Prints what every layer loses and costs in every width, and for every budget what was foreseen (bytes,
     milliseconds) beside what the converted model has, with its accuracy. Without a budget: 2.5, 3, 4 and 6
-    bits.
+    bits. With --drop the budget is found: the test images do not take part, and have the last word.
     """
     from ..files import write_text
     from ..quant import parse_methods
     from ..study.compare import calibration_batches
-    from ..study.mixed_precision import Budget, measure_layers, pareto
+    from ..study.curvature import labelled_batches
+    from ..study.mixed_precision import Budget, fewest_bits, measure_layers, pareto
     from ..study.mixed_precision.losses import MEASURES
     from ..study.mixed_precision.widths import parsed_widths
     from ..study.report import plain_values
@@ -72,6 +82,7 @@ def mixed(
     budgets = [Budget(bits=value) for value in _numbers("--bits", bits)]
     budgets += [Budget(bytes=int(value)) for value in _numbers("--size", size)]
     budgets += [Budget(milliseconds=value) for value in _numbers("--ms", milliseconds)]
+    drops = _numbers("--drop", drop)
     if by not in MEASURES:
         raise unknown_name("measure", by, MEASURES)
     parsed = parse_methods(split_names(methods or ""))
@@ -92,9 +103,17 @@ def mixed(
         progress=True,
     )
     typer.echo(measured.to_markdown())
+    batches = calibration_batches(work.train, calibration, seed)
+    held_out = labelled_batches(work.train, HELD_OUT, calibration + images, seed)
+    for points in drops:
+        found = fewest_bits(work.model, batches, held_out, measured, points, progress=True)
+        typer.echo(
+            f"--drop {points:g}: {found.budget}, which lose {found.drop:.2f} of what they were found on"
+        )
+        budgets.append(found.budget)
     table = pareto(
         work.model,
-        calibration_batches(work.train, calibration, seed),
+        batches,
         work.test.subset(slice(0, test_images)),
         measured,
         budgets or [Budget(bits=value) for value in (2.5, 3, 4, 6)],

@@ -126,6 +126,7 @@ def test_help_imports_nothing_that_only_commands_need() -> None:
             "--by hessian needs --hessian-images",
         ),
         (["mixed", *DIGITS, "--weights", "w", "--bits", "3;4"], "--bits must be numbers separated by commas"),
+        (["mixed", *DIGITS, "--weights", "w", "--drop", "1%"], "--drop must be numbers separated by commas"),
         (["mixed", *DIGITS, "--weights", "w", "--by", "los"], "unknown measure 'los'; did you mean loss"),
         (
             ["mixed", *DIGITS, "--weights", "w", "--widths", "4,9"],
@@ -558,6 +559,15 @@ def test_compare_draws_its_figure_and_refuses_other_names_first(
     assert result.exit_code == 0, result.output
     assert "logits dB" in result.output
     assert (tmp_path / "all.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_mixed_finds_the_bits_that_keep_to_a_drop(weights: Path) -> None:
+    arguments = ["mixed", *DIGITS, "--weights", str(weights), "--by", "hessian", "--images", "32"]
+    arguments += ["--calibration", "32", "--drop", "100"]
+    result = runner.invoke(cli.app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "--drop 100: 2 bits, " in result.output
+    assert len([line for line in result.output.splitlines() if line.startswith("| 2 bits ")]) == 1
 
 
 def test_mixed_checks_what_it_foresaw_in_a_sentence(weights: Path) -> None:

@@ -3,6 +3,7 @@
 from .choice import Budget, Choice, MeasuredLayers, measure_layers, mixed_precision
 from .format import mixed
 from .pareto import ParetoRow, ParetoTable, pareto
+from .tolerance import Tolerated, fewest_bits
 
 __all__ = [
     "Budget",
@@ -10,6 +11,8 @@ __all__ = [
     "MeasuredLayers",
     "ParetoRow",
     "ParetoTable",
+    "Tolerated",
+    "fewest_bits",
     "measure_layers",
     "mixed",
     "mixed_precision",

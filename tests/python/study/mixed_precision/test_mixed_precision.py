@@ -9,15 +9,24 @@ from pathlib import Path
 import pytest
 import torch
 from ptqx import data, models
+from ptqx.data import Loader
 from ptqx.errors import PtqxError
-from ptqx.graph import load
+from ptqx.graph import load, quantize
 from ptqx.quant import recipe
 from ptqx.study import layer_costs
 from ptqx.study.compare import calibration_batches
 from ptqx.study.formats import Task, maker
-from ptqx.study.mixed_precision import Budget, MeasuredLayers, costs, measure_layers, mixed_precision, pareto
+from ptqx.study.mixed_precision import (
+    Budget,
+    MeasuredLayers,
+    costs,
+    fewest_bits,
+    measure_layers,
+    mixed_precision,
+    pareto,
+)
 from ptqx.study.mixed_precision.losses import Evidence, layer_losses
-from ptqx.train import TrainConfig, fit
+from ptqx.train import TrainConfig, evaluate, fit
 from torch import nn
 
 Digits = tuple[data.ImageDataset, data.ImageDataset]
@@ -109,6 +118,37 @@ def test_curvature_foresees_the_error_of_a_quadratic_loss(
     for losses in found.values():
         assert 0 <= losses["fp16"] < losses["bf16"] < losses[8] < losses[4] < losses[2]
         assert losses[4] / losses[8] > 50  # four bits are a factor of 256 in squared error
+
+
+def test_fewest_bits_keep_to_the_drop_and_an_eighth_less_does_not(
+    trained: nn.Module, digits: Digits, measured: MeasuredLayers
+) -> None:
+    batches, held_out = calibration_batches(digits[0], 64, 0), digits[0].subset(slice(64, 1064))
+    reference = evaluate(trained, held_out).top1
+
+    def lost(bits: float) -> float:
+        converted = quantize(trained, batches, measured.choose(Budget(bits=bits)).recipe)
+        return reference - evaluate(converted, held_out).top1
+
+    narrowest = lost(2.0)
+    assert narrowest > 1, "else nothing is left to find"
+    found = fewest_bits(trained, batches, held_out, measured, narrowest / 2)
+    assert found.budget.bits is not None and 2 < found.budget.bits < 8
+    assert found.drop == lost(found.budget.bits) <= narrowest / 2 < lost(found.budget.bits - 1 / 8)
+    assert fewest_bits(trained, batches, held_out, measured, 100.0).budget == Budget(bits=2.0)
+
+
+def test_a_drop_that_nothing_keeps_to_is_refused(
+    trained: nn.Module, digits: Digits, measured: MeasuredLayers
+) -> None:
+    batches = calibration_batches(digits[0], 64, 0)
+    own = [(x, trained(x).argmax(1)) for x, _ in Loader(digits[0].subset(slice(0, 64)), 64)]
+    coarse = replace(measured, widths=(2,))
+    with pytest.raises(PtqxError, match=r"drop: 0 percent points, but the widest widths lose \d"):
+        fewest_bits(trained, batches, own, coarse, 0)
+    for drop in (-0.5, float("nan")):
+        with pytest.raises(PtqxError, match="drop: expected 0 or more percent points, got"):
+            fewest_bits(trained, batches, own, measured, drop)
 
 
 def test_sensitive_layer_keeps_its_bits(measured: MeasuredLayers) -> None:
