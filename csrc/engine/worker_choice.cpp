@@ -1,19 +1,26 @@
 #include "engine/worker_choice.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace ptqx::engine {
 namespace {
 
-/// Of the runs that count.
-double median(const std::vector<double>& seconds) {
-  std::vector<double> values;
-  for (size_t run = 0; run < seconds.size(); ++run) {
-    if (run % WorkerChoice::kSuccession != 0) values.push_back(seconds[run]);
-  }
-  const auto middle = values.begin() + std::ssize(values) / 2;
-  std::nth_element(values.begin(), middle, values.end());
+/// The middle of the runs of a succession that count.
+double median(std::vector<double> seconds) {
+  const auto middle = seconds.begin() + std::ssize(seconds) / 2;
+  std::nth_element(seconds.begin(), middle, seconds.end());
   return *middle;
+}
+
+/// Of the least disturbed succession.
+double fastest_succession(const std::vector<double>& seconds) {
+  double fastest = std::numeric_limits<double>::infinity();
+  for (size_t run = 0; run + WorkerChoice::kSuccession <= seconds.size(); run += WorkerChoice::kSuccession) {
+    const double* first = seconds.data() + run;
+    fastest = std::min(fastest, median({first + 1, first + WorkerChoice::kSuccession}));
+  }
+  return fastest;
 }
 
 }  // namespace
@@ -48,9 +55,10 @@ void WorkerChoice::record(int workers, double seconds) {
 }
 
 void WorkerChoice::choose() {
+  const int before = chosen_;
   double best = 0;
   for (auto candidate = candidates_.rbegin(); candidate != candidates_.rend(); ++candidate) {  // fewest first
-    const double seconds = median(candidate->seconds);
+    const double seconds = fastest_succession(candidate->seconds);
     if (candidate == candidates_.rbegin() || seconds < best * kWorthMore) {
       best = seconds;
       chosen_ = candidate->workers;
@@ -59,8 +67,8 @@ void WorkerChoice::choose() {
   }
   trying_ = false;
   begun_ = 0;
+  runs_between_ = chosen_ == before ? 2 * runs_between_ : kRunsBetween;
   runs_left_ = runs_between_;
-  runs_between_ *= 2;
 }
 
 std::shared_ptr<WorkerChoice> WorkerChoices::find(int64_t samples, int threads) {

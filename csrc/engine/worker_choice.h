@@ -13,8 +13,9 @@ namespace ptqx::engine {
 /// microsecond or so to read, which may be more than a small layer takes, and how much depends on the
 /// machine: so each number is tried, and the fastest is kept. What a run takes depends on the run before,
 /// which left its values in the caches of those that took part and the others asleep: so each number is tried
-/// some times in succession, and that twice. What else runs beside may have decided, so they are tried again
-/// later, and less and less often.
+/// some times in succession. That happens twice and the faster succession counts, because threads of whoever
+/// ran before may still spin on a core. What else runs beside may have decided all the same, so they are
+/// tried again later, less and less often as long as the choice stays.
 class WorkerChoice {
  public:
   /// All of them, and so on by halves down to 1.
@@ -34,7 +35,7 @@ class WorkerChoice {
   static constexpr size_t kTrials = kSuccessions * kSuccession;
   /// More workers must be faster by a twentieth.
   static constexpr double kWorthMore = 0.95;
-  /// Runs after the first choice until the next trials; then twice as many, and so on.
+  /// Runs after a new choice until the next trials; then twice as many, and so on.
   static constexpr int64_t kRunsBetween = 100;
 
  private:
@@ -49,7 +50,7 @@ class WorkerChoice {
   std::vector<Candidate> candidates_;
   bool trying_ = true;
   size_t begun_ = 0;  // trials since the last choice
-  int chosen_ = 1;
+  int chosen_ = 0;    // none yet
   int64_t runs_between_ = kRunsBetween, runs_left_ = 0;
 };
 

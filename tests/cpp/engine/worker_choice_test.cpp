@@ -72,22 +72,30 @@ TEST(WorkerChoice, one_slow_run_decides_nothing) {
   EXPECT_EQ(choice.next(), 2);
 }
 
-TEST(WorkerChoice, the_middle_of_all_runs_decides) {
-  WorkerChoice choice(2);
-  for (size_t run = 0; run < 2 * WorkerChoice::kTrials; ++run) {
-    const int workers = choice.next();
-    // Of eight runs of two workers that count, three were disturbed.
-    choice.record(workers, workers == 1 ? 2.0 : run <= 3 ? 3.0 : 1.0);
+TEST(WorkerChoice, one_disturbed_succession_decides_nothing) {
+  for (const size_t disturbed : {0, 2}) {  // of two workers; the others are of one
+    WorkerChoice choice(2);
+    for (size_t run = 0; run < 2 * WorkerChoice::kTrials; ++run) {
+      const int workers = choice.next();
+      choice.record(workers, workers == 1 ? 2.0 : run / WorkerChoice::kSuccession == disturbed ? 3.0 : 1.0);
+    }
+    EXPECT_EQ(choice.next(), 2);
   }
-  EXPECT_EQ(choice.next(), 2);
 }
 
-TEST(WorkerChoice, a_choice_is_made_again_later_and_ever_later) {
+TEST(WorkerChoice, a_choice_is_made_again_later_and_ever_later_while_it_stays) {
   WorkerChoice choice(2);
+  const auto expect_runs = [&](int64_t runs, int workers) {
+    for (int64_t run = 1; run < runs; ++run) EXPECT_EQ(choice.next(), workers);
+  };
   EXPECT_EQ(choose(choice, {{2, 3.0}, {1, 2.0}}), 1);
-  for (int64_t run = 1; run < WorkerChoice::kRunsBetween; ++run) EXPECT_EQ(choice.next(), 1);
+  expect_runs(WorkerChoice::kRunsBetween, 1);
+  EXPECT_EQ(choose(choice, {{2, 3.0}, {1, 2.0}}), 1);
+  expect_runs(2 * WorkerChoice::kRunsBetween, 1);
   EXPECT_EQ(choose(choice, {{2, 1.0}, {1, 2.0}}), 2);
-  for (int64_t run = 1; run < 2 * WorkerChoice::kRunsBetween; ++run) EXPECT_EQ(choice.next(), 2);
+  expect_runs(WorkerChoice::kRunsBetween, 2);
+  EXPECT_EQ(choose(choice, {{2, 1.0}, {1, 2.0}}), 2);
+  expect_runs(2 * WorkerChoice::kRunsBetween, 2);
   EXPECT_EQ(choose(choice, {{2, 3.0}, {1, 2.0}}), 1);
 }
 
