@@ -23,9 +23,9 @@ using kernels::kWinogradTile;
 
 constexpr int64_t kMostTiles = 64;           // that meet the same transformed weights
 constexpr int64_t kInputBytes = 2304 << 10;  // of V at a time
-// A network of small layers shall not take more memory for this than for the rest.
-constexpr int64_t kLeastMacs = 1 << 20;  // of a sample
-constexpr int64_t kMostGrowth = 4;       // from a layer's codes to the weights that are transformed together
+// Of a sample. Networks of smaller layers, such as ResNet-20, would take more memory for this than for the
+// rest.
+constexpr int64_t kLeastMacs = 4 << 20;
 constexpr int64_t kItemsPerThread = 4;
 constexpr int64_t kLineWords = 32;  // int16 of a cache line: between positions, which else would share a set
 constexpr int64_t kOutputs = kWinogradTile * kWinogradTile;
@@ -43,10 +43,9 @@ struct Tiles {
 };
 
 /// Output channels that are transformed together: a panel, or as many of its vectors as the second-level
-/// cache holds beside V and the layer may grow by.
+/// cache holds beside V.
 int64_t columns_at_a_time(const PackedConv2d::Impl& layer) {
-  const int64_t codes = layer.taps() * layer.in_group * layer.shape.out_channels;
-  const int64_t most_bytes = std::min(second_level_cache_bytes() / 10 * 3, kMostGrowth * codes);
+  const int64_t most_bytes = second_level_cache_bytes() / 10 * 3;
   const int64_t bytes_per_column =
       kWinogradPositions * layer.in_group * static_cast<int64_t>(sizeof(int16_t));
   for (const int64_t columns : {layer.nr, layer.nr / 2, int64_t{16}}) {
