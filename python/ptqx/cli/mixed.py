@@ -104,12 +104,10 @@ def mixed(
     )
     typer.echo(measured.to_markdown())
     batches = calibration_batches(work.train, calibration, seed)
-    held_out = labelled_batches(work.train, HELD_OUT, calibration + images, seed)
     for points in drops:
+        held_out = labelled_batches(work.train, HELD_OUT, calibration + images, seed)
         found = fewest_bits(work.model, batches, held_out, measured, points, progress=True)
-        typer.echo(
-            f"--drop {points:g}: {found.budget}, which lose {found.drop:.2f} of what they were found on"
-        )
+        typer.echo(f"--drop {points:g}: {found.budget}, {found.drop:.2f} points lost on training images")
         budgets.append(found.budget)
     table = pareto(
         work.model,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from .library import Ints, operators
+from .compiled import Ints, operators
 
 
 def conv2d_s32(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from .. import _C
-from .library import operators
+from .compiled import operators
 
 
 def engine_run(input: torch.Tensor, program: torch.Tensor, output_shape: Sequence[int]) -> torch.Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from .library import operators
+from .compiled import operators
 
 
 def pack_codes(input: torch.Tensor, bits: int) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .library import Ints, operators
+from .compiled import Ints, operators
 
 
 def max_pool2d(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .library import operators
+from .compiled import operators
 
 
 def fake_quantize(

@@ -185,7 +185,7 @@ def real_activation(attrs: dict[str, Any], x: Tensor, slopes: Tensor | None = No
         return x
     if name == "prelu":
         assert slopes is not None
-        return F.relu(x) - slopes * F.relu(-x)  # a tenth of the time that torch.where and F.prelu take
+        return F.relu(x) - slopes * F.relu(-x)  # torch.where and F.prelu branch at every value
     return ACTIVATIONS[name].real(x, *attrs["activation_args"])
 
 

@@ -263,7 +263,7 @@ def mixed_precision(
     >>> digits = ptqx.data.load("digits")
     >>> model = ptqx.models.cnn(width=4).eval()
     >>> choice = mixed_precision(model, digits, bits=4, by="hessian", calibration=64, images=64)
-    >>> choice.bits <= 4, set(choice.widths.values()) <= {2, 4, 8}
+    >>> choice.bits <= 4, set(choice.widths.values()) <= {2, 3, 4, 6, 8}
     (True, True)
     >>> qmodel = ptqx.quantize(model, [digits.normalize(digits.images[:64])], choice.recipe)
     """
