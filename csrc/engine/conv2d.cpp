@@ -29,11 +29,19 @@ void check(const PackedConv2d::Impl& layer, const Conv2dCall& call) {
          (call.zero_point_per_sample ? "one per sample" : std::to_string(call.input_zero_point)));
   }
   const kernels::Tail& tail = call.tail;
-  if (tail.output != kernels::Output::kS32 && tail.multiplier == nullptr) {
+  const bool fixed_point = tail.output == kernels::Output::kU8FixedPoint;
+  const bool takes_multiplier = tail.output != kernels::Output::kS32 && !fixed_point;
+  if (takes_multiplier && tail.multiplier == nullptr) {
     fail("tail.multiplier: expected a pointer, got null");
   }
-  if (layer.slices > 1 && (tail.bias != nullptr || tail.output == kernels::Output::kS32)) {
+  if (fixed_point && (tail.fixed_multiplier == nullptr || tail.shift == nullptr)) {
+    fail("tail.fixed_multiplier, tail.shift: expected pointers, got null");
+  }
+  if (layer.slices > 1 && (tail.bias != nullptr || !takes_multiplier)) {
     fail("tail: a scale per group of input channels needs a float bias and output");
+  }
+  if (fixed_point && (call.scale_per_sample || tail.residual_multiplier != 0.0F)) {
+    fail("tail: without floats there is neither a scale per sample nor a residual");
   }
 }
 

@@ -21,6 +21,8 @@ class PairedCall {
     tail.bias = twice(tail.bias, bias_);
     tail.multiplier = twice(tail.multiplier, multiplier_);
     tail.bias_f32 = twice(tail.bias_f32, bias_f32_);
+    tail.fixed_multiplier = twice(tail.fixed_multiplier, fixed_multiplier_);
+    tail.shift = twice(tail.shift, shift_);
     if (tail.activation.kind == kernels::Activation::kPrelu) {
       tail.activation.slopes = twice(tail.activation.slopes, slopes_);
     }
@@ -41,7 +43,7 @@ class PairedCall {
 
   Conv2dCall call_;
   const int64_t channels_;
-  std::vector<int32_t> bias_;
+  std::vector<int32_t> bias_, fixed_multiplier_, shift_;
   std::vector<float> multiplier_, bias_f32_, slopes_;
 };
 

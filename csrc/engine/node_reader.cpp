@@ -6,6 +6,7 @@
 
 #include "engine/engine.h"
 #include "engine/text.h"
+#include "kernels/arith.h"
 
 namespace ptqx::engine {
 namespace {
@@ -251,6 +252,31 @@ ActivationSpec NodeReader::activation() {
     }
   }
   return spec;
+}
+
+FixedPoint NodeReader::fixed_point(int64_t terms, int64_t channels) {
+  const Value& y = node_.output;
+  require(!y.is_float, "gives uint8");
+  if (has("activation")) {
+    const kernels::Activation kind = activation().args.kind;
+    require(kind == kernels::Activation::kNone || kind == kernels::Activation::kClip,
+            "without floats an activation is a clamp");
+  }
+  FixedPoint fixed{.multiplier = {},
+                   .shift = {},
+                   .low = static_cast<int32_t>(integer("low", y.qmin, y.qmax)),
+                   .high = static_cast<int32_t>(integer("high", y.qmin, y.qmax))};
+  require(fixed.low <= fixed.high, "low must not be above high");
+  const bool single = tensor_shape("multiplier") == std::vector<int64_t>{terms, 1};
+  const TensorView& view = tensor("multiplier", DType::kI32, {terms, single ? 1 : channels});
+  fixed.multiplier = elements<int32_t>(view);
+  if (single && terms == 1) fixed.multiplier.resize(static_cast<size_t>(channels), fixed.multiplier[0]);
+  for (const int32_t m : fixed.multiplier) require(m >= 0, "multiplier must be at least 0");
+  fixed.shift = channel_s32("shift", channels);
+  for (const int32_t places : fixed.shift) {
+    require(0 <= places && places <= kernels::kMostPlaces, "shift must be 0 to 62");
+  }
+  return fixed;
 }
 
 bool NodeReader::has_tensor(const char* role) const {

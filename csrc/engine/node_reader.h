@@ -53,6 +53,8 @@ class NodeReader {
   std::vector<int64_t> integers_or(const char* name, std::vector<int64_t> fallback, int64_t low,
                                    int64_t high);
   ActivationSpec activation();
+  /// Bounds, and constants for so many terms and channels; what the activation adds is in the bounds.
+  FixedPoint fixed_point(int64_t terms, int64_t channels);
 
   // Tensors.
   bool has_tensor(const char* role) const;
@@ -94,16 +96,22 @@ std::vector<T> elements(const TensorView& tensor);
 Operation read_quantize(NodeReader& reader);
 Operation read_dequantize(NodeReader& reader);
 Operation read_conv2d(NodeReader& reader);
+Operation read_conv2d_fixed_point(NodeReader& reader);
 Operation read_linear(NodeReader& reader);
+Operation read_linear_fixed_point(NodeReader& reader);
 Operation read_binary_conv2d(NodeReader& reader);
 Operation read_binary_linear(NodeReader& reader);
 Operation read_conv2d_dynamic(NodeReader& reader);
 Operation read_linear_dynamic(NodeReader& reader);
 Operation read_max_pool2d(NodeReader& reader);
 Operation read_avg_pool2d(NodeReader& reader);
+Operation read_avg_pool2d_fixed_point(NodeReader& reader);
 Operation read_adaptive_avg_pool2d(NodeReader& reader);
+Operation read_adaptive_avg_pool2d_fixed_point(NodeReader& reader);
 Operation read_add(NodeReader& reader);
+Operation read_add_fixed_point(NodeReader& reader);
 Operation read_mul(NodeReader& reader);
+Operation read_mul_fixed_point(NodeReader& reader);
 Operation read_activation(NodeReader& reader);
 Operation read_lookup(NodeReader& reader);
 Operation read_cat(NodeReader& reader);

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -41,19 +42,28 @@ struct ActivationSpec {
   std::vector<float> slopes;  // of kPrelu, one per channel
 };
 
+/// Requantization without floats: clamp(round(sum of term_i * multiplier_i / 2^shift) + zero_point, low,
+/// high).
+struct FixedPoint {
+  std::vector<int32_t> multiplier;  // [terms][channels]
+  std::vector<int32_t> shift;       // [channels]
+  int32_t low, high;
+};
+
 struct Input {};
 struct Quantize {};
 struct Dequantize {};
-/// conv2d, linear (a 1x1 kernel on [c]), their dynamic forms and those of signs. A second input is the
-/// residual.
+/// conv2d, linear (a 1x1 kernel on [c]), their dynamic forms, those of signs and those without floats. A
+/// second input is the residual.
 struct Conv2d {
   Conv2dShape shape;
   std::vector<int8_t> weight = {};              // OIHW
   std::vector<int32_t> weight_zero_point = {};  // empty or [out]
   int64_t group_size = 0;
-  std::vector<float> multiplier = {};  // [out], or [groups of input channels][out] if group_size > 0
-  std::vector<int32_t> bias = {};      // empty or [out], in units of the accumulator
-  std::vector<float> bias_f32 = {};    // empty or [out], in units of the output's scale
+  std::vector<float> multiplier = {};          // [out], or [groups of input channels][out] if group_size > 0
+  std::vector<int32_t> bias = {};              // empty or [out], in units of the accumulator
+  std::vector<float> bias_f32 = {};            // empty or [out], in units of the output's scale
+  std::optional<FixedPoint> fixed_point = {};  // instead of multiplier and activation
   float residual_multiplier = 0.0F;
   ActivationSpec activation = {};
   bool linear = false;
@@ -71,14 +81,19 @@ struct AvgPool2d {
   Pool2d pool;
   bool count_include_pad;
   int64_t divisor;  // 0: the number of elements counted
+  std::optional<FixedPoint> fixed_point = {};
 };
-struct AdaptiveAvgPool2d {};
+struct AdaptiveAvgPool2d {
+  std::optional<FixedPoint> fixed_point = {};
+};
 struct Add {
   ActivationSpec activation;
+  std::optional<FixedPoint> fixed_point = {};
 };
 /// Inputs of one shape, or the second is [c, 1, 1].
 struct Mul {
   ActivationSpec activation;
+  std::optional<FixedPoint> fixed_point = {};
 };
 struct Activate {
   ActivationSpec activation;

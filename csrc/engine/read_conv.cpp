@@ -1,5 +1,5 @@
-// conv2d, linear, their dynamic forms and those of signs: weights are unpacked, multipliers computed, and the
-// accumulator's bound is proven.
+// conv2d, linear, their dynamic forms, those of signs and those without floats: weights are unpacked,
+// multipliers computed, and the accumulator's bound is proven.
 
 #include <algorithm>
 #include <cmath>
@@ -128,8 +128,29 @@ void read_residual(NodeReader& reader, Conv2d& conv) {
   reader.require(std::isfinite(conv.residual_multiplier), "residual scale / output scale overflows float32");
 }
 
+/// Without floats; the scales are in multiplier and shift already.
+void read_fixed_point(NodeReader& reader, Conv2d& conv) {
+  const int64_t out = conv.shape.out_channels;
+  reader.channel_f32("weight_scale", out);
+  reader.require(conv.group_size == 0, "without floats group_size must be 0");
+  reader.require(!reader.has_tensor("bias") || reader.tensor_dtype("bias") == DType::kI32,
+                 "without floats bias must be I32");
+  read_bias(reader, conv);
+  conv.fixed_point = reader.fixed_point(1, out);
+}
+
+void read_float_tail(NodeReader& reader, Conv2d& conv) {
+  read_multiplier(reader, conv);
+  read_bias(reader, conv);
+  read_residual(reader, conv);
+  conv.activation = reader.activation();
+}
+
+enum class Form { kStatic, kDynamic, kFixedPoint };
+
 /// What convolutions and linear layers share, once the shape is known.
-Conv2d read_layer(NodeReader& reader, const std::vector<int64_t>& weight_shape, Conv2d conv) {
+Conv2d read_layer(NodeReader& reader, const std::vector<int64_t>& weight_shape, Form form, Conv2d conv) {
+  conv.dynamic = form == Form::kDynamic;
   if (conv.dynamic) {
     reader.require(reader.input().is_float && reader.output().is_float, "takes float32 and gives float32");
   } else {
@@ -148,11 +169,12 @@ Conv2d read_layer(NodeReader& reader, const std::vector<int64_t>& weight_shape, 
     reader.require(conv.shape.groups == 1 && !conv.dynamic && conv.weight_zero_point.empty(),
                    "group_size > 0 needs groups 1, static activations and no weight_zero_point");
   }
-  read_multiplier(reader, conv);
-  read_bias(reader, conv);
+  if (form == Form::kFixedPoint) {
+    read_fixed_point(reader, conv);
+  } else {
+    read_float_tail(reader, conv);
+  }
   prove_accumulator(reader, conv);
-  read_residual(reader, conv);
-  conv.activation = reader.activation();
   return conv;
 }
 
@@ -170,7 +192,7 @@ Operation as_binary(NodeReader& reader, Conv2d conv) {
   return conv;
 }
 
-Conv2d read_conv2d_layer(NodeReader& reader, bool dynamic) {
+Conv2d read_conv2d_layer(NodeReader& reader, Form form) {
   reader.require_spatial();
   const Value& x = reader.input();
   const auto weight = reader.integers("weight_shape", 4, 1, kMaxExtent * 1024);
@@ -194,8 +216,7 @@ Conv2d read_conv2d_layer(NodeReader& reader, bool dynamic) {
                         .pad_right = padding[3],
                         .dilation_h = dilation[0],
                         .dilation_w = dilation[1],
-                        .groups = groups},
-              .dynamic = dynamic};
+                        .groups = groups}};
   const int64_t room_h = x.h + padding[0] + padding[2] - dilation[0] * (weight[2] - 1);
   const int64_t room_w = x.w + padding[1] + padding[3] - dilation[1] * (weight[3] - 1);
   reader.require(room_h >= 1 && room_w >= 1, "the kernel is larger than the padded input");
@@ -204,30 +225,32 @@ Conv2d read_conv2d_layer(NodeReader& reader, bool dynamic) {
   y.c = weight[0];
   y.h = conv.shape.output_h(x.h);
   y.w = conv.shape.output_w(x.w);
-  return read_layer(reader, weight, std::move(conv));
+  return read_layer(reader, weight, form, std::move(conv));
 }
 
-Conv2d read_linear_layer(NodeReader& reader, bool dynamic) {
+Conv2d read_linear_layer(NodeReader& reader, Form form) {
   const Value& x = reader.input();
   reader.require(!x.spatial, "the input must have the shape [features]; flatten it first");
   const auto weight = reader.integers("weight_shape", 2, 1, kMaxExtent * 1024);
   reader.require(weight[1] == x.c, "weight_shape does not fit the input's features");
-  Conv2d conv{.shape = linear_shape(weight[1], weight[0]), .linear = true, .dynamic = dynamic};
+  Conv2d conv{.shape = linear_shape(weight[1], weight[0]), .linear = true};
   reader.output().c = weight[0];
-  return read_layer(reader, weight, std::move(conv));
+  return read_layer(reader, weight, form, std::move(conv));
 }
 
 }  // namespace
 
-Operation read_conv2d(NodeReader& reader) { return read_conv2d_layer(reader, false); }
+Operation read_conv2d(NodeReader& reader) { return read_conv2d_layer(reader, Form::kStatic); }
+Operation read_conv2d_dynamic(NodeReader& reader) { return read_conv2d_layer(reader, Form::kDynamic); }
+Operation read_conv2d_fixed_point(NodeReader& reader) { return read_conv2d_layer(reader, Form::kFixedPoint); }
 Operation read_binary_conv2d(NodeReader& reader) {
-  return as_binary(reader, read_conv2d_layer(reader, false));
+  return as_binary(reader, read_conv2d_layer(reader, Form::kStatic));
 }
+Operation read_linear(NodeReader& reader) { return read_linear_layer(reader, Form::kStatic); }
+Operation read_linear_dynamic(NodeReader& reader) { return read_linear_layer(reader, Form::kDynamic); }
+Operation read_linear_fixed_point(NodeReader& reader) { return read_linear_layer(reader, Form::kFixedPoint); }
 Operation read_binary_linear(NodeReader& reader) {
-  return as_binary(reader, read_linear_layer(reader, false));
+  return as_binary(reader, read_linear_layer(reader, Form::kStatic));
 }
-Operation read_conv2d_dynamic(NodeReader& reader) { return read_conv2d_layer(reader, true); }
-Operation read_linear(NodeReader& reader) { return read_linear_layer(reader, false); }
-Operation read_linear_dynamic(NodeReader& reader) { return read_linear_layer(reader, true); }
 
 }  // namespace ptqx::engine

@@ -47,6 +47,12 @@ Operation read_add(NodeReader& reader) {
   return Add{pointwise_activation(reader)};
 }
 
+Operation read_add_fixed_point(NodeReader& reader) {
+  auto add = std::get<Add>(read_add(reader));
+  add.fixed_point = reader.fixed_point(2, 1);
+  return add;
+}
+
 Operation read_mul(NodeReader& reader) {
   reader.require_one_dtype();
   const Value& a = reader.input(0);
@@ -58,6 +64,12 @@ Operation read_mul(NodeReader& reader) {
   reader.require(std::isfinite(a.scale * b.scale / reader.output().scale),
                  "input scales / output scale overflow float32");
   return Mul{pointwise_activation(reader)};
+}
+
+Operation read_mul_fixed_point(NodeReader& reader) {
+  auto mul = std::get<Mul>(read_mul(reader));
+  mul.fixed_point = reader.fixed_point(1, 1);
+  return mul;
 }
 
 Operation read_activation(NodeReader& reader) {

@@ -82,6 +82,12 @@ Operation read_avg_pool2d(NodeReader& reader) {
   return node;
 }
 
+Operation read_avg_pool2d_fixed_point(NodeReader& reader) {
+  auto pool = std::get<AvgPool2d>(read_avg_pool2d(reader));
+  pool.fixed_point = reader.fixed_point(1, 1);
+  return pool;
+}
+
 Operation read_adaptive_avg_pool2d(NodeReader& reader) {
   reader.require_one_dtype();
   reader.require_spatial();
@@ -95,6 +101,12 @@ Operation read_adaptive_avg_pool2d(NodeReader& reader) {
   y.w = size[1];
   reader.require((x.h / y.h + 2) * (x.w / y.w + 2) <= kMaxWindow, "output_size makes windows too large");
   return AdaptiveAvgPool2d{};
+}
+
+Operation read_adaptive_avg_pool2d_fixed_point(NodeReader& reader) {
+  auto pool = std::get<AdaptiveAvgPool2d>(read_adaptive_avg_pool2d(reader));
+  pool.fixed_point = reader.fixed_point(1, 1);
+  return pool;
 }
 
 }  // namespace ptqx::engine

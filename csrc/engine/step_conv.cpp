@@ -1,4 +1,4 @@
-// conv2d, linear, their dynamic forms and those of signs.
+// conv2d, linear, their dynamic forms, those of signs and those without floats.
 
 #include <cmath>
 #include <memory>
@@ -20,11 +20,12 @@ struct Layer {
   PackedConv2d weight;
   std::vector<float> multiplier, bias_f32, slopes;
   std::vector<int32_t> bias;
+  std::vector<int32_t> fixed_multiplier = {}, shift = {};
   Conv2dCall call = {};  // all but the addresses and the batch of a run
 
   size_t bytes() const {
-    return weight.bytes() +
-           sizeof(float) * (multiplier.size() + bias_f32.size() + slopes.size() + bias.size());
+    return weight.bytes() + sizeof(float) * (multiplier.size() + bias_f32.size() + slopes.size()) +
+           sizeof(int32_t) * (bias.size() + fixed_multiplier.size() + shift.size());
   }
 };
 
@@ -73,6 +74,17 @@ PackedConv2d pack_layer(const Conv2d& conv) {
   return PackedConv2d(conv.shape, conv.weight.data(), data_or_null(conv.weight_zero_point), conv.group_size);
 }
 
+void requantize_without_floats(FixedPoint fixed_point, Layer& layer) {
+  layer.fixed_multiplier = std::move(fixed_point.multiplier);
+  layer.shift = std::move(fixed_point.shift);
+  kernels::Tail& tail = layer.call.tail;
+  tail.output = kernels::Output::kU8FixedPoint;
+  tail.fixed_multiplier = layer.fixed_multiplier.data();
+  tail.shift = layer.shift.data();
+  tail.qmin = fixed_point.low;
+  tail.qmax = fixed_point.high;
+}
+
 std::shared_ptr<Layer> make_layer(const PlanBuilder& plan, const Node& node, Conv2d& conv) {
   if (const Value* features = plan.features_from(node)) conv.weight = permute_columns(conv.weight, *features);
   const Value& x = plan.input(node);
@@ -98,6 +110,7 @@ std::shared_ptr<Layer> make_layer(const PlanBuilder& plan, const Node& node, Con
   call.tail.output_zero_point = y.zero_point;
   call.tail.qmin = y.qmin;
   call.tail.qmax = y.qmax;
+  if (conv.fixed_point) requantize_without_floats(std::move(*conv.fixed_point), *layer);
   return layer;
 }
 
@@ -112,8 +125,9 @@ std::string layer_key(const Conv2d& conv, const Layer& layer, const Value& x) {
          (conv.group_size > 0 ? ", scales of " + std::to_string(conv.group_size) + " channels" : "") +
          (conv.weight_zero_point.empty() ? "" : ", weight zero points") + (conv.dynamic ? ", dynamic" : "") +
          (tail.residual_multiplier != 0.0F ? ", residual" : "") +
-         (tail.output == kernels::Output::kF32 ? ", float32" : "") + ", " + layer.weight.kernel_name() +
-         (layer.weight.suits_tiles() ? " or tiles" : "");
+         (tail.output == kernels::Output::kF32 ? ", float32" : "") +
+         (tail.output == kernels::Output::kU8FixedPoint ? ", without floats" : "") + ", " +
+         layer.weight.kernel_name() + (layer.weight.suits_tiles() ? " or tiles" : "");
 }
 
 /// Where the codes of a dynamic layer's input and their qparams go.

@@ -42,6 +42,16 @@ void add_channel_step(PlanBuilder& plan, const Node& node, std::vector<int> read
             }});
 }
 
+/// (a - a_zero_point) * (b - b_zero_point) of `count` elements to codes.
+void mul_fixed_point(const FixedPoint& fixed, const Value& y, const uint8_t* a, int32_t a_zero_point,
+                     const uint8_t* b, int32_t b_zero_point, int64_t count, uint8_t* codes) {
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t product = int64_t{a[i] - a_zero_point} * (b[i] - b_zero_point) * fixed.multiplier[0];
+    codes[i] = static_cast<uint8_t>(
+        kernels::requantize_fixed_point(product, fixed.shift[0], y.zero_point, fixed.low, fixed.high));
+  }
+}
+
 }  // namespace
 
 void add_steps(PlanBuilder& plan, const Node& node, const Input&) {
@@ -108,6 +118,21 @@ void add_steps(PlanBuilder& plan, const Node& node, const Add& add) {
                   });
     return;
   }
+  if (add.fixed_point) {
+    const kernels::AddFixedPointArgs args = {.a_zero_point = plan.input(node, 0).zero_point,
+                                             .a_multiplier = add.fixed_point->multiplier[0],
+                                             .b_zero_point = plan.input(node, 1).zero_point,
+                                             .b_multiplier = add.fixed_point->multiplier[1],
+                                             .shift = add.fixed_point->shift[0],
+                                             .output_zero_point = y.zero_point,
+                                             .qmin = add.fixed_point->low,
+                                             .qmax = add.fixed_point->high};
+    add_flat_step(plan, node, {a, b}, to, [=](const Run& run, int64_t begin, int64_t end) {
+      kernels::add_fixed_point_u8(run.at<const uint8_t>(a) + begin, run.at<const uint8_t>(b) + begin,
+                                  end - begin, args, run.at<uint8_t>(to) + begin);
+    });
+    return;
+  }
   const kernels::QParams qa = {plan.input(node, 0).scale / y.scale, plan.input(node, 0).zero_point};
   const kernels::QParams qb = {plan.input(node, 1).scale / y.scale, plan.input(node, 1).zero_point};
   add_flat_step(plan, node, {a, b}, to,
@@ -134,7 +159,22 @@ void add_steps(PlanBuilder& plan, const Node& node, const Mul& mul) {
   const int64_t c = y.c;
   const int64_t size = y.size();
 
-  if (!y.is_float && !per_channel) {
+  // Without broadcasting, b advances with the pixels.
+  const int64_t b_size = per_channel ? c : size;
+  const int64_t b_stride = per_channel ? 0 : c;
+
+  if (mul.fixed_point) {
+    add_channel_step(plan, node, {a, b}, to,
+                     [=, fixed = *mul.fixed_point, y = node.output](const Run& run, int64_t sample,
+                                                                    int64_t pixel, int64_t pixels) {
+                       for (int64_t p = pixel; p < pixel + pixels; ++p) {
+                         mul_fixed_point(fixed, y, run.at<const uint8_t>(a) + sample * size + p * c,
+                                         a_zero_point,
+                                         run.at<const uint8_t>(b) + sample * b_size + p * b_stride,
+                                         b_zero_point, c, run.at<uint8_t>(to) + sample * size + p * c);
+                       }
+                     });
+  } else if (!y.is_float && !per_channel) {
     add_flat_step(plan, node, {a, b}, to, [=](const Run& run, int64_t begin, int64_t end) {
       kernels::mul_u8(run.at<const uint8_t>(a) + begin, a_zero_point, run.at<const uint8_t>(b) + begin,
                       b_zero_point, multiplier, end - begin, tail, run.at<uint8_t>(to) + begin);
@@ -148,9 +188,6 @@ void add_steps(PlanBuilder& plan, const Node& node, const Mul& mul) {
                                                 multiplier, pixels, c, tail, run.at<uint8_t>(to) + offset);
                      });
   } else {
-    // Without broadcasting, b advances with the pixels.
-    const int64_t b_size = per_channel ? c : size;
-    const int64_t b_stride = per_channel ? 0 : c;
     add_channel_step(plan, node, {a, b}, to,
                      [=](const Run& run, int64_t sample, int64_t pixel, int64_t pixels) {
                        for (int64_t p = pixel; p < pixel + pixels; ++p) {

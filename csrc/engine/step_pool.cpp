@@ -1,8 +1,10 @@
 // Pools: on codes by the kernels, on float32 (graphs with dynamic layers) by plain loops.
 
 #include <limits>
+#include <memory>
 
 #include "engine/plan.h"
+#include "kernels/arith.h"
 #include "kernels/pool.h"
 
 namespace ptqx::engine {
@@ -133,6 +135,58 @@ void adaptive_avg_pool2d_f32(const float* x, const kernels::PoolShape& s, float*
   }
 }
 
+/// Averages without floats.
+class FixedPointAverage {
+ public:
+  FixedPointAverage(const FixedPoint& fixed, const Value& x, const Value& y)
+      : fixed_(fixed), input_zero_point_(x.zero_point), output_zero_point_(y.zero_point) {}
+
+  void pool(const uint8_t* x, const kernels::PoolShape& s, uint8_t* y) const {
+    for (int64_t oy = 0; oy < s.oh; ++oy) {
+      const Extent rows = clipped(oy * s.stride_h - s.pad_top, s.kernel_h, s.h);
+      for (int64_t ox = 0; ox < s.ow; ++ox, y += s.c) {
+        average(x, s, rows, clipped(ox * s.stride_w - s.pad_left, s.kernel_w, s.w), y);
+      }
+    }
+  }
+
+  void adaptive_pool(const uint8_t* x, const kernels::PoolShape& s, uint8_t* y) const {
+    for (int64_t oy = 0; oy < s.oh; ++oy) {
+      const Extent rows = {oy * s.h / s.oh, ((oy + 1) * s.h + s.oh - 1) / s.oh};
+      for (int64_t ox = 0; ox < s.ow; ++ox, y += s.c) {
+        average(x, s, rows, {ox * s.w / s.ow, ((ox + 1) * s.w + s.ow - 1) / s.ow}, y);
+      }
+    }
+  }
+
+ private:
+  struct Extent {
+    int64_t begin, end;
+  };
+
+  static Extent clipped(int64_t begin, int64_t kernel, int64_t size) {
+    return {std::max(begin, int64_t{0}), std::min(begin + kernel, size)};
+  }
+
+  void average(const uint8_t* x, const kernels::PoolShape& s, Extent rows, Extent columns, uint8_t* y) const {
+    std::vector<int32_t> sums(static_cast<size_t>(s.c));
+    for (int64_t iy = rows.begin; iy < rows.end; ++iy) {
+      for (int64_t ix = columns.begin; ix < columns.end; ++ix) {
+        const uint8_t* pixel = x + (iy * s.w + ix) * s.c;
+        for (size_t c = 0; c < sums.size(); ++c) sums[c] += pixel[c] - input_zero_point_;
+      }
+    }
+    for (const int32_t sum : sums) {
+      const int64_t code = kernels::requantize_fixed_point(
+          int64_t{sum} * fixed_.multiplier[0], fixed_.shift[0], output_zero_point_, fixed_.low, fixed_.high);
+      *y++ = static_cast<uint8_t>(code);
+    }
+  }
+
+  const FixedPoint fixed_;
+  const int32_t input_zero_point_, output_zero_point_;
+};
+
 }  // namespace
 
 void add_steps(PlanBuilder& plan, const Node& node, const MaxPool2d& max_pool) {
@@ -155,6 +209,14 @@ void add_steps(PlanBuilder& plan, const Node& node, const AvgPool2d& avg_pool) {
                          });
     return;
   }
+  if (avg_pool.fixed_point) {
+    const auto average = std::make_shared<const FixedPointAverage>(*avg_pool.fixed_point, x, node.output);
+    add_pool_step<uint8_t>(plan, node, shape,
+                           [=](const uint8_t* from, const kernels::PoolShape& band, uint8_t* to) {
+                             average->pool(from, band, to);
+                           });
+    return;
+  }
   kernels::AvgPoolArgs args = avg_pool_args(x, node.output);
   args.pad_bottom = avg_pool.pool.pad_h;
   args.pad_right = avg_pool.pool.pad_w;
@@ -166,16 +228,21 @@ void add_steps(PlanBuilder& plan, const Node& node, const AvgPool2d& avg_pool) {
                          });
 }
 
-void add_steps(PlanBuilder& plan, const Node& node, const AdaptiveAvgPool2d&) {
+void add_steps(PlanBuilder& plan, const Node& node, const AdaptiveAvgPool2d& adaptive) {
   const Value& x = plan.input(node);
   const Value& y = node.output;
   const int from = plan.input_buffer(node);
   const int to = plan.output_buffer(node);
   const Pool2d unused = {1, 1, 1, 1, 0, 0};
+  std::shared_ptr<const FixedPointAverage> average;
+  if (adaptive.fixed_point) average = std::make_shared<const FixedPointAverage>(*adaptive.fixed_point, x, y);
   const auto pool = [=, is_float = y.is_float, shape = pool_shape(x, y, unused, 1, 1),
                      args = avg_pool_args(x, y), x_size = x.size(),
                      y_size = y.size()](const Run& run, int64_t sample, int64_t, int64_t) {
-    if (is_float) {
+    if (average != nullptr) {
+      average->adaptive_pool(run.at<const uint8_t>(from) + sample * x_size, shape,
+                             run.at<uint8_t>(to) + sample * y_size);
+    } else if (is_float) {
       adaptive_avg_pool2d_f32(run.at<const float>(from) + sample * x_size, shape,
                               run.at<float>(to) + sample * y_size);
     } else {

@@ -71,10 +71,23 @@ inline int64_t shift_half_to_even(int64_t sum, int32_t places) {
   return floor + static_cast<int64_t>(up);
 }
 
+/// clamp(round(sum / 2^places) + zero_point, low, high).
+inline int64_t requantize_fixed_point(int64_t sum, int32_t places, int64_t zero_point, int64_t low,
+                                      int64_t high) {
+  // The zero point goes to the bounds: not every 64 bits have room for it.
+  return std::clamp(shift_half_to_even(sum, places), low - zero_point, high - zero_point) + zero_point;
+}
+
 /// m = (s_x * s_w) / s_y, float32, left to right.
 inline float requantize_multiplier(float input_scale, float weight_scale, float output_scale) {
   const float product = input_scale * weight_scale;
   return product / output_scale;
+}
+
+/// Of a Tail without floats. Every product of two numbers of 32 bits fits 64.
+inline int64_t requantize_fixed_point(int32_t acc, const Tail& tail, int64_t channel) {
+  return requantize_fixed_point(int64_t{acc} * tail.fixed_multiplier[channel], tail.shift[channel],
+                                tail.output_zero_point, tail.qmin, tail.qmax);
 }
 
 inline float activate(float t, const ActivationArgs& args, int64_t channel) {

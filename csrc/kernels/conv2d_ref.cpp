@@ -76,12 +76,18 @@ void conv2d_ref(const Conv2dRefShape& s, const uint8_t* input, const int32_t* in
               static_cast<int32_t*>(output)[index] = acc;
               continue;
             }
+            if (tail.output == Output::kU8FixedPoint) {
+              static_cast<uint8_t*>(output)[index] =
+                  static_cast<uint8_t>(requantize_fixed_point(acc, tail, o.oc));
+              continue;
+            }
             float multiplier = tail.multiplier[c / step * s.out_channels + o.oc];
             if (sample_scale != nullptr) multiplier = sample_scale[o.n] * multiplier;
             const float product = static_cast<float>(acc) * multiplier;
             t = c == 0 ? product : t + product;
           }
-          if (tail.output != Output::kS32) store(finish(t, tail, o.oc, index), tail, index, output);
+          if (tail.output == Output::kU8 || tail.output == Output::kF32)
+            store(finish(t, tail, o.oc, index), tail, index, output);
         }
       }
     }

@@ -1,4 +1,4 @@
-#include "kernels/conv_tail.h"
+#include "kernels/conv_tail_fixed_point.h"
 #include "kernels/simd_avx2.h"
 
 namespace ptqx::kernels {
@@ -41,6 +41,7 @@ __m256 activate(__m256 t, const ActivationArgs& args, int64_t channel, int64_t c
 
 void conv_tail_avx2(const ConvTailArgs& args, const int32_t* acc, int64_t first, int64_t m, int64_t nr) {
   const Tail& tail = *args.tail;
+  if (tail.output == Output::kU8FixedPoint) return fixed_point_tail<32>(args, acc, first, m, nr);
   const CodeRange range = code_range(_mm256_set1_epi32(tail.output_zero_point), tail.qmin, tail.qmax);
   for (int64_t j = 0; j < args.channels; j += kLanes) {
     const int64_t count = smaller(args.channels - j, kLanes);

@@ -1,4 +1,5 @@
 #include "kernels/conv_tail_avx512.h"
+#include "kernels/conv_tail_fixed_point.h"
 
 namespace ptqx::kernels {
 namespace {
@@ -183,6 +184,7 @@ void any_tail(const ConvTailArgs& args, const int32_t* acc, int64_t first, int64
 
 void conv_tail_avx512vnni(const ConvTailArgs& args, const int32_t* acc, int64_t first, int64_t m,
                           int64_t nr) {
+  if (args.tail->output == Output::kU8FixedPoint) return fixed_point_tail<64>(args, acc, first, m, nr);
   if (!is_common(args)) return any_tail(args, acc, first, m, nr);
   switch ((args.channels + kLanes - 1) / kLanes) {
     case 1:

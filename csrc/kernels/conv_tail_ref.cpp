@@ -26,6 +26,11 @@ void conv_tail_scalar(const ConvTailArgs& args, const int32_t* acc, int64_t firs
         static_cast<int32_t*>(args.output)[place + j] = a;
         continue;
       }
+      if (tail.output == Output::kU8FixedPoint) {
+        static_cast<uint8_t*>(args.output)[place + j] =
+            static_cast<uint8_t>(requantize_fixed_point(a, tail, channel));
+        continue;
+      }
       float t = scaled_value(args, a, first + i, channel);
       if (tail.bias_f32 != nullptr) t = t + tail.bias_f32[channel];
       if (tail.residual != nullptr) {

@@ -18,6 +18,22 @@ void add_u8(const uint8_t* a, int32_t a_zero_point, float a_multiplier, const ui
   best_row(add_u8_rows()).function(a, a_zero_point, a_multiplier, b, b_zero_point, b_multiplier, n, tail, y);
 }
 
+AddFixedPointU8Fn add_fixed_point_u8_scalar, add_fixed_point_u8_avx2, add_fixed_point_u8_avx512vnni;
+
+std::span<const Row<AddFixedPointU8Fn>> add_fixed_point_u8_rows() {
+  static constexpr Row<AddFixedPointU8Fn> kRows[] = {
+      {"add_fixed_point_u8_scalar", Isa::kScalar, add_fixed_point_u8_scalar},
+      {"add_fixed_point_u8_avx2", Isa::kAvx2, add_fixed_point_u8_avx2},
+      {"add_fixed_point_u8_avx512vnni", Isa::kAvx512Vnni, add_fixed_point_u8_avx512vnni},
+  };
+  return kRows;
+}
+
+void add_fixed_point_u8(const uint8_t* a, const uint8_t* b, int64_t n, const AddFixedPointArgs& args,
+                        uint8_t* y) {
+  best_row(add_fixed_point_u8_rows()).function(a, b, n, args, y);
+}
+
 MulU8Fn mul_u8_scalar, mul_u8_avx2, mul_u8_avx512vnni;
 
 std::span<const Row<MulU8Fn>> mul_u8_rows() {

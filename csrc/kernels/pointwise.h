@@ -25,6 +25,18 @@ using AddU8Fn = void(const uint8_t* a, int32_t a_zero_point, float a_multiplier,
 AddU8Fn add_u8;
 std::span<const Row<AddU8Fn>> add_u8_rows();
 
+/// The same without floats: t = (a - a_zero_point) * a_multiplier + (b - b_zero_point) * b_multiplier, then
+/// clamp(round_half_even(t / 2^shift) + output_zero_point, qmin, qmax).
+struct AddFixedPointArgs {
+  int32_t a_zero_point, a_multiplier, b_zero_point, b_multiplier;
+  int32_t shift;  // 0 to kMostPlaces
+  int32_t output_zero_point, qmin, qmax;
+};
+using AddFixedPointU8Fn = void(const uint8_t* a, const uint8_t* b, int64_t n, const AddFixedPointArgs& args,
+                               uint8_t* y);
+AddFixedPointU8Fn add_fixed_point_u8;
+std::span<const Row<AddFixedPointU8Fn>> add_fixed_point_u8_rows();
+
 /// t = float32((a - a_zero_point) * (b - b_zero_point)) * multiplier, multiplier = (s_a * s_b) / s_y.
 using MulU8Fn = void(const uint8_t* a, int32_t a_zero_point, const uint8_t* b, int32_t b_zero_point,
                      float multiplier, int64_t n, const PointwiseTail& tail, uint8_t* y);

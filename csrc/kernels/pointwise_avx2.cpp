@@ -1,4 +1,4 @@
-#include "kernels/pointwise.h"
+#include "kernels/pointwise_fixed_point.h"
 #include "kernels/simd_avx2.h"
 
 namespace ptqx::kernels {
@@ -46,6 +46,11 @@ void add_u8_avx2(const uint8_t* a, int32_t a_zero_point, float a_multiplier, con
       store_codes(y + i, count, round_and_clamp(activate(_mm256_add_ps(a_term, b_term)), range));
     });
   });
+}
+
+void add_fixed_point_u8_avx2(const uint8_t* a, const uint8_t* b, int64_t n, const AddFixedPointArgs& args,
+                             uint8_t* y) {
+  add_fixed_point<32>(a, b, n, args, y);
 }
 
 void mul_u8_avx2(const uint8_t* a, int32_t a_zero_point, const uint8_t* b, int32_t b_zero_point,

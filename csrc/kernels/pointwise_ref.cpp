@@ -22,6 +22,16 @@ void add_u8_scalar(const uint8_t* a, int32_t a_zero_point, float a_multiplier, c
   }
 }
 
+void add_fixed_point_u8_scalar(const uint8_t* a, const uint8_t* b, int64_t n, const AddFixedPointArgs& args,
+                               uint8_t* y) {
+  for (int64_t i = 0; i < n; ++i) {
+    const int64_t sum = int64_t{a[i] - args.a_zero_point} * args.a_multiplier +
+                        int64_t{b[i] - args.b_zero_point} * args.b_multiplier;
+    y[i] = static_cast<uint8_t>(
+        requantize_fixed_point(sum, args.shift, args.output_zero_point, args.qmin, args.qmax));
+  }
+}
+
 void mul_u8_scalar(const uint8_t* a, int32_t a_zero_point, const uint8_t* b, int32_t b_zero_point,
                    float multiplier, int64_t n, const PointwiseTail& tail, uint8_t* y) {
   for (int64_t i = 0; i < n; ++i) {

@@ -30,9 +30,10 @@ struct ActivationArgs {
 
 /// What a finished accumulator becomes.
 enum class Output : uint8_t {
-  kS32,  // acc + bias
-  kU8,   // requantized
-  kF32,  // float32(acc + bias) * multiplier + bias_f32, then the activation
+  kS32,           // acc + bias
+  kU8,            // requantized
+  kF32,           // float32(acc + bias) * multiplier + bias_f32, then the activation
+  kU8FixedPoint,  // requantized without floats
 };
 
 /// The fused end of a convolution or linear layer. All arrays are indexed by output channel.
@@ -41,6 +42,8 @@ enum class Output : uint8_t {
 ///   t = t + float32(residual - residual_zero_point) * residual_multiplier   (if residual)
 ///   t = activation(t)
 ///   y = clamp(round_half_even(t) + output_zero_point, qmin, qmax)
+/// Without floats, from the second line on:
+///   y = clamp(round_half_even(acc * fixed_multiplier / 2^shift) + output_zero_point, qmin, qmax)
 struct Tail {
   Output output = Output::kU8;
   const int32_t* bias = nullptr;
@@ -53,6 +56,8 @@ struct Tail {
   int32_t output_zero_point = 0;
   int32_t qmin = 0;
   int32_t qmax = 255;
+  const int32_t* fixed_multiplier = nullptr;  // of kU8FixedPoint
+  const int32_t* shift = nullptr;             // 0 to kMostPlaces
 };
 
 /// Affine quantization parameters of one tensor: real = scale * (q - zero_point).

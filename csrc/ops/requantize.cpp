@@ -89,11 +89,27 @@ std::vector<int64_t> periodic(const Tensor& tensor, int64_t period) {
   return result;
 }
 
+/// Of what check_terms() and check_code_range() let through.
+kernels::Integer integer_of(at::ScalarType dtype) {
+  switch (dtype) {
+    case at::kByte:
+      return kernels::Integer::kU8;
+    case at::kChar:
+      return kernels::Integer::kS8;
+    case at::kShort:
+      return kernels::Integer::kS16;
+    case at::kInt:
+      return kernels::Integer::kS32;
+    default:
+      return kernels::Integer::kS64;
+  }
+}
+
 /// A term as the kernels take it.
 class Term {
  public:
   Term(const Tensor& values, const Tensor* offset, const Tensor& multiplier, int64_t period)
-      : values_(dense_spatial(values.scalar_type() == at::kLong ? values : values.to(at::kInt))),
+      : values_(dense_spatial(values)),
         offset_(offset == nullptr ? std::vector<int64_t>(static_cast<size_t>(period), 0)
                                   : periodic(*offset, period)),
         multiplier_(periodic(multiplier, period)) {}
@@ -102,7 +118,7 @@ class Term {
   kernels::FixedPointTerm from(int64_t first) const {
     const auto* bytes = static_cast<const char*>(values_.const_data_ptr());
     return {.values = bytes + first * values_.itemsize(),
-            .wide = values_.scalar_type() == at::kLong,
+            .type = integer_of(values_.scalar_type()),
             .offset = offset_.data(),
             .multiplier = multiplier_.data()};
   }
@@ -116,28 +132,26 @@ struct CodeRange {
   int64_t zero_point, low, high;
 };
 
-template <class Code>
 void requantize_into(const std::vector<Term>& terms, const std::vector<int64_t>& shift, CodeRange range,
                      const Tensor& output) {
   kernels::FixedPointFn* const kernel = kernels::best_row(kernels::fixed_point_rows()).function;
-  auto* y = output.mutable_data_ptr<Code>();
+  auto* y = static_cast<char*>(output.mutable_data_ptr());
+  const int64_t itemsize = static_cast<int64_t>(output.itemsize());
   const auto period = static_cast<int64_t>(shift.size());
   const int64_t elements = output.numel();
   const int64_t grain = std::max<int64_t>(kGrain / period, 1);
   at::parallel_for(0, (elements + period - 1) / period, grain, [&](int64_t begin, int64_t end) {
-    std::vector<int64_t> codes(shift.size());
     std::vector<kernels::FixedPointTerm> parts(terms.size());
     for (int64_t first = begin * period; first < std::min(end * period, elements); first += period) {
-      const int64_t count = std::min(period, elements - first);
       for (size_t i = 0; i < terms.size(); ++i) parts[i] = terms[i].from(first);
       kernel({.terms = parts,
               .shift = shift.data(),
-              .count = count,
+              .count = std::min(period, elements - first),
               .zero_point = range.zero_point,
               .low = range.low,
               .high = range.high,
-              .codes = codes.data()});
-      for (int64_t i = 0; i < count; ++i) y[first + i] = static_cast<Code>(codes[static_cast<size_t>(i)]);
+              .codes = y + first * itemsize,
+              .type = integer_of(output.scalar_type())});
     }
   });
 }
@@ -166,9 +180,7 @@ Tensor requantize_cpu(at::TensorList terms, at::TensorList offsets, const Tensor
   }
   const CodeRange range{.zero_point = zero_point.item<int32_t>(), .low = qmin, .high = qmax};
   const std::vector<int64_t> places = periodic(shift, period);
-  if (dtype == at::kByte) requantize_into<uint8_t>(parts, places, range, output);
-  if (dtype == at::kChar) requantize_into<int8_t>(parts, places, range, output);
-  if (dtype == at::kShort) requantize_into<int16_t>(parts, places, range, output);
+  requantize_into(parts, places, range, output);
   return output;
 }
 

@@ -112,6 +112,7 @@ std::vector<KernelRow> kernel_rows() {
   add_rows(all, "avg_pool2d_u8", kernels::avg_pool2d_u8_rows());
   add_rows(all, "adaptive_avg_pool2d_u8", kernels::adaptive_avg_pool2d_u8_rows());
   add_rows(all, "add_u8", kernels::add_u8_rows());
+  add_rows(all, "add_fixed_point_u8", kernels::add_fixed_point_u8_rows());
   add_rows(all, "mul_u8", kernels::mul_u8_rows());
   add_rows(all, "lookup_u8", kernels::lookup_u8_rows());
   add_rows(all, "flip_sign_u8", kernels::flip_sign_u8_rows());

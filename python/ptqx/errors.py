@@ -25,3 +25,14 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> PtqxError:
     nearest = difflib.get_close_matches(str(name), names, n=3, cutoff=0.6)
     hint = f"did you mean {', '.join(nearest)}?" if nearest else f"known: {', '.join(names)}"
     return PtqxError(f"unknown {kind} {str(name)!r}; {hint}")
+
+
+def listed(names: Iterable[str], limit: int = 6) -> str:
+    """Return names as an error lists them: the first ones, and how many follow.
+
+    >>> listed(f"conv{i}" for i in range(9))
+    'conv0, conv1, conv2, conv3, conv4, conv5 and 3 more'
+    """
+    names = list(names)
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

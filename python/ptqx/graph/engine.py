@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import PtqxError
+from ..errors import PtqxError, listed
 from ..files import pageable
 from .capture import example_tensor
 from .integer import IntegerModel
@@ -70,10 +70,11 @@ def float_layers(qmodel: IntegerModel) -> list[str]:
     return [node.name for node in qmodel.graph if node.op == "float" or node.op.endswith(in_float)]
 
 
-def layers_without_floats(qmodel: IntegerModel) -> list[str]:
-    """Names of the steps that requantize by a multiplier or a shift, or have codes of 16 bits; the engine
-    does neither."""
-    return [node.name for node in qmodel.graph if node.op.endswith(("_fixed_point", "_wide"))]
+def wide_layers(qmodel: IntegerModel) -> list[str]:
+    """Names of the steps that take or give codes of more than 8 bits, which the engine does not run."""
+    graph = qmodel.graph
+    wide = {node.name for node in graph if node.output.dtype == "int16"}
+    return [node.name for node in graph if node.op.endswith("_wide") or {node.name, *node.inputs} & wide]
 
 
 @torch.no_grad()
@@ -96,12 +97,10 @@ def compile(qmodel: IntegerModel, example_inputs: Any, *, tune: bool = False) ->
     example = example_tensor(example_inputs)
     in_float = float_layers(qmodel)
     if in_float:
-        raise PtqxError(f"the engine runs integer layers only; these compute in float: {', '.join(in_float)}")
-    without_floats = layers_without_floats(qmodel)
-    if without_floats:
-        raise PtqxError(
-            f"the engine requantizes in float32; these do without floats: {', '.join(without_floats)}"
-        )
+        raise PtqxError(f"the engine runs integer layers only; these compute in float: {listed(in_float)}")
+    wide = wide_layers(qmodel)
+    if wide:
+        raise PtqxError(f"the engine runs codes of up to 8 bits; these have more: {listed(wide)}")
     expected = qmodel(example)
     engine = _checked_engine(qmodel, example, expected)
     if not tune:

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from ..files import pageable
 from ..tables import aligned
 from .coverage import CoverageRow, coverage
-from .engine import Engine, float_layers, layers_without_floats
+from .engine import Engine, float_layers, wide_layers
 from .integer import IntegerModel
 from .io import to_bytes
 from .tuning import TunedStep
 
 PARTLY_FLOAT = "operator by operator: the network is partly float, which the engine does not run"
-WITHOUT_FLOATS = "operator by operator: the network requantizes without floats, which the engine does not"
+WIDE = "operator by operator: the network has codes of more than 8 bits, which the engine does not run"
 TILE = re.compile(r"_(\d+x\d+(?:x\d+)?)(?:c\d+)?_")
 
 
@@ -85,8 +85,8 @@ def explain(model: nn.Module) -> Explanation:
     assert isinstance(integer, IntegerModel)
     if float_layers(integer):
         return Explanation(tuple(_eager_row(row, PARTLY_FLOAT) for row in covered))
-    if layers_without_floats(integer):
-        return Explanation(tuple(_eager_row(row, WITHOUT_FLOATS) for row in covered))
+    if wide_layers(integer):
+        return Explanation(tuple(_eager_row(row, WIDE) for row in covered))
     program = model.program if isinstance(model, Engine) else pageable(to_bytes(integer))
     steps = _steps(program)
     known = {row.name for row in covered}

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import PtqxError, unknown_name
+from ..errors import PtqxError, listed, unknown_name
 from ..files import read_tensors
 
 TRAINED = Path(__file__).parent / "trained"
@@ -163,7 +162,7 @@ def _check_fits(model: nn.Module, tensors: dict[str, Tensor], path: str | os.Pat
     unexpected = sorted(tensors.keys() - own.keys())
     if missing or unexpected:
         keys = {"missing": missing, "unexpected": unexpected}
-        parts = "; ".join(f"{what} {_listed(names)}" for what, names in keys.items() if names)
+        parts = "; ".join(f"{what} {listed(names)}" for what, names in keys.items() if names)
         raise PtqxError(f"{path} does not fit {type(model).__name__}: {parts}")
     differing = [key for key in own if own[key].shape != tensors[key].shape]
     head = _last_linear(model)
@@ -175,7 +174,7 @@ def _check_fits(model: nn.Module, tensors: dict[str, Tensor], path: str | os.Pat
         )
     if differing:
         shapes = [f"{k} {tuple(tensors[k].shape)} instead of {tuple(own[k].shape)}" for k in differing]
-        raise PtqxError(f"{path} does not fit {type(model).__name__}: {_listed(shapes)}")
+        raise PtqxError(f"{path} does not fit {type(model).__name__}: {listed(shapes)}")
     for key, tensor in tensors.items():
         if tensor.is_floating_point() != own[key].is_floating_point():
             raise PtqxError(f"{path}: {key} is {tensor.dtype}, expected {own[key].dtype}")
@@ -187,9 +186,3 @@ def _check_finite(tensors: dict[str, Tensor], path: str | os.PathLike[str]) -> N
         bad = 0 if not tensor.is_floating_point() else int((~torch.isfinite(tensor)).sum())
         if bad:
             raise PtqxError(f"{path}: {key} has {bad} values that are NaN or Inf")
-
-
-def _listed(items: Iterable[str], limit: int = 6) -> str:
-    items = list(items)
-    more = f" and {len(items) - limit} more" if len(items) > limit else ""
-    return ", ".join(items[:limit]) + more

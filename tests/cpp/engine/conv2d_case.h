@@ -90,6 +90,12 @@ class Conv2dOperands {
     fill_real(bias_f32, s.out_channels, -40.0, 40.0);
     fill_real(slopes, s.out_channels, -0.5, 0.5);
     fill_real(sample_scale, c.n, 0.5, 2.0);
+    for (int64_t oc = 0; oc < s.out_channels; ++oc) {  // the same in whole numbers, about
+      int exponent = 0;
+      const double mantissa = std::frexp(multiplier[static_cast<size_t>(oc)], &exponent);
+      fixed_multiplier.push_back(static_cast<int32_t>(std::ldexp(mantissa, 31)));
+      shift.push_back(31 - exponent);
+    }
   }
 
   kernels::Tail tail() const {
@@ -110,12 +116,20 @@ class Conv2dOperands {
     t.output_zero_point = c.output_zero_point;
     t.qmin = c.qmin;
     t.qmax = c.qmax;
+    if (c.output == kernels::Output::kU8FixedPoint) {
+      t.multiplier = nullptr;
+      t.residual_multiplier = 0.0F;
+      t.fixed_multiplier = fixed_multiplier.data();
+      t.shift = shift.data();
+    }
     return t;
   }
 
-  size_t output_bytes() const {
-    return static_cast<size_t>(outputs) * (c.output == kernels::Output::kU8 ? 1 : 4);
+  size_t element_bytes() const {
+    const bool codes = c.output == kernels::Output::kU8 || c.output == kernels::Output::kU8FixedPoint;
+    return codes ? 1 : 4;
   }
+  size_t output_bytes() const { return static_cast<size_t>(outputs) * element_bytes(); }
 
   std::vector<uint8_t> reference() const {
     const Conv2dShape& s = c.shape;
@@ -163,7 +177,7 @@ class Conv2dOperands {
   std::vector<uint8_t> run(const PackedConv2d& packed, const Executor& executor, const std::string& strategy,
                            bool overwrite = false) const {
     const auto offset = static_cast<size_t>(c.misalignment);
-    const size_t element = c.output == kernels::Output::kU8 ? 1 : 4;
+    const size_t element = element_bytes();
     std::vector<uint8_t> input(offset + input_.size() + packed.input_slack(), 0xA5);
     std::copy(input_.begin(), input_.end(), input.begin() + static_cast<std::ptrdiff_t>(offset));
     std::vector<uint8_t> output(offset * element + output_bytes(), 0x5A);
@@ -182,7 +196,7 @@ class Conv2dOperands {
   Conv2dCase c;
   int64_t oh, ow, outputs;
   std::vector<int8_t> weight;
-  std::vector<int32_t> bias, weight_zero_points, input_zero_points;
+  std::vector<int32_t> bias, weight_zero_points, input_zero_points, fixed_multiplier, shift;
   std::vector<uint8_t> residual;
   std::vector<float> multiplier, bias_f32, slopes, sample_scale;
 
@@ -231,6 +245,7 @@ inline void expect_equal_outputs(const Conv2dCase& conv_case, const std::vector<
   const int64_t channels = conv_case.shape.out_channels;
   switch (conv_case.output) {
     case kernels::Output::kU8:
+    case kernels::Output::kU8FixedPoint:
       return expect_equal_elements<uint8_t>(expected, actual, channels);
     case kernels::Output::kS32:
       return expect_equal_elements<int32_t>(expected, actual, channels);

@@ -42,8 +42,8 @@ std::vector<Conv2dCase> output_channel_cases() {
   std::vector<Conv2dCase> cases;
   for (const int64_t oc :
        {1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 95, 96, 97, 127, 128, 129, 160}) {
-    for (const Output output : {Output::kS32, Output::kU8}) {
-      const std::string kind = output == Output::kU8 ? "U8" : "S32";
+    for (const Output output : {Output::kS32, Output::kU8, Output::kU8FixedPoint}) {
+      const std::string kind = output == Output::kU8 ? "U8" : output == Output::kS32 ? "S32" : "U8FixedPoint";
       cases.push_back({.name = "OutChannels" + std::to_string(oc) + kind,
                        .shape = square(8, oc, 3, 1),
                        .n = 2,

@@ -150,6 +150,85 @@ Graph classifier(int64_t size = 16) {
 
 TEST(Engine, run_batches_of_every_size_equal_reference) { expect_parity(classifier(), 7, {0, 1, 2, 65}); }
 
+/// Convolutions of every driver, an addition, a product, pools and features, without floats between them.
+Graph fixed_point_network() {
+  GraphBuilder b({3, 12, 12});
+  const auto without_floats = [&](const std::string& op, const std::vector<Made>& inputs,
+                                  std::vector<int64_t> shape, const std::vector<double>& factors,
+                                  nlohmann::json attrs) {
+    nlohmann::json roles = nlohmann::json::object();
+    const testing::Qparams q = b.some_qparams(inputs[0].scale);
+    b.set_fixed_point(factors, 1, q, attrs, roles);
+    return b.codes(op + "_fixed_point", inputs, std::move(shape), q, attrs, roles);
+  };
+  const ConvOptions same{.out = 32, .padding = {1, 1, 1, 1}, .fixed_point = true};
+  ConvOptions depthwise = same;
+  depthwise.groups = 32;
+  const Made stem = b.conv2d(b.quantize(b.input, {4.0F / 255.0F, 128}), same);
+  const Made branch = b.conv2d(b.conv2d(stem, same), depthwise);
+  Made x = without_floats("add", {stem, branch}, stem.shape, {0.7, 0.6}, {{"activation", "none"}});
+  x = without_floats("mul", {x, branch}, x.shape, {0.01}, nlohmann::json::object());
+  x = without_floats("avg_pool2d", {x}, {32, 7, 7}, {0.3},
+                     {{"kernel_size", {2, 2}}, {"stride", {2, 2}}, {"padding", {1, 1}}});
+  x = without_floats("adaptive_avg_pool2d", {x}, {32, 3, 2}, {0.2}, {{"output_size", {3, 2}}});
+  x = b.moved("flatten", {x}, {32 * 6}, {{"start_dim", 1}});
+  x = b.linear(x, {.out = 40, .fixed_point = true});
+  return b.finish(b.linear(x, {.out = 10, .float_output = true}));
+}
+
+TEST(Engine, networks_without_floats_equal_reference) {
+  expect_parity(fixed_point_network(), 4, {1, 2, 9, 64});
+}
+
+TEST(Engine, networks_without_floats_refuse_what_needs_floats) {
+  const auto message = [](const std::function<void(nlohmann::json&, Graph&)>& change) -> std::string {
+    Graph graph = fixed_point_network();
+    change(graph.document["nodes"][1], graph);  // the first convolution
+    try {
+      Engine::from_bytes(graph.bytes());
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  const auto expect_part = [&](const char* part, const std::function<void(nlohmann::json&, Graph&)>& change) {
+    EXPECT_NE(message(change).find(part), std::string::npos) << message(change);
+  };
+  const auto s32 = [](std::vector<int64_t> shape, std::vector<int32_t> values) {
+    return testing::Tensor::of(DType::kI32, std::move(shape), values);
+  };
+  EXPECT_EQ(message([](nlohmann::json&, Graph&) {}), "");
+  expect_part("an activation is a clamp", [](nlohmann::json& node, Graph&) {
+    node["attrs"]["activation"] = "hardswish";
+    node["attrs"]["activation_args"] = {0.1F};
+  });
+  expect_part("gives uint8", [](nlohmann::json& node, Graph&) { node["output"] = {{"dtype", "float32"}}; });
+  expect_part("low must be a whole number from 0 to 255",
+              [](nlohmann::json& node, Graph&) { node["attrs"]["low"] = -1; });
+  expect_part("low must not be above high", [](nlohmann::json& node, Graph&) {
+    node["attrs"]["low"] = 200;
+    node["attrs"]["high"] = 100;
+  });
+  expect_part("group_size must be 0", [](nlohmann::json& node, Graph&) { node["attrs"]["group_size"] = 4; });
+  expect_part("bias must be I32", [](nlohmann::json& node, Graph& graph) {
+    graph.tensors[node["tensors"]["bias"]] =
+        testing::Tensor::of(DType::kF32, {32}, std::vector<float>(32, 1.0F));
+  });
+  expect_part("multiplier must be I32 [1, 32]", [&](nlohmann::json& node, Graph& graph) {
+    graph.tensors[node["tensors"]["multiplier"]] = s32({2}, {1, 1});
+  });
+  expect_part("multiplier must be at least 0", [&](nlohmann::json& node, Graph& graph) {
+    graph.tensors[node["tensors"]["multiplier"]] = s32({1, 1}, {-1});
+  });
+  for (const int32_t places : {-1, 63}) {
+    expect_part("shift must be 0 to 62", [&](nlohmann::json& node, Graph& graph) {
+      graph.tensors[node["tensors"]["shift"]] = s32({1}, {places});
+    });
+  }
+  expect_part("1 to 1 names",
+              [](nlohmann::json& node, Graph&) { node["inputs"].push_back(node["inputs"][0]); });
+}
+
 /// Binary layers with padding, strides, a residual and features, of channels that fill no dword.
 Graph binary_network() {
   GraphBuilder b({3, 9, 7});

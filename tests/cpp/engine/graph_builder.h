@@ -2,6 +2,7 @@
 
 // Makes small integer graphs and the .ptqx bytes that hold them. Names of nodes are "n1", "n2", ...
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -70,6 +71,7 @@ struct ConvOptions {
   bool bias = true, bias_f32 = false, weight_zero_point = false, dynamic = false, float_output = false;
   bool weight_levels = false;
   bool binary = false;  // weights -1 and 1 by bits = 1; the input is of `signs`
+  bool fixed_point = false;
   std::string activation = "none";
   const Made* residual = nullptr;
 };
@@ -107,16 +109,18 @@ class GraphBuilder {
     };
     nlohmann::json attrs = {
         {"stride", o.stride}, {"padding", o.padding}, {"dilation", o.dilation}, {"groups", o.groups}};
-    return layer(o.dynamic  ? "conv2d_dynamic"
-                 : o.binary ? "binary_conv2d"
-                            : "conv2d",
+    return layer(o.dynamic       ? "conv2d_dynamic"
+                 : o.binary      ? "binary_conv2d"
+                 : o.fixed_point ? "conv2d_fixed_point"
+                                 : "conv2d",
                  x, {o.out, in, o.kernel[0], o.kernel[1]}, {o.out, extent(0), extent(1)}, attrs, o);
   }
 
   Made linear(const Made& x, const ConvOptions& o) {
-    return layer(o.dynamic  ? "linear_dynamic"
-                 : o.binary ? "binary_linear"
-                            : "linear",
+    return layer(o.dynamic       ? "linear_dynamic"
+                 : o.binary      ? "binary_linear"
+                 : o.fixed_point ? "linear_fixed_point"
+                                 : "linear",
                  x, {o.out, x.shape[0]}, {o.out}, nlohmann::json::object(), o);
   }
 
@@ -183,6 +187,30 @@ class GraphBuilder {
       graph.tensors[tensor] = floats({channels}, -0.5F, 0.5F);
     }
     attrs["activation_args"] = args;
+  }
+
+  /// Whole numbers for real factors, one a term, about the same for all channels.
+  void set_fixed_point(const std::vector<double>& factors, int64_t channels, const Qparams& q,
+                       nlohmann::json& attrs, nlohmann::json& roles) {
+    attrs["low"] = integer(q.qmin, q.zero_point);
+    attrs["high"] = integer(std::max<int64_t>(q.zero_point, attrs["low"].get<int64_t>()), q.qmax);
+    const int64_t columns = coin() ? 1 : channels;
+    int exponent = 0;
+    std::frexp(*std::ranges::max_element(factors), &exponent);
+    const auto terms = static_cast<int64_t>(factors.size());
+    const int32_t places = static_cast<int32_t>(std::clamp<int64_t>(31 - terms - exponent, 0, 62));
+    std::vector<int32_t> multiplier;
+    for (const double factor : factors) {
+      for (int64_t c = 0; c < columns; ++c) {
+        multiplier.push_back(static_cast<int32_t>(std::ldexp(factor * real(0.5F, 1.0F), places)));
+      }
+    }
+    const std::string prefix = "fixed" + std::to_string(count_);
+    roles["multiplier"] = prefix + ".multiplier";
+    roles["shift"] = prefix + ".shift";
+    graph.tensors[prefix + ".multiplier"] = Tensor::of(DType::kI32, {terms, columns}, multiplier);
+    const std::vector<int32_t> shift(static_cast<size_t>(coin() ? 1 : channels), places);
+    graph.tensors[prefix + ".shift"] = Tensor::of(DType::kI32, {std::ssize(shift)}, shift);
   }
 
   Tensor floats(std::vector<int64_t> shape, float low, float high) {
@@ -281,6 +309,9 @@ class GraphBuilder {
     }
     const bool gives_float = o.dynamic || o.float_output;
     set_activation(o.activation, gives_float ? 1.0F : q.scale, o.out, attrs, roles);
+    if (o.fixed_point) {
+      set_fixed_point({double{x_scale} * weight_scale / q.scale}, o.out, q, attrs, roles);
+    }
     std::vector<Made> inputs = {x};
     if (o.residual != nullptr) inputs.push_back(*o.residual);
     return gives_float ? reals(op, inputs, std::move(shape), attrs, roles)

@@ -1,5 +1,7 @@
 #include "random_network.h"
 
+#include <optional>
+
 namespace ptqx::engine::testing {
 namespace {
 
@@ -54,6 +56,8 @@ class RandomNetwork {
     o.weight_levels = b_.integer(0, 3) == 0;
     if (!dynamic_ && !o.weight_zero_point && b_.integer(0, 3) == 0) o.group_size = 4;
     o.activation = activation(7);
+    o.fixed_point = !dynamic_ && o.group_size == 0 && !o.bias_f32 && b_.integer(0, 3) == 0;
+    if (o.fixed_point) o.activation = activation(3);
     if (x.shape[0] % 2 == 0 && o.out % 2 == 0 && o.group_size == 0 && b_.coin()) o.groups = 2;
     while (x.shape[1] + o.padding[0] + o.padding[2] <= o.dilation[0] * (o.kernel[0] - 1)) ++o.padding[0];
     while (x.shape[2] + o.padding[1] + o.padding[3] <= o.dilation[1] * (o.kernel[1] - 1)) ++o.padding[3];
@@ -71,6 +75,8 @@ class RandomNetwork {
 
   Made depthwise(const Made& x) {
     ConvOptions o = same_size(x);
+    o.fixed_point = !dynamic_ && b_.integer(0, 3) == 0;
+    if (o.fixed_point) o.activation = activation(3);
     o.groups = x.shape[0];
     o.stride = {b_.integer(1, 2), b_.integer(1, 2)};
     return b_.conv2d(x, o);
@@ -88,9 +94,23 @@ class RandomNetwork {
   Made pointwise(const std::string& op, const std::vector<Made>& inputs, float scale) {
     nlohmann::json attrs, roles = nlohmann::json::object();
     const Qparams q = b_.some_qparams(scale);
+    if (!dynamic_ && b_.coin()) {
+      const double a = inputs[0].scale, b = inputs[1].scale;
+      return without_floats(op, inputs,
+                            op == "add" ? std::vector{a / scale, b / scale} : std::vector{a * b / scale}, q);
+    }
     b_.set_activation(b_.coin() ? "relu" : "hardswish", dynamic_ ? 1.0F : q.scale, 1, attrs, roles);
     return dynamic_ ? b_.reals(op, inputs, inputs[0].shape, attrs, roles)
                     : b_.codes(op, inputs, inputs[0].shape, q, attrs, roles);
+  }
+
+  Made without_floats(const std::string& op, const std::vector<Made>& inputs,
+                      const std::vector<double>& factors, const Qparams& q,
+                      std::optional<std::vector<int64_t>> shape = {},
+                      nlohmann::json attrs = nlohmann::json::object()) {
+    nlohmann::json roles = nlohmann::json::object();
+    b_.set_fixed_point(factors, 1, q, attrs, roles);
+    return b_.codes(op + "_fixed_point", inputs, shape.value_or(inputs[0].shape), q, attrs, roles);
   }
 
   Made add(const Made& x) {
@@ -113,6 +133,10 @@ class RandomNetwork {
     const Made gate = b_.conv2d(mean, o);
     nlohmann::json attrs = {{"activation", "none"}, {"activation_args", nlohmann::json::array()}};
     const std::vector<Made> inputs = b_.coin() ? std::vector<Made>{x, gate} : std::vector<Made>{gate, x};
+    if (!dynamic_ && b_.coin()) {
+      const Qparams q = b_.some_qparams(x.scale * gate.scale * 60.0F);
+      return without_floats("mul", inputs, {double{x.scale} * gate.scale / q.scale}, q, x.shape);
+    }
     return dynamic_ ? b_.reals("mul", inputs, x.shape, attrs)
                     : b_.codes("mul", inputs, x.shape, b_.some_qparams(x.scale * gate.scale * 60.0F), attrs);
   }
@@ -123,6 +147,9 @@ class RandomNetwork {
   }
 
   Made pooled(const std::string& op, const Made& x, std::vector<int64_t> shape, nlohmann::json attrs) {
+    if (!dynamic_ && b_.integer(0, 2) == 0) {
+      return without_floats(op, {x}, {b_.real(0.1F, 1.0F)}, b_.some_qparams(x.scale * 0.7F), shape, attrs);
+    }
     return dynamic_ ? b_.reals(op, {x}, shape, attrs)
                     : b_.codes(op, {x}, shape, b_.some_qparams(x.scale * 0.7F), attrs);
   }

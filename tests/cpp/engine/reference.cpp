@@ -1,6 +1,8 @@
 #include "reference.h"
 
+#include <algorithm>
 #include <array>
+#include <cmath>
 #include <functional>
 #include <stdexcept>
 
@@ -110,22 +112,48 @@ class Reference {
     return y;
   }
 
+  static bool is_fixed_point(const json& node) {
+    return node["op"].get<std::string>().ends_with("_fixed_point");
+  }
+
+  /// Without floats, but here of 64 bits and more: exact products, and the processor's rounding half to even.
+  void put_fixed_point(const json& node, Array& y, size_t index, int64_t channel,
+                       const std::vector<int64_t>& terms) const {
+    const auto multiplier = tensor<int32_t>(node, "multiplier"), shift = tensor<int32_t>(node, "shift");
+    const size_t columns = multiplier.size() / terms.size();
+    const auto c = static_cast<size_t>(channel);
+    long double sum = 0.0L;
+    for (size_t i = 0; i < terms.size(); ++i) {
+      sum += static_cast<long double>(terms[i]) * multiplier[i * columns + (columns == 1 ? 0 : c)];
+    }
+    const long double rounded = std::nearbyint(std::ldexp(sum, -shift[shift.size() == 1 ? 0 : c]));
+    const long double code = rounded + y.zero_point;
+    const json& attrs = node["attrs"];
+    y.q[index] = static_cast<int32_t>(std::clamp<long double>(code, attrs["low"], attrs["high"]));
+  }
+
   Array run_node(const json& node) const {
     using Method = void (Reference::*)(const json&, Array&) const;
     static const std::map<std::string, Method> methods = {
         {"quantize", &Reference::quantize},
         {"dequantize", &Reference::dequantize},
         {"conv2d", &Reference::conv2d},
+        {"conv2d_fixed_point", &Reference::conv2d},
         {"linear", &Reference::conv2d},
+        {"linear_fixed_point", &Reference::conv2d},
         {"binary_conv2d", &Reference::conv2d},
         {"binary_linear", &Reference::conv2d},
         {"conv2d_dynamic", &Reference::conv2d},
         {"linear_dynamic", &Reference::conv2d},
         {"max_pool2d", &Reference::max_pool2d},
         {"avg_pool2d", &Reference::avg_pool2d},
+        {"avg_pool2d_fixed_point", &Reference::avg_pool2d},
         {"adaptive_avg_pool2d", &Reference::adaptive_avg_pool2d},
+        {"adaptive_avg_pool2d_fixed_point", &Reference::adaptive_avg_pool2d},
         {"add", &Reference::add},
+        {"add_fixed_point", &Reference::add},
         {"mul", &Reference::mul},
+        {"mul_fixed_point", &Reference::mul},
         {"activation", &Reference::activate},
         {"lookup", &Reference::lookup},
         {"cat", &Reference::cat},
@@ -249,6 +277,11 @@ class Reference {
       const auto o = static_cast<size_t>(oc);
       for (int64_t oy = 0; oy < y.h(); ++oy) {
         for (int64_t ox = 0; ox < y.w(); ++ox) {
+          if (is_fixed_point(node)) {
+            const int64_t acc = accumulate(oc, oy, ox, 0) + (bias.empty() ? 0 : bias[o]);
+            put_fixed_point(node, y, y.at(oc, oy, ox), oc, {acc});
+            continue;
+          }
           float t = 0.0F;
           for (int64_t slice = 0; slice < slices; ++slice) {
             const float s =
@@ -320,11 +353,12 @@ class Reference {
     });
   }
 
-  void put_average(Array& y, size_t index, const Array& x, const std::vector<size_t>& elements,
-                   int64_t count) const {
+  void put_average(const json& node, Array& y, size_t index, const Array& x,
+                   const std::vector<size_t>& elements, int64_t count) const {
     float f32 = 0.0F;
     int32_t s32 = 0;
     for (const size_t i : elements) x.is_float ? void(f32 += x.f[i]) : void(s32 += x.q[i] - x.zero_point);
+    if (is_fixed_point(node)) return put_fixed_point(node, y, index, 0, {s32});
     const float ratio = x.scale / y.scale;
     y.put(index, x.is_float ? f32 / static_cast<float>(count)
                             : static_cast<float>(s32) * (ratio / static_cast<float>(count)));
@@ -335,7 +369,7 @@ class Reference {
       int64_t count =
           node["attrs"].value("count_include_pad", true) ? padded : static_cast<int64_t>(inside.size());
       if (const int64_t divisor = node["attrs"].value("divisor", 0); divisor != 0) count = divisor;
-      put_average(y, index, in(node), inside, count);
+      put_average(node, y, index, in(node), inside, count);
     });
   }
 
@@ -351,7 +385,7 @@ class Reference {
             for (int64_t ix = ox * x.w() / y.w(); ix * y.w() < (ox + 1) * x.w(); ++ix)
               elements.push_back(x.at(c, iy, ix));
           }
-          put_average(y, y.at(c, oy, ox), x, elements, static_cast<int64_t>(elements.size()));
+          put_average(node, y, y.at(c, oy, ox), x, elements, static_cast<int64_t>(elements.size()));
         }
       }
     }
@@ -364,6 +398,10 @@ class Reference {
     const kernels::ActivationArgs args = activation(node, slopes);
     y.resize(a.shape);
     for (size_t i = 0; i < y.size(); ++i) {
+      if (is_fixed_point(node)) {
+        put_fixed_point(node, y, i, 0, {a.q[i] - a.zero_point, b.q[i] - b.zero_point});
+        continue;
+      }
       const float left =
           y.is_float ? a.f[i] : static_cast<float>(a.q[i] - a.zero_point) * (a.scale / y.scale);
       const float right =
@@ -383,6 +421,10 @@ class Reference {
     for (size_t i = 0; i < y.size(); ++i) {
       const size_t ia = a.size() == y.size() ? i : i / per_channel;
       const size_t ib = b.size() == y.size() ? i : i / per_channel;
+      if (is_fixed_point(node)) {
+        put_fixed_point(node, y, i, 0, {int64_t{a.q[ia] - a.zero_point} * int64_t{b.q[ib] - b.zero_point}});
+        continue;
+      }
       const float multiplier = kernels::requantize_multiplier(a.scale, b.scale, y.scale);
       const float t =
           y.is_float ? a.f[ia] * b.f[ib]

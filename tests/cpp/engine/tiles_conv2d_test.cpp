@@ -114,6 +114,13 @@ TEST(TilesConv2dTest, PairsOfPixelsWhereChannelsAreFew) {
                       .bias_f32 = true,
                       .residual = true},
                      kPairs);
+        expect_exact({.name = "without floats",
+                      .shape = three_by_three(channels, out_channels),
+                      .n = 3,
+                      .h = 4,
+                      .w = w,
+                      .output = kernels::Output::kU8FixedPoint},
+                     kPairs);
       }
     }
   }

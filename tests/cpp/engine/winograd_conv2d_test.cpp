@@ -106,6 +106,7 @@ TEST(WinogradConv2dTest, EveryTail) {
       expect_exact(case_of(kernels::Output::kU8, activation, residual));
     expect_exact(case_of(kernels::Output::kF32, activation, false));
   }
+  expect_exact(case_of(kernels::Output::kU8FixedPoint, kernels::Activation::kNone, false));
 }
 
 // Sums of 255 * 128 * 9 * 112 < 2^25 are in range, those of 128 channels are not.

@@ -39,6 +39,10 @@ struct TailOperands {
       scales.push_back(real(random));
     }
     for (int64_t i = 0; i < size(); ++i) residual.push_back(static_cast<uint8_t>(random()));
+    for (int64_t i = 0; i < width; ++i) {
+      shift.push_back(i % 7 == 0 ? static_cast<int32_t>(i % 9) : static_cast<int32_t>(random() % 63));
+      fixed_multiplier.push_back(static_cast<int32_t>(random() >> (i % 3 == 0 ? 1 : shift.back() % 31 + 1)));
+    }
   }
 
   int64_t size() const { return (kFirst + kPixels) * (channel + channels + 3); }
@@ -46,6 +50,8 @@ struct TailOperands {
   template <class T>
   std::vector<T> run(ConvTailFn* function, Tail tail, bool scaled, bool pixel_scale) const {
     tail.multiplier = multiplier.data();
+    tail.fixed_multiplier = fixed_multiplier.data();
+    tail.shift = shift.data();
     GuardedBuffer<T> output(size());
     const ConvTailArgs args{.tail = &tail,
                             .channel = channel,
@@ -61,7 +67,7 @@ struct TailOperands {
   }
 
   int64_t channel, channels, nr;
-  std::vector<int32_t> acc;
+  std::vector<int32_t> acc, fixed_multiplier, shift;
   std::vector<float> multiplier, bias, slopes, scales;
   std::vector<int64_t> places;
   std::vector<uint8_t> residual;
@@ -122,8 +128,42 @@ TEST(ConvTailTest, EveryRowEqualsTheScalarOne) {
         Tail integers;
         integers.output = Output::kS32;
         expect_rows_agree<int32_t>(operands, integers);
+        Tail fixed_point;
+        fixed_point.output = Output::kU8FixedPoint;
+        expect_rows_agree<uint8_t>(operands, fixed_point);
+        fixed_point.output_zero_point = 100;
+        fixed_point.qmin = 2;
+        fixed_point.qmax = 240;
+        expect_rows_agree<uint8_t>(operands, fixed_point);
       }
     }
+  }
+}
+
+TEST(ConvTailTest, FixedPointRoundsHalfToEven) {
+  constexpr int64_t kChannels = 24;
+  TailOperands operands(0, kChannels, 32);
+  Tail tail;
+  tail.output = Output::kU8FixedPoint;
+  tail.output_zero_point = 10;
+  tail.qmin = 3;
+  tail.qmax = 250;
+  std::ranges::fill(operands.acc, 0);
+  std::ranges::fill(operands.fixed_multiplier, 3);
+  std::ranges::fill(operands.shift, 2);
+  // acc * 3 / 4, and 10
+  const std::vector<int32_t> acc = {2, 6, -2, -6, 1, 3, 5, -10, 1000, 0};
+  const std::vector<uint8_t> codes = {12, 14, 8, 6, 11, 12, 14, 3, 250, 10};  // 1.5, 4.5, -1.5, -4.5, ...
+  std::ranges::copy(acc, operands.acc.begin());
+  operands.fixed_multiplier[10] = 77;  // nothing is lost where nothing is shifted
+  operands.shift[10] = 0;
+  operands.acc[10] = 2;
+  for (const Row<ConvTailFn>& row : conv_tail_rows()) {
+    if (!isa_supported(row.isa)) continue;
+    const auto output = operands.run<uint8_t>(row.function, tail, false, false);
+    const auto first = output.begin() + operands.places[kFirst];
+    EXPECT_EQ(std::vector<uint8_t>(first, first + std::ssize(codes)), codes) << row.name;
+    EXPECT_EQ(first[10], 164) << row.name;
   }
 }
 

@@ -71,6 +71,41 @@ TEST(AddRows, test_hand_computed_sums) {
   }
 }
 
+TEST(AddFixedPointRows, test_every_length_equals_the_scalar_truth) {
+  const AddFixedPointArgs kArgs[] = {{3, 1 << 29, 250, 1, 30, 0, 0, 255},
+                                     {0, 1, 0, 1, 1, 7, 3, 240},
+                                     {255, 123456789, 0, 1073741823, 31, 128, 128, 255},
+                                     {128, INT32_MAX, 128, INT32_MAX, 62, 4, 0, 15},
+                                     {1, 5, 1, 7, 0, 200, 0, 255}};
+  for (const int64_t n : kLengths) {
+    const Operands x = operands(n);
+    for (const AddFixedPointArgs& args : kArgs) {
+      SCOPED_TRACE(std::to_string(n) + " elements, shift " + std::to_string(args.shift));
+      GuardedBuffer<uint8_t> truth(n);
+      add_fixed_point_u8_rows().front().function(x.a.data(), x.b.data(), n, args, truth.data());
+      for_each_vector_row(add_fixed_point_u8_rows(), [&](AddFixedPointU8Fn* add) {
+        GuardedBuffer<uint8_t> y(n, 3);
+        add(x.a.data(), x.b.data(), n, args, y.data());
+        expect_same(truth.values(), y.values());
+        ASSERT_TRUE(y.guards_intact());
+      });
+    }
+  }
+}
+
+TEST(AddFixedPointRows, test_hand_computed_sums) {
+  const std::vector<uint8_t> a = {10, 12, 14, 255, 0, 10, 10, 10, 11};
+  const std::vector<uint8_t> b = {4, 4, 4, 255, 0, 5, 6, 7, 5};
+  // ((a - 10) + 2 * (b - 4)) / 4, half to even, plus zero point 100, 98 to 160.
+  const std::vector<uint8_t> y = {100, 100, 101, 160, 98, 100, 101, 102, 101};
+  for (const Row<AddFixedPointU8Fn>& row : add_fixed_point_u8_rows()) {
+    if (!isa_supported(row.isa)) continue;
+    std::vector<uint8_t> sum(a.size());
+    row.function(a.data(), b.data(), std::ssize(a), {10, 1, 4, 2, 2, 100, 98, 160}, sum.data());
+    EXPECT_EQ(sum, y) << row.name;
+  }
+}
+
 TEST(MulRows, test_every_length_and_tail_equals_the_scalar_truth) {
   for (int64_t n : kLengths) {
     const Operands x = operands(n);

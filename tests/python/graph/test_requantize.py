@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import networks
 import pytest
 import torch
+from ptqx import models
 from ptqx.errors import PtqxError
 from ptqx.graph import calibrate, compile, convert, coverage, explain, load, prepare, save
 from ptqx.graph.document import graph_from_json
@@ -98,15 +101,47 @@ def test_simulated_and_integer_are_equal_and_close_to_float(
     assert any(node.op == "add_fixed_point" for node in integer.graph)
     save(integer, tmp_path / "m.ptqx")
     assert torch.equal(load(tmp_path / "m.ptqx")(other), integer(other))
-    with pytest.raises(PtqxError, match=r"the engine requantizes in float32; .*conv1"):
-        compile(integer, X)
+    explained = explain(integer).rows
+    if name == "fixed16":
+        with pytest.raises(PtqxError, match=r"the engine runs codes of up to 8 bits; .*conv1"):
+            compile(integer, X)
+        assert {row.runs for row in explained} == {"integer"}
+        assert all("codes of more than 8 bits" in row.reason for row in explained)
+    else:
+        engine = compile(integer, X)
+        assert torch.equal(engine(other), integer(other))
+        assert torch.equal(engine.to_integer_model()(other), integer(other))
+        assert {row.runs for row in explained} <= {"engine", "view"}
     with torch.no_grad():
         torch.compiler.reset()  # there is a limit on how many networks one function is compiled for
         compiled = torch.compile(integer, fullgraph=True, backend="eager")
         assert torch.equal(compiled(other), integer(other))
-    explained = explain(integer).rows
-    assert {row.runs for row in explained} == {"integer"}
-    assert all("requantizes without floats" in row.reason for row in explained)
+
+
+class Separable(nn.Sequential):
+    """Depthwise layers, clipped activations and averages."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            *(nn.Conv2d(3, 24, 3, 2, 1), nn.ReLU6(), nn.Conv2d(24, 24, 3, 1, 1, groups=24), nn.ReLU6()),
+            *(nn.Conv2d(24, 40, 1), nn.AvgPool2d(2), nn.Conv2d(40, 40, 5, 2, 2, groups=40)),
+            *(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(160, 32), nn.ReLU(), nn.Linear(32, 10)),
+        )
+
+
+@pytest.mark.parametrize(
+    "network", [Separable, *(partial(models.build, name, 10) for name in ("resnet20", "vgg11_bn"))]
+)
+def test_models_without_floats_run_in_the_engine(network: Callable[[], nn.Module]) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 32, 32)
+    model = network().eval()
+    for fewer_bits in ({}, {"weights": Scheme(bits=3, granularity="channel")}):
+        chosen = recipe("int8-multiplier", **fewer_bits)
+        integer = convert(calibrate(prepare(model, chosen, x), [x]))
+        assert any(node.op == "conv2d_fixed_point" for node in integer.graph)
+        other = 3 * torch.randn(3, 3, 32, 32)
+        assert torch.equal(compile(integer, x)(other), integer(other))
 
 
 def test_multiplier_gives_nearly_the_codes_of_floats() -> None:
@@ -192,7 +227,7 @@ def test_wide_codes_of_every_kind_are_equal_and_stored(
     kinds = {node.name: node.op for node in integer.graph}
     assert all(kinds[name].endswith("_wide") for name in ("conv1", "conv2", "conv3", "fc1", "fc2"))
     assert all(row.execution == "integer" for row in coverage(integer).rows)
-    with pytest.raises(PtqxError, match="these do without floats: conv1"):
+    with pytest.raises(PtqxError, match=r"these have more: .*conv1"):
         compile(integer, X)
 
 

@@ -12,7 +12,6 @@ from ..formulas import Codes, QParams, apply_tail, round_and_clamp
 from ..ir import Node
 from ..requantize import Requantizer, requantizer
 from .base import (
-    OPERATORS,
     IntegerScope,
     Lowered,
     Operator,
@@ -127,10 +126,11 @@ class FixedPointBinary(Operator):
     """A sum or a product that requantizes without floats."""
 
     def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
-        operation = OPERATORS[node.op.removesuffix("_fixed_point")]
-        assert isinstance(operation, _Binary)
-        centered = [x.int() - scope.qparams(name)[1] for x, name in zip(inputs, node.inputs, strict=True)]
-        return requantized(scope, node, operation.terms(*centered), [])
+        zero_points = [scope.qparams(name)[1] for name in node.inputs]
+        if node.op == "add_fixed_point":
+            return requantized(scope, node, [spatial(x) for x in inputs], [-z for z in zero_points])
+        a, b = (x.int() - z for x, z in zip(inputs, zero_points, strict=True))
+        return requantized(scope, node, [a * b], [])
 
 
 @operator("cat")
