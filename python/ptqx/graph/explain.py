@@ -137,14 +137,13 @@ def _why(kernel: str, suits_tiles: bool) -> str:
     from .. import _C
 
     ceiling = _C.isa_ceiling()
-    isa = kernel.rpartition("_")[2]
-    if isa not in _C.isas_known():
+    if kernel.rpartition("_")[2] not in _C.isas_known():
         return "chosen at every call by the instruction set"
     if suits_tiles:
         return "few pixels to a weight; of many, tile_gemm_u8s8 of amxint8 where it is faster"
-    if isa == ceiling:
-        return f"{isa} is the highest instruction set allowed here"
-    return f"no such kernel for {ceiling}; {isa} is the next below"
+    if ceiling == _C.isas_supported()[-1]:
+        return "the best kernel for this CPU"
+    return f"the best kernel for {ceiling}, the highest instruction set allowed"
 
 
 def _cell(value: Any) -> str:
