@@ -3,6 +3,8 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/arith.h"
+
 namespace ptqx::ops {
 namespace {
 
@@ -79,6 +81,12 @@ void check_range(int64_t qmin, int64_t qmax) {
   const bool fits = qmin >= 0 ? qmax <= 255 : qmin >= -128 && qmax <= 127;
   TORCH_CHECK_VALUE(fits && qmin < qmax, "qmin and qmax must satisfy 0 <= qmin < qmax <= 255 or ",
                     "-128 <= qmin < qmax <= 127, got qmin ", qmin, " and qmax ", qmax);
+}
+
+void check_bounds(int64_t qmin, int64_t qmax) {
+  const bool fits = qmin >= 0 ? qmax <= 255 : qmin >= -128 && qmax <= 127;
+  TORCH_CHECK_VALUE(fits && qmin <= qmax, "qmin and qmax must satisfy 0 <= qmin <= qmax <= 255 or ",
+                    "-128 <= qmin <= qmax <= 127, got qmin ", qmin, " and qmax ", qmax);
 }
 
 at::ScalarType code_type(int64_t qmin) { return qmin >= 0 ? at::kByte : at::kChar; }
@@ -176,6 +184,15 @@ kernels::ActivationArgs parse_activation(c10::string_view name, at::ArrayRef<dou
     }
   }
   return result;
+}
+
+void check_shift_values(const Tensor& shift) {
+  const Tensor values = shift.contiguous();
+  const auto* places = values.const_data_ptr<int32_t>();
+  for (int64_t i = 0; i < values.numel(); ++i) {
+    TORCH_CHECK_VALUE(0 <= places[i] && places[i] <= kernels::kMostPlaces, "shift must be in 0..",
+                      kernels::kMostPlaces, ", got ", places[i]);
+  }
 }
 
 }  // namespace ptqx::ops

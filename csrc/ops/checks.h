@@ -25,6 +25,8 @@ void check_ints(at::IntArrayRef value, const char* name, size_t count, int64_t m
 
 /// qmin < qmax within 0..255, or within -128..127 if qmin is negative.
 void check_range(int64_t qmin, int64_t qmax);
+/// The same, but one code is a range too.
+void check_bounds(int64_t qmin, int64_t qmax);
 /// uint8 if and only if qmin >= 0.
 at::ScalarType code_type(int64_t qmin);
 
@@ -37,6 +39,9 @@ void check_per_tensor(const Tensor& scale, const Tensor& zero_point, const std::
 void check_scale_values(const Tensor& scale, const std::string& name);
 /// Zero points of codes of `type` are codes themselves.
 void check_zero_point_values(const Tensor& zero_point, const std::string& name, at::ScalarType type);
+
+/// Places of a shift that kernels take.
+void check_shift_values(const Tensor& shift);
 
 /// Reads one scale and zero point of codes of `type`. `name` is "input_" for input_scale and
 /// input_zero_point, and so on.

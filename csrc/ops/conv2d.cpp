@@ -1,4 +1,5 @@
-// conv2d_s32, conv2d, conv2d_f32: integer convolution, with int32, requantized or real results.
+// conv2d_s32, conv2d, conv2d_f32, conv2d_fixed_point: integer convolution, with int32, requantized or real
+// results.
 
 #include <ATen/core/Tensor.h>
 
@@ -66,6 +67,22 @@ Tensor conv2d_f32_meta(const Tensor& input, const Tensor& input_scale, const Ten
   return output;
 }
 
+Tensor conv2d_fixed_point_meta(const Tensor& input, const Tensor& input_zero_point, const Tensor& weight,
+                               const OptionalTensor& weight_zero_point, const OptionalTensor& bias,
+                               const Tensor& multiplier, const Tensor& shift, const Tensor& output_zero_point,
+                               int64_t qmin, int64_t qmax, at::IntArrayRef stride, at::IntArrayRef padding,
+                               at::IntArrayRef dilation, int64_t groups, int64_t weight_bits,
+                               at::OptionalIntArrayRef weight_shape, const OptionalTensor& weight_levels) {
+  check_bounds(qmin, qmax);
+  const Tensor outline = StoredWeight{weight, weight_bits, weight_shape, weight_levels}.outline();
+  Tensor output =
+      empty_conv2d(input, outline, weight_zero_point, stride, padding, dilation, groups, code_type(qmin));
+  check_one_zero_point(input_zero_point, "input_zero_point");
+  check_layer_fixed_point(outline, bias, multiplier, shift);
+  check_one_zero_point(output_zero_point, "output_zero_point");
+  return output;
+}
+
 // ---- CPU ----
 
 Tensor conv2d_s32_cpu(const Tensor& input, const Tensor& weight, const OptionalTensor& input_zero_point,
@@ -129,6 +146,25 @@ Tensor conv2d_f32_cpu(const Tensor& input, const Tensor& input_scale, const Tens
   return output;
 }
 
+Tensor conv2d_fixed_point_cpu(const Tensor& input, const Tensor& input_zero_point, const Tensor& weight,
+                              const OptionalTensor& weight_zero_point, const OptionalTensor& bias,
+                              const Tensor& multiplier, const Tensor& shift, const Tensor& output_zero_point,
+                              int64_t qmin, int64_t qmax, at::IntArrayRef stride, at::IntArrayRef padding,
+                              at::IntArrayRef dilation, int64_t groups, int64_t weight_bits,
+                              at::OptionalIntArrayRef weight_shape, const OptionalTensor& weight_levels) {
+  Tensor output = conv2d_fixed_point_meta(input, input_zero_point, weight, weight_zero_point, bias,
+                                          multiplier, shift, output_zero_point, qmin, qmax, stride, padding,
+                                          dilation, groups, weight_bits, weight_shape, weight_levels);
+  const StoredWeight stored{weight, weight_bits, weight_shape, weight_levels};
+  Layer layer(conv2d_layer_shape(input, stored.outline(), stride, padding, dilation, groups), input, stored,
+              weight_zero_point, 0);
+  layer.set_input_zero_point(input_zero_point);
+  layer.set_bias(bias, 1.0F);
+  layer.set_fixed_point(multiplier, shift);
+  layer.run_fixed_point(output, output_zero_point, qmin, qmax);
+  return output;
+}
+
 }  // namespace
 
 // input and weight are uint8 or int8 codes; padding is [top, left, bottom, right]. A layer whose
@@ -161,21 +197,32 @@ TORCH_LIBRARY_FRAGMENT(ptqx, m) {
       "group_size=0, int weight_bits=8, int[]? weight_shape=None, Tensor? weight_levels=None) "
       "-> Tensor",
       kAnyStrides);
+  // Requantized without floats, as `requantize` does. bias is int32, multiplier and shift int32 of 1 or O
+  // elements.
+  m.def(
+      "conv2d_fixed_point(Tensor input, Tensor input_zero_point, Tensor weight, Tensor? weight_zero_point, "
+      "Tensor? bias, Tensor multiplier, Tensor shift, Tensor output_zero_point, int qmin, int qmax, "
+      "int[2] stride=1, int[4] padding=0, int[2] dilation=1, int groups=1, int weight_bits=8, "
+      "int[]? weight_shape=None, Tensor? weight_levels=None) -> Tensor",
+      kAnyStrides);
 }
 TORCH_LIBRARY_IMPL(ptqx, Meta, m) {
   m.impl("conv2d_s32", conv2d_s32_meta);
   m.impl("conv2d", conv2d_meta);
   m.impl("conv2d_f32", conv2d_f32_meta);
+  m.impl("conv2d_fixed_point", conv2d_fixed_point_meta);
 }
 TORCH_LIBRARY_IMPL(ptqx, CPU, m) {
   m.impl("conv2d_s32", conv2d_s32_cpu);
   m.impl("conv2d", conv2d_cpu);
   m.impl("conv2d_f32", conv2d_f32_cpu);
+  m.impl("conv2d_fixed_point", conv2d_fixed_point_cpu);
 }
 TORCH_LIBRARY_IMPL(ptqx, Autograd, m) {
   m.impl("conv2d_s32", no_derivative());
   m.impl("conv2d", no_derivative());
   m.impl("conv2d_f32", no_derivative());
+  m.impl("conv2d_fixed_point", no_derivative());
 }
 
 }  // namespace ptqx::ops

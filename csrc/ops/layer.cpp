@@ -133,6 +133,22 @@ void check_layer_scales(const Tensor& input, const Tensor& input_scale, const Te
       "bias must be float32 with group_size, because there is one accumulator per group, got int32");
 }
 
+void check_layer_fixed_point(const Tensor& weight, const OptionalTensor& bias, const Tensor& multiplier,
+                             const Tensor& shift) {
+  const c10::SymInt out = weight.sym_size(0);
+  const auto check_of_channels = [&](const Tensor& tensor, const char* name) {
+    check_dtype(tensor, name, {at::kInt});
+    TORCH_CHECK_VALUE(tensor.sym_numel() == 1 || tensor.sym_numel() == out, name, " must have 1 or ", out,
+                      " elements, got shape ", tensor.sym_sizes());
+  };
+  check_of_channels(multiplier, "multiplier");
+  check_of_channels(shift, "shift");
+  if (!bias) return;
+  check_dtype(*bias, "bias", {at::kInt});
+  TORCH_CHECK_VALUE(bias->dim() == 1 && bias->sym_size(0) == out, "bias must have shape [", out, "], got ",
+                    bias->sym_sizes());
+}
+
 void check_residual(const Tensor& output, const OptionalTensor& residual,
                     const OptionalTensor& residual_scale, const OptionalTensor& residual_zero_point) {
   TORCH_CHECK_VALUE(residual.has_value() == residual_scale.has_value() &&
@@ -207,6 +223,14 @@ void Layer::set_residual(const Tensor& residual, const Tensor& scale, const Tens
   tail_.residual_zero_point = qparams.zero_point + zero_point_shift(residual.scalar_type());
 }
 
+void Layer::set_fixed_point(const Tensor& multiplier, const Tensor& shift) {
+  check_shift_values(shift);
+  fixed_multiplier_ = expanded<int32_t>(multiplier, shape_.conv.out_channels);
+  shift_ = expanded<int32_t>(shift, shape_.conv.out_channels);
+  tail_.fixed_multiplier = fixed_multiplier_.data();
+  tail_.shift = shift_.data();
+}
+
 // ---- run ----
 
 void Layer::check_accumulators() const {
@@ -235,13 +259,26 @@ void Layer::run_f32(const Tensor& output) {
 }
 
 void Layer::run_codes(const Tensor& output, int32_t output_zero_point, int64_t qmin, int64_t qmax) {
-  const int32_t shift = zero_point_shift(output.scalar_type());
   tail_.output = kernels::Output::kU8;
+  set_range(output, output_zero_point, qmin, qmax);
+  run(output);
+  finish_codes(output);
+}
+
+void Layer::run_fixed_point(const Tensor& output, const Tensor& output_zero_point, int64_t qmin,
+                            int64_t qmax) {
+  check_zero_point_values(output_zero_point, "output_zero_point", output.scalar_type());
+  tail_.output = kernels::Output::kU8FixedPoint;
+  set_range(output, values_of<int32_t>(output_zero_point)[0], qmin, qmax);
+  run(output);
+  finish_codes(output);
+}
+
+void Layer::set_range(const Tensor& output, int32_t output_zero_point, int64_t qmin, int64_t qmax) {
+  const int32_t shift = zero_point_shift(output.scalar_type());
   tail_.output_zero_point = output_zero_point + shift;
   tail_.qmin = static_cast<int32_t>(qmin) + shift;
   tail_.qmax = static_cast<int32_t>(qmax) + shift;
-  run(output);
-  finish_codes(output);
 }
 
 void Layer::run(const Tensor& output) {

@@ -38,12 +38,16 @@ class Layer {
   void set_activation(c10::string_view name, at::ArrayRef<double> args, const OptionalTensor& slopes);
   void set_residual(const Tensor& residual, const Tensor& scale, const Tensor& zero_point,
                     float output_scale);
+  /// Instead of scales, activation and residual.
+  void set_fixed_point(const Tensor& multiplier, const Tensor& shift);
 
   void run_s32(const Tensor& output);
   void run_f32(const Tensor& output);
   void run_codes(const Tensor& output, int32_t output_zero_point, int64_t qmin, int64_t qmax);
+  void run_fixed_point(const Tensor& output, const Tensor& output_zero_point, int64_t qmin, int64_t qmax);
 
  private:
+  void set_range(const Tensor& output, int32_t output_zero_point, int64_t qmin, int64_t qmax);
   void run(const Tensor& output);
   void check_accumulators() const;
 
@@ -52,7 +56,7 @@ class Layer {
   int32_t input_shift_;
   Tensor input_, bias_, residual_;
   std::shared_ptr<const PackedWeight> weight_;
-  std::vector<int32_t> input_zero_points_;
+  std::vector<int32_t> input_zero_points_, fixed_multiplier_, shift_;
   std::vector<float> multiplier_, sample_scale_, bias_f32_, slopes_;
   kernels::Tail tail_;
 };
@@ -69,6 +73,8 @@ void check_layer_weight(const Tensor& weight, const OptionalTensor& weight_zero_
 void check_layer_scales(const Tensor& input, const Tensor& input_scale, const Tensor& input_zero_point,
                         const Tensor& weight, const Tensor& weight_scale, const OptionalTensor& bias,
                         int64_t group_size, bool per_sample);
+void check_layer_fixed_point(const Tensor& weight, const OptionalTensor& bias, const Tensor& multiplier,
+                             const Tensor& shift);
 void check_residual(const Tensor& output, const OptionalTensor& residual,
                     const OptionalTensor& residual_scale, const OptionalTensor& residual_zero_point);
 

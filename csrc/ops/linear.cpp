@@ -1,4 +1,5 @@
-// linear_s32, linear, linear_f32: integer matrix products, with int32, requantized or real results.
+// linear_s32, linear, linear_f32, linear_fixed_point: integer matrix products, with int32, requantized or
+// real results.
 
 #include <ATen/core/Tensor.h>
 
@@ -58,6 +59,20 @@ Tensor linear_f32_meta(const Tensor& input, const Tensor& input_scale, const Ten
   const Tensor outline = StoredWeight{weight, weight_bits, weight_shape, weight_levels}.outline();
   Tensor output = empty_linear(input, outline, weight_zero_point, at::kFloat);
   check_layer_scales(input, input_scale, input_zero_point, outline, weight_scale, bias, group_size, true);
+  return output;
+}
+
+Tensor linear_fixed_point_meta(const Tensor& input, const Tensor& input_zero_point, const Tensor& weight,
+                               const OptionalTensor& weight_zero_point, const OptionalTensor& bias,
+                               const Tensor& multiplier, const Tensor& shift, const Tensor& output_zero_point,
+                               int64_t qmin, int64_t qmax, int64_t weight_bits,
+                               at::OptionalIntArrayRef weight_shape, const OptionalTensor& weight_levels) {
+  check_bounds(qmin, qmax);
+  const Tensor outline = StoredWeight{weight, weight_bits, weight_shape, weight_levels}.outline();
+  Tensor output = empty_linear(input, outline, weight_zero_point, code_type(qmin));
+  check_one_zero_point(input_zero_point, "input_zero_point");
+  check_layer_fixed_point(outline, bias, multiplier, shift);
+  check_one_zero_point(output_zero_point, "output_zero_point");
   return output;
 }
 
@@ -129,9 +144,26 @@ Tensor linear_f32_cpu(const Tensor& input, const Tensor& input_scale, const Tens
   return output;
 }
 
+Tensor linear_fixed_point_cpu(const Tensor& input, const Tensor& input_zero_point, const Tensor& weight,
+                              const OptionalTensor& weight_zero_point, const OptionalTensor& bias,
+                              const Tensor& multiplier, const Tensor& shift, const Tensor& output_zero_point,
+                              int64_t qmin, int64_t qmax, int64_t weight_bits,
+                              at::OptionalIntArrayRef weight_shape, const OptionalTensor& weight_levels) {
+  Tensor output =
+      linear_fixed_point_meta(input, input_zero_point, weight, weight_zero_point, bias, multiplier, shift,
+                              output_zero_point, qmin, qmax, weight_bits, weight_shape, weight_levels);
+  const StoredWeight stored{weight, weight_bits, weight_shape, weight_levels};
+  Layer layer(layer_shape(input, stored.outline()), rows_of(input), stored, weight_zero_point, 0);
+  layer.set_input_zero_point(input_zero_point);
+  layer.set_bias(bias, 1.0F);
+  layer.set_fixed_point(multiplier, shift);
+  layer.run_fixed_point(output, output_zero_point, qmin, qmax);
+  return output;
+}
+
 }  // namespace
 
-// As conv2d_s32, conv2d and conv2d_f32: input [..., K], weight [O, K], output [..., O].
+// As conv2d_s32, conv2d, conv2d_f32 and conv2d_fixed_point: input [..., K], weight [O, K], output [..., O].
 TORCH_LIBRARY_FRAGMENT(ptqx, m) {
   // ONNX MatMulInteger, with the weight transposed
   m.def(
@@ -156,21 +188,31 @@ TORCH_LIBRARY_FRAGMENT(ptqx, m) {
       "Tensor? slopes=None, int group_size=0, int weight_bits=8, int[]? weight_shape=None, "
       "Tensor? weight_levels=None) -> Tensor",
       kAnyStrides);
+  // Requantized without floats.
+  m.def(
+      "linear_fixed_point(Tensor input, Tensor input_zero_point, Tensor weight, Tensor? weight_zero_point, "
+      "Tensor? bias, Tensor multiplier, Tensor shift, Tensor output_zero_point, int qmin, int qmax, "
+      "int weight_bits=8, "
+      "int[]? weight_shape=None, Tensor? weight_levels=None) -> Tensor",
+      kAnyStrides);
 }
 TORCH_LIBRARY_IMPL(ptqx, Meta, m) {
   m.impl("linear_s32", linear_s32_meta);
   m.impl("linear", linear_meta);
   m.impl("linear_f32", linear_f32_meta);
+  m.impl("linear_fixed_point", linear_fixed_point_meta);
 }
 TORCH_LIBRARY_IMPL(ptqx, CPU, m) {
   m.impl("linear_s32", linear_s32_cpu);
   m.impl("linear", linear_cpu);
   m.impl("linear_f32", linear_f32_cpu);
+  m.impl("linear_fixed_point", linear_fixed_point_cpu);
 }
 TORCH_LIBRARY_IMPL(ptqx, Autograd, m) {
   m.impl("linear_s32", no_derivative());
   m.impl("linear", no_derivative());
   m.impl("linear_f32", no_derivative());
+  m.impl("linear_fixed_point", no_derivative());
 }
 
 }  // namespace ptqx::ops

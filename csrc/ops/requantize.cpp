@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <vector>
 
-#include "kernels/arith.h"
 #include "kernels/fixed_point.h"
+#include "kernels/pointwise.h"
 #include "ops/checks.h"
 #include "ops/layout.h"
 #include "ops/registration.h"
@@ -156,13 +156,42 @@ void requantize_into(const std::vector<Term>& terms, const std::vector<int64_t>&
   });
 }
 
-void check_shift_values(const Tensor& shift) {
-  const Tensor values = shift.contiguous();
-  const auto* places = values.const_data_ptr<int32_t>();
-  for (int64_t i = 0; i < values.numel(); ++i) {
-    TORCH_CHECK_VALUE(0 <= places[i] && places[i] <= kernels::kMostPlaces, "shift must be in 0..",
-                      kernels::kMostPlaces, ", got ", places[i]);
-  }
+/// Whether this is the sum of two tensors of codes with one zero point each, for which there is a kernel.
+bool adds_codes(at::TensorList terms, at::TensorList offsets, const Tensor& multiplier, const Tensor& shift,
+                at::ScalarType dtype) {
+  const auto are = [](at::TensorList tensors, auto holds) {
+    return std::all_of(tensors.begin(), tensors.end(), holds);
+  };
+  return terms.size() == 2 && offsets.size() == 2 && multiplier.numel() == 2 && shift.numel() == 1 &&
+         dtype == at::kByte &&
+         are(terms, [](const Tensor& term) { return term.scalar_type() == at::kByte; }) &&
+         are(offsets, [](const Tensor& offset) {
+           if (offset.numel() != 1) return false;
+           const auto value = offset.item<int64_t>();
+           return -255 <= value && value <= 0;
+         });
+}
+
+void add_codes_into(at::TensorList terms, at::TensorList offsets, const Tensor& multiplier,
+                    const Tensor& shift, CodeRange range, const Tensor& output) {
+  const auto constant = [](const Tensor& tensor, int64_t index) {
+    return tensor.reshape(-1)[index].item<int32_t>();
+  };
+  const kernels::AddFixedPointArgs args = {.a_zero_point = static_cast<int32_t>(-offsets[0].item<int64_t>()),
+                                           .a_multiplier = constant(multiplier, 0),
+                                           .b_zero_point = static_cast<int32_t>(-offsets[1].item<int64_t>()),
+                                           .b_multiplier = constant(multiplier, 1),
+                                           .shift = constant(shift, 0),
+                                           .output_zero_point = static_cast<int32_t>(range.zero_point),
+                                           .qmin = static_cast<int32_t>(range.low),
+                                           .qmax = static_cast<int32_t>(range.high)};
+  const Tensor left = dense_spatial(terms[0]), right = dense_spatial(terms[1]);
+  const auto* a = left.const_data_ptr<uint8_t>();
+  const auto* b = right.const_data_ptr<uint8_t>();
+  auto* y = output.mutable_data_ptr<uint8_t>();
+  at::parallel_for(0, output.numel(), kGrain, [&](int64_t begin, int64_t end) {
+    kernels::add_fixed_point_u8(a + begin, b + begin, end - begin, args, y + begin);
+  });
 }
 
 Tensor requantize_cpu(at::TensorList terms, at::TensorList offsets, const Tensor& multiplier,
@@ -171,6 +200,11 @@ Tensor requantize_cpu(at::TensorList terms, at::TensorList offsets, const Tensor
   Tensor output = requantize_meta(terms, offsets, multiplier, shift, zero_point, qmin, qmax, dtype);
   check_shift_values(shift);
   if (output.numel() == 0) return output;
+  const CodeRange range{.zero_point = zero_point.item<int32_t>(), .low = qmin, .high = qmax};
+  if (adds_codes(terms, offsets, multiplier, shift, dtype)) {
+    add_codes_into(terms, offsets, multiplier, shift, range, output);
+    return output;
+  }
   const int64_t channels = channels_of(terms[0]).expect_int();
   const int64_t period = channels * std::max<int64_t>(kPeriod / channels, 1);
   std::vector<Term> parts;
@@ -178,7 +212,6 @@ Tensor requantize_cpu(at::TensorList terms, at::TensorList offsets, const Tensor
     const Tensor own = multiplier.select(0, static_cast<int64_t>(i));
     parts.emplace_back(terms[i], offsets.empty() ? nullptr : &offsets[i], own, period);
   }
-  const CodeRange range{.zero_point = zero_point.item<int32_t>(), .low = qmin, .high = qmax};
   const std::vector<int64_t> places = periodic(shift, period);
   requantize_into(parts, places, range, output);
   return output;

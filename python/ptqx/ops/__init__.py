@@ -13,9 +13,9 @@ Bad arguments raise ValueError with the argument's name. Every operator works un
 from __future__ import annotations
 
 from .binary import binary_conv2d_f32, binary_conv2d_s32, binary_linear_f32, binary_linear_s32, pack_signs
-from .convolution import conv2d, conv2d_f32, conv2d_s32, conv2d_s64
+from .convolution import conv2d, conv2d_f32, conv2d_fixed_point, conv2d_s32, conv2d_s64
 from .engine import engine_describe, engine_run
-from .linear import linear, linear_f32, linear_s32, linear_s64
+from .linear import linear, linear_f32, linear_fixed_point, linear_s32, linear_s64
 from .packing import pack_codes, pack_int4, unpack_codes, unpack_int4
 from .pointwise import add, cat, lookup, mul
 from .pooling import adaptive_avg_pool2d, avg_pool2d, max_pool2d
@@ -42,6 +42,7 @@ __all__ = [
     "cat",
     "conv2d",
     "conv2d_f32",
+    "conv2d_fixed_point",
     "conv2d_s32",
     "conv2d_s64",
     "dequantize",
@@ -53,6 +54,7 @@ __all__ = [
     "histogram",
     "linear",
     "linear_f32",
+    "linear_fixed_point",
     "linear_s32",
     "linear_s64",
     "lookup",

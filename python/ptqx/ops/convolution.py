@@ -170,6 +170,58 @@ def conv2d_f32(
     )
 
 
+def conv2d_fixed_point(
+    input: torch.Tensor,
+    input_zero_point: torch.Tensor,
+    weight: torch.Tensor,
+    weight_zero_point: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    multiplier: torch.Tensor,
+    shift: torch.Tensor,
+    output_zero_point: torch.Tensor,
+    qmin: int,
+    qmax: int,
+    stride: Ints = 1,
+    padding: Ints = 0,
+    dilation: Ints = 1,
+    groups: int = 1,
+    weight_bits: int = 8,
+    weight_shape: Sequence[int] | None = None,
+    weight_levels: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """`conv2d` without floats: `clamp(round(acc * multiplier / 2**shift) + output_zero_point, qmin, qmax)`.
+
+    `acc` is that of `conv2d_s32` plus the int32 `bias` [O]; the rounding is half to even, and the product has
+    64 bits (`requantize`). `multiplier` and `shift`, 0 to 62, are int32 of 1 or O elements. `weight`,
+    `weight_bits`, `weight_shape` and `weight_levels` are those of `conv2d`.
+
+    >>> one, zero = (torch.tensor([value], dtype=torch.int32) for value in (1, 0))
+    >>> x = torch.arange(4, dtype=torch.uint8).reshape(1, 1, 2, 2)
+    >>> w = torch.full((1, 1, 1, 1), -3, dtype=torch.int8)
+    >>> conv2d_fixed_point(x, zero, w, None, None, one, one, zero, -128, 127).flatten()
+    tensor([ 0, -2, -3, -4], dtype=torch.int8)
+    """
+    return operators.conv2d_fixed_point(
+        input,
+        input_zero_point,
+        weight,
+        weight_zero_point,
+        bias,
+        multiplier,
+        shift,
+        output_zero_point,
+        qmin,
+        qmax,
+        stride,
+        padding,
+        dilation,
+        groups,
+        weight_bits,
+        weight_shape,
+        weight_levels,
+    )
+
+
 def conv2d_s64(
     input: torch.Tensor,
     weight: torch.Tensor,

@@ -124,6 +124,45 @@ def linear_f32(
     )
 
 
+def linear_fixed_point(
+    input: torch.Tensor,
+    input_zero_point: torch.Tensor,
+    weight: torch.Tensor,
+    weight_zero_point: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    multiplier: torch.Tensor,
+    shift: torch.Tensor,
+    output_zero_point: torch.Tensor,
+    qmin: int,
+    qmax: int,
+    weight_bits: int = 8,
+    weight_shape: Sequence[int] | None = None,
+    weight_levels: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """`conv2d_fixed_point` of features: `input` [..., K], `weight` [O, K].
+
+    >>> one, zero = (torch.tensor([value], dtype=torch.int32) for value in (1, 0))
+    >>> x, w = torch.tensor([[1, 4]], dtype=torch.uint8), torch.tensor([[1, 1], [3, 0]], dtype=torch.int8)
+    >>> linear_fixed_point(x, zero, w, None, None, one, one, zero, 0, 255)
+    tensor([[2, 2]], dtype=torch.uint8)
+    """
+    return operators.linear_fixed_point(
+        input,
+        input_zero_point,
+        weight,
+        weight_zero_point,
+        bias,
+        multiplier,
+        shift,
+        output_zero_point,
+        qmin,
+        qmax,
+        weight_bits,
+        weight_shape,
+        weight_levels,
+    )
+
+
 def linear_s64(input: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Sums of products of 16-bit codes, exact: int16 [..., K] and [O, K] to int64 [..., O].
 

@@ -5,6 +5,7 @@ Each function takes an operator's arguments and returns what it must return, bit
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 from fractions import Fraction
@@ -263,15 +264,18 @@ def scaled(input, input_scale, input_zero_point, weight, weight_scale, weight_ze
 
 
 def reads_stored_weight(operator):
-    """With weight_bits, weight_shape and weight_levels, for argument 3."""
+    """With weight_bits, weight_shape and weight_levels, for the argument `weight`."""
+    position = list(inspect.signature(operator).parameters).index("weight")
 
     def run(*args, weight_bits=8, weight_shape=(), weight_levels=None, **rest):
-        weight = args[3] if weight_bits == 8 else unpack_codes(args[3], weight_bits, weight_shape)
+        weight = args[position]
+        if weight_bits < 8:
+            weight = unpack_codes(weight, weight_bits, weight_shape)
         if weight_levels is not None:
             rows = np.broadcast_to(weight_levels.numpy(), (len(weight), 2**weight_bits))
             index = weight.reshape(len(weight), -1).numpy().astype(np.int64) + 2 ** (weight_bits - 1)
             weight = torch.from_numpy(np.take_along_axis(rows, index, axis=1)).reshape(weight.shape)
-        return operator(*args[:3], weight, *args[4:], **rest)
+        return operator(*args[:position], weight, *args[position + 1 :], **rest)
 
     return run
 
@@ -305,6 +309,17 @@ def conv2d_f32(input, input_scale, input_zero_point, weight, weight_scale, weigh
     return torch.from_numpy(t.astype(f32))
 
 
+@reads_stored_weight
+def conv2d_fixed_point(input, input_zero_point, weight, weight_zero_point, bias, multiplier, shift,
+                       output_zero_point, qmin, qmax, stride=1, padding=0, dilation=1, groups=1):  # fmt: skip
+    acc = torch.from_numpy(
+        accumulators(input, weight, input_zero_point, weight_zero_point, stride, padding, dilation, groups)
+    )
+    offsets = [] if bias is None else [bias]
+    dtype = torch.uint8 if qmin >= 0 else torch.int8
+    return requantize([acc], offsets, multiplier.reshape(1, -1), shift, output_zero_point, qmin, qmax, dtype)
+
+
 def column(x: Tensor | None) -> Tensor | None:
     """[N, ..., K] as images [N, K, rows, 1]."""
     if x is None:
@@ -320,6 +335,13 @@ def uncolumn(y: Tensor, input: Tensor) -> Tensor:
 def linear_s32(input, weight, input_zero_point=None, weight_zero_point=None):
     y = conv2d_s32(column(input), weight[:, :, None, None], input_zero_point, weight_zero_point)
     return uncolumn(y, input)
+
+
+@reads_stored_weight
+def linear_fixed_point(input, input_zero_point, weight, *rest):
+    return uncolumn(
+        conv2d_fixed_point(column(input), input_zero_point, weight[:, :, None, None], *rest), input
+    )
 
 
 @reads_stored_weight

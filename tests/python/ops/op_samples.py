@@ -131,6 +131,19 @@ def requantize_samples() -> Iterator[Sample]:
         yield sample(f"{layout}-per-tensor", [x], [], (1, 1), places(1), *codes)
     terms, zeros_less = [u8(*IMAGES), u8(*IMAGES, seed=2)], [zero(-120), zero(-9)]
     yield sample("two-terms", terms, zeros_less, (2, 1), places(1, 30, 32), *codes)
+    yield sample(
+        "two-terms-signed", terms, zeros_less, (2, 1), places(1, 30, 32), zero(-5), -100, 90, torch.int8
+    )
+    yield sample("two-terms-far", terms, [zero(-120), zero(7)], (2, 1), places(1, 30, 32), *codes)
+    for n in (1, 7, 33):
+        few = [u8(n), u8(n, seed=5)]
+        yield sample(
+            f"two-terms-{n}", few, zeros_less, (2, 1), places(1, 30, 32), zero(9), 9, 200, torch.uint8
+        )
+    for laid_out in layouts(u8(*IMAGES, seed=3)):
+        yield sample(
+            f"two-terms-{laid_out[0]}", [terms[0], laid_out[1]], zeros_less, (2, 1), places(1, 30, 32), *codes
+        )
     terms = [s8(3, 7), s8(3, 7, seed=3)]
     yield sample("shift-of-channels", terms, [], (2, 1), places(7, 30, 34), *codes)
     terms, output = [integers(2, 3, 6, bits=32)], (zero(), -700, 32767, torch.int16)
@@ -413,9 +426,51 @@ def conv2d_f32_samples() -> Iterator[Sample]:
     yield from stored_weight_samples(sample("bits", scale(), zero(120), scales(5), reals(5), padding=1))
 
 
-def stored_weight_samples(sample: Sample) -> Iterator[Sample]:
+def fixed_point(channels: int = 1, places: tuple[int, int] = (38, 43)) -> tuple[Tensor, Tensor]:
+    """multiplier and shift, which bring accumulators to tens of codes."""
+    multiplier = torch.randint(2**29, 2**31 - 1, (channels,), generator=generator(7), dtype=torch.int32)
+    return multiplier, torch.randint(*places, (channels,), generator=generator(8), dtype=torch.int32)
+
+
+def conv2d_fixed_point_samples() -> Iterator[Sample]:
+    def sample(
+        id: str,
+        x: Tensor,
+        w: Tensor,
+        factors: tuple[Tensor, Tensor],
+        bias: Tensor | None = None,
+        *,
+        input_zero_point: int = 120,
+        weight_zero_point: Tensor | None = None,
+        output: tuple[Tensor, int, int] = (zero(110), 0, 255),
+        **rest: Any,
+    ) -> Sample:
+        args = (x, zero(input_zero_point), w, weight_zero_point, bias, *factors, *output)
+        return Sample("conv2d_fixed_point", id, args, rest)
+
+    for id, (x, w, rest) in GEOMETRIES.items():
+        yield sample(id, u8(*x), s8(*w), fixed_point(w[0]), bias_for(w[0]), **rest)
+    x, w = u8(2, 8, 7, 6), s8(5, 8, 3, 3)
+    for layout, laid_out in layouts(x):
+        yield sample(layout, laid_out, w, fixed_point(), padding=1)
+    yield sample("int8", s8(2, 8, 6, 6), w, fixed_point(5), bias_for(5), input_zero_point=-3,
+                 output=(zero(-9), -128, 127))  # fmt: skip
+    yield sample("uint8-weight", x, u8(5, 8, 3, 3, seed=8), fixed_point(5), weight_zero_point=zeros(5))
+    yield sample("clipped", x, w, fixed_point(5), output=(zero(110), 110, 140))
+    yield sample("one-code", x, w, fixed_point(5), output=(zero(110), 110, 110))
+    yield sample("no-samples", u8(0, 8, 7, 6), w, fixed_point(5))
+    ties = (torch.full((1,), 3, dtype=torch.int32), zero(1))
+    yield sample(
+        "ties", u8(2, 1, 9, 9) % 30, torch.ones(1, 1, 1, 1, dtype=torch.int8), ties, input_zero_point=9
+    )
+    no_shift = (torch.full((1,), 2, dtype=torch.int32), zero(0))
+    yield sample("no-shift", u8(2, 1, 9, 9), torch.ones(1, 1, 1, 1, dtype=torch.int8), no_shift)
+    yield from stored_weight_samples(sample("bits", x, w, fixed_point(5), bias_for(5), padding=1), 2)
+
+
+def stored_weight_samples(sample: Sample, position: int = 3) -> Iterator[Sample]:
     """The same layer with weights of a few bits, without gaps, and with levels that they stand for."""
-    shape = sample.args[3].shape
+    shape = sample.args[position].shape
 
     def stored(id: str, bits: int, levels: Tensor | None = None) -> Sample:
         codes = s8(*shape, low=-(2 ** (bits - 1)), high=2 ** (bits - 1))
@@ -423,7 +478,7 @@ def stored_weight_samples(sample: Sample) -> Iterator[Sample]:
         if bits < 8:
             codes = op_oracle.pack_codes(codes, bits)
             form |= {"weight_bits": bits, "weight_shape": list(shape)}
-        args = (*sample.args[:3], codes, *sample.args[4:])
+        args = (*sample.args[:position], codes, *sample.args[position + 1 :])
         return Sample(sample.operator, id, args, {**sample.kwargs, **form})
 
     for bits in (2, 4, 7):
@@ -445,6 +500,17 @@ def linear_s32_samples() -> Iterator[Sample]:
     for id, x in linear_inputs():
         yield Sample("linear_s32", id, (x, s8(11, 37), zero(120)))
     yield Sample("linear_s32", "int8-by-uint8", (s8(6, 37), u8(70, 37), zero(-9), zeros(70)))
+
+
+def linear_fixed_point_samples() -> Iterator[Sample]:
+    output = (zero(100), 0, 255)
+    for id, x in linear_inputs():
+        args = (x, zero(120), s8(11, 37), None, bias_for(11), *fixed_point(11), *output)
+        yield Sample("linear_fixed_point", id, args)
+    args = (u8(4, 24), zero(120), u8(11, 24), zeros(11), None, *fixed_point(), zero(-3), -128, 127)
+    yield Sample("linear_fixed_point", "uint8-weight", args)
+    args = (u8(4, 24), zero(120), s8(11, 24), None, None, *fixed_point(11), *output)
+    yield from stored_weight_samples(Sample("linear_fixed_point", "bits", args), 2)
 
 
 def linear_samples() -> Iterator[Sample]:
@@ -751,9 +817,11 @@ SAMPLES: dict[str, list[Sample]] = {
     "histogram": list(statistics_samples("histogram", -4.0, 5.0, 37)),
     "conv2d_s32": list(conv2d_s32_samples()),
     "conv2d": list(conv2d_samples()),
+    "conv2d_fixed_point": list(conv2d_fixed_point_samples()),
     "conv2d_f32": list(conv2d_f32_samples()),
     "linear_s32": list(linear_s32_samples()),
     "linear": list(linear_samples()),
+    "linear_fixed_point": list(linear_fixed_point_samples()),
     "linear_f32": list(linear_f32_samples()),
     "max_pool2d": list(max_pool2d_samples()),
     "avg_pool2d": list(avg_pool2d_samples()),

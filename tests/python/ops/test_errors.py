@@ -34,6 +34,22 @@ def conv(**changes: Any) -> Any:
     return lambda: ops.conv2d(**{**args, **changes})
 
 
+def conv_fixed_point(**changes: Any) -> Any:
+    args: dict[str, Any] = {
+        "input": QX,
+        "input_zero_point": zero(),
+        "weight": W,
+        "weight_zero_point": None,
+        "bias": None,
+        "multiplier": zero(1),
+        "shift": zero(4),
+        "output_zero_point": zero(),
+        "qmin": 0,
+        "qmax": 255,
+    }
+    return lambda: ops.conv2d_fixed_point(**{**args, **changes})
+
+
 def linear(**changes: Any) -> Any:
     args: dict[str, Any] = {
         "input": u8(3, 8),
@@ -259,6 +275,24 @@ CASES: dict[str, tuple[Any, str]] = {
     ),
     "requantize-order": (requantize(qmin=9, qmax=8), "qmin and qmax must be in order"),
     "requantize-dtype": (requantize(dtype=torch.int32), "dtype must be uint8, int8 or int16"),
+    "fixed-point-multiplier": (
+        conv_fixed_point(multiplier=zeros(5)),
+        r"multiplier must have 1 or 6 elements, got shape \[5\]",
+    ),
+    "fixed-point-multiplier-type": (
+        conv_fixed_point(multiplier=ONE),
+        "multiplier must be int32, got float32",
+    ),
+    "fixed-point-shift": (conv_fixed_point(shift=zero(63)), r"shift must be in 0\.\.62, got 63"),
+    "fixed-point-shift-count": (conv_fixed_point(shift=zeros(2)), "shift must have 1 or 6 elements"),
+    "fixed-point-bias": (conv_fixed_point(bias=reals(6)), "bias must be int32, got float32"),
+    "fixed-point-bias-count": (conv_fixed_point(bias=zeros(5)), r"bias must have shape \[6\], got \[5\]"),
+    "fixed-point-order": (conv_fixed_point(qmin=9, qmax=8), "0 <= qmin <= qmax <= 255"),
+    "fixed-point-zero-point": (
+        conv_fixed_point(output_zero_point=zero(256)),
+        r"output_zero_point must lie in 0\.\.255, got 256",
+    ),
+    "fixed-point-input": (conv_fixed_point(input=X), "input must be uint8 or int8, got float32"),
     "linear-features": (linear(input=u8(3, 7)), "input must have 8 features"),
     "linear-bias-overflow": (
         linear(bias=torch.full((6,), 2**31 - 1, dtype=torch.int32)),

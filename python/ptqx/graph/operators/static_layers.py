@@ -30,7 +30,7 @@ from .base import (
     spatial,
     tail_of,
 )
-from .stored_weights import stored_codes, unpacked_weights
+from .stored_weights import stored_codes, stored_form, stored_weights, unpacked_weights
 
 SHAPE_ATTRS = ("stride", "padding", "dilation", "groups")
 
@@ -52,63 +52,44 @@ class FixedPointLayer(Operator):
     """A static layer that requantizes without floats."""
 
     def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
-        acc, _, bias = self._sums(scope, node, inputs[0])
-        return requantized(scope, node, [acc], [] if bias is None else [bias])
+        target, arguments = scope.remembered(node, self._call)
+        return target(spatial(inputs[0]), *arguments)
 
-    def _sums(
-        self, scope: IntegerScope, node: IntegerNode, x: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The sums without bias, the weight and the bias."""
-        weight, _, weight_zero_point, bias = unpacked_weights(scope, node)
-        assert weight is not None
-        zero_point = scope.qparams(node.inputs[0])[1]
-        return self._products(node, x, zero_point, weight, weight_zero_point), weight, bias
-
-    def _products(
-        self,
-        node: IntegerNode,
-        x: Tensor,
-        zero_point: Tensor,
-        weight: Tensor,
-        weight_zero_point: Tensor | None,
-    ) -> Tensor:
-        if weight.dim() == 2:
-            return torch.ops.ptqx.linear_s32(x, weight, zero_point, weight_zero_point)
-        shape = [node.attrs[key] for key in SHAPE_ATTRS]
-        return torch.ops.ptqx.conv2d_s32(spatial(x), weight, zero_point, weight_zero_point, *shape)
+    def _call(self, scope: IntegerScope, node: IntegerNode) -> tuple[Any, tuple[Any, ...]]:
+        """The operator and its arguments but the input."""
+        attrs = node.attrs
+        weight, _, weight_zero_point, bias = stored_weights(scope, node)
+        shape = tuple(attrs[key] for key in SHAPE_ATTRS) if node.op == "conv2d_fixed_point" else ()
+        return getattr(torch.ops.ptqx, node.op).default, (
+            *(scope.qparams(node.inputs[0])[1], weight, weight_zero_point, bias),
+            *(scope.tensor(node, "multiplier"), scope.tensor(node, "shift")),
+            *(scope.qparams(node.name)[1], attrs["low"], attrs["high"]),
+            *(*shape, *stored_form(scope, node)),
+        )
 
 
 @operator("conv2d_wide", "linear_wide")
-class WideLayer(FixedPointLayer):
+class WideLayer(Operator):
     """A static layer of 16-bit codes, which requantizes without floats; the network's last gives real
     values."""
 
     def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
+        weight, weight_scale, _, bias = unpacked_weights(scope, node)  # fixed point has no zero points
+        assert weight is not None and weight_scale is not None
+        acc = self._sums(node, (inputs[0].int() - scope.qparams(node.inputs[0])[1]).short(), weight.short())
         if node.output.dtype != "float32":
-            return super().run(scope, node, *inputs)
-        acc, weight, bias = self._sums(scope, node, inputs[0])
+            return requantized(scope, node, [acc], [] if bias is None else [bias])
         if bias is not None:
             acc = acc + per_channel(bias, weight)
-        weight_scale = scope.tensor(node, "weight_scale")
-        assert weight_scale is not None
         unit = scope.output(node.inputs[0]).scale * weight_scale
         slopes = scope.tensor(node, "slopes")
         slopes = None if slopes is None else per_channel(slopes, weight)
         return run_tail(node.attrs, acc.double().float() * per_channel(unit, weight), slopes)
 
-    def _products(
-        self,
-        node: IntegerNode,
-        x: Tensor,
-        zero_point: Tensor,
-        weight: Tensor,
-        weight_zero_point: Tensor | None,
-    ) -> Tensor:
-        codes = (x.int() - zero_point).short()
-        weight = weight.short()  # fixed point has no zero points of weights
+    def _sums(self, node: IntegerNode, x: Tensor, weight: Tensor) -> Tensor:
         if weight.dim() == 2:
-            return torch.ops.ptqx.linear_s64(codes, weight)
-        return torch.ops.ptqx.conv2d_s64(codes, weight, *(node.attrs[key] for key in SHAPE_ATTRS))
+            return torch.ops.ptqx.linear_s64(x, weight)
+        return torch.ops.ptqx.conv2d_s64(x, weight, *(node.attrs[key] for key in SHAPE_ATTRS))
 
 
 @operator("conv2d_simulated", "linear_simulated")
