@@ -6,6 +6,7 @@
 #include "engine/plan.h"
 #include "kernels/arith.h"
 #include "kernels/pool.h"
+#include "kernels/pool_window.h"
 
 namespace ptqx::engine {
 namespace {
@@ -135,40 +136,23 @@ void adaptive_avg_pool2d_f32(const float* x, const kernels::PoolShape& s, float*
   }
 }
 
-/// Averages without floats.
+/// Averages without floats, of the windows that kernels/pool_window.h gives.
 class FixedPointAverage {
  public:
   FixedPointAverage(const FixedPoint& fixed, const Value& x, const Value& y)
       : fixed_(fixed), input_zero_point_(x.zero_point), output_zero_point_(y.zero_point) {}
 
-  void pool(const uint8_t* x, const kernels::PoolShape& s, uint8_t* y) const {
+  template <class Windows>
+  void pool(const uint8_t* x, const kernels::PoolShape& s, const Windows& windows, uint8_t* y) const {
     for (int64_t oy = 0; oy < s.oh; ++oy) {
-      const Extent rows = clipped(oy * s.stride_h - s.pad_top, s.kernel_h, s.h);
-      for (int64_t ox = 0; ox < s.ow; ++ox, y += s.c) {
-        average(x, s, rows, clipped(ox * s.stride_w - s.pad_left, s.kernel_w, s.w), y);
-      }
-    }
-  }
-
-  void adaptive_pool(const uint8_t* x, const kernels::PoolShape& s, uint8_t* y) const {
-    for (int64_t oy = 0; oy < s.oh; ++oy) {
-      const Extent rows = {oy * s.h / s.oh, ((oy + 1) * s.h + s.oh - 1) / s.oh};
-      for (int64_t ox = 0; ox < s.ow; ++ox, y += s.c) {
-        average(x, s, rows, {ox * s.w / s.ow, ((ox + 1) * s.w + s.ow - 1) / s.ow}, y);
-      }
+      const kernels::Window rows = windows.rows(oy);
+      for (int64_t ox = 0; ox < s.ow; ++ox, y += s.c) average(x, s, rows, windows.columns(ox), y);
     }
   }
 
  private:
-  struct Extent {
-    int64_t begin, end;
-  };
-
-  static Extent clipped(int64_t begin, int64_t kernel, int64_t size) {
-    return {std::max(begin, int64_t{0}), std::min(begin + kernel, size)};
-  }
-
-  void average(const uint8_t* x, const kernels::PoolShape& s, Extent rows, Extent columns, uint8_t* y) const {
+  void average(const uint8_t* x, const kernels::PoolShape& s, const kernels::Window& rows,
+               const kernels::Window& columns, uint8_t* y) const {
     std::vector<int32_t> sums(static_cast<size_t>(s.c));
     for (int64_t iy = rows.begin; iy < rows.end; ++iy) {
       for (int64_t ix = columns.begin; ix < columns.end; ++ix) {
@@ -209,19 +193,19 @@ void add_steps(PlanBuilder& plan, const Node& node, const AvgPool2d& avg_pool) {
                          });
     return;
   }
-  if (avg_pool.fixed_point) {
-    const auto average = std::make_shared<const FixedPointAverage>(*avg_pool.fixed_point, x, node.output);
-    add_pool_step<uint8_t>(plan, node, shape,
-                           [=](const uint8_t* from, const kernels::PoolShape& band, uint8_t* to) {
-                             average->pool(from, band, to);
-                           });
-    return;
-  }
   kernels::AvgPoolArgs args = avg_pool_args(x, node.output);
   args.pad_bottom = avg_pool.pool.pad_h;
   args.pad_right = avg_pool.pool.pad_w;
   args.count_include_pad = avg_pool.count_include_pad;
   args.divisor = avg_pool.divisor;
+  if (avg_pool.fixed_point) {
+    const auto average = std::make_shared<const FixedPointAverage>(*avg_pool.fixed_point, x, node.output);
+    add_pool_step<uint8_t>(plan, node, shape,
+                           [=](const uint8_t* from, const kernels::PoolShape& band, uint8_t* to) {
+                             average->pool(from, band, kernels::AvgPoolWindows{band, args}, to);
+                           });
+    return;
+  }
   add_pool_step<uint8_t>(plan, node, shape,
                          [args](const uint8_t* from, const kernels::PoolShape& band, uint8_t* to) {
                            kernels::avg_pool2d_u8(from, band, args, to);
@@ -240,8 +224,8 @@ void add_steps(PlanBuilder& plan, const Node& node, const AdaptiveAvgPool2d& ada
                      args = avg_pool_args(x, y), x_size = x.size(),
                      y_size = y.size()](const Run& run, int64_t sample, int64_t, int64_t) {
     if (average != nullptr) {
-      average->adaptive_pool(run.at<const uint8_t>(from) + sample * x_size, shape,
-                             run.at<uint8_t>(to) + sample * y_size);
+      average->pool(run.at<const uint8_t>(from) + sample * x_size, shape, kernels::AdaptiveWindows{shape},
+                    run.at<uint8_t>(to) + sample * y_size);
     } else if (is_float) {
       adaptive_avg_pool2d_f32(run.at<const float>(from) + sample * x_size, shape,
                               run.at<float>(to) + sample * y_size);

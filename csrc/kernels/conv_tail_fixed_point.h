@@ -17,17 +17,17 @@ inline VectorOf<int64_t, Bytes> load_wide(const int32_t* from, int64_t count) {
   return __builtin_convertvector(numbers, VectorOf<int64_t, Bytes>);
 }
 
-/// `Count` channels from column j on, or `count` where that is 0.
-template <int Bytes, int Count>
+/// A vector of channels from column j on, which is not `Full` at the end of them.
+template <int Bytes, bool Full>
 inline void fixed_point_columns(const ConvTailArgs& args, const int32_t* acc, int64_t first, int64_t m,
-                                int64_t nr, int64_t j, int64_t count) {
+                                int64_t nr, int64_t j) {
   using Signed = VectorOf<int64_t, Bytes>;
   // Copies: stores of codes may alias anything that is read through a pointer.
   const Tail tail = *args.tail;
   const int64_t channel = args.channel + j;
   const int64_t* const places = args.places + first;
   uint8_t* const output = static_cast<uint8_t*>(args.output) + channel;
-  if constexpr (Count != 0) count = Count;
+  const int64_t count = Full ? Bytes / 8 : args.channels - j;
   const Signed multiplier = load_wide<Bytes>(tail.fixed_multiplier + channel, count);
   const HalfToEvenShift<Bytes> shifted(
       reinterpret_cast<VectorOf<uint64_t, Bytes>>(load_wide<Bytes>(tail.shift + channel, count)));
@@ -47,9 +47,9 @@ inline void fixed_point_tail(const ConvTailArgs& args, const int32_t* acc, int64
   constexpr int kLanes = Bytes / 8;
   int64_t j = 0;
   for (; j + kLanes <= args.channels; j += kLanes) {
-    fixed_point_columns<Bytes, kLanes>(args, acc, first, m, nr, j, kLanes);
+    fixed_point_columns<Bytes, true>(args, acc, first, m, nr, j);
   }
-  if (j < args.channels) fixed_point_columns<Bytes, 0>(args, acc, first, m, nr, j, args.channels - j);
+  if (j < args.channels) fixed_point_columns<Bytes, false>(args, acc, first, m, nr, j);
 }
 
 }  // namespace

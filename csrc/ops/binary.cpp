@@ -68,12 +68,8 @@ Tensor binary_conv2d_s32_meta(const Tensor& input, const Tensor& weight, int64_t
 void check_scale_and_bias(const Tensor& weight, const Tensor& weight_scale, const OptionalTensor& bias) {
   const c10::SymInt out = weight.sym_size(0);
   check_dtype(weight_scale, "weight_scale", {at::kFloat});
-  TORCH_CHECK_VALUE(weight_scale.sym_numel() == 1 || weight_scale.sym_numel() == out,
-                    "weight_scale must have 1 or ", out, " elements, got shape ", weight_scale.sym_sizes());
-  if (!bias) return;
-  check_dtype(*bias, "bias", {at::kFloat});
-  TORCH_CHECK_VALUE(bias->dim() == 1 && bias->sym_size(0) == out, "bias must have shape [", out, "], got ",
-                    bias->sym_sizes());
+  check_of_channels(weight_scale, "weight_scale", out);
+  check_bias(bias, out, {at::kFloat});
 }
 
 Tensor binary_conv2d_f32_meta(const Tensor& input, const Tensor& weight, int64_t channels,

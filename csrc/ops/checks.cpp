@@ -19,6 +19,10 @@ std::string joined(const std::vector<std::string>& names) {
   return text;
 }
 
+bool fit_a_code_type(int64_t qmin, int64_t qmax) {
+  return qmin >= 0 ? qmax <= 255 : qmin >= -128 && qmax <= 127;
+}
+
 /// As Python has it: float32, uint8.
 std::string dtype_name(at::ScalarType type) { return std::string(c10::getDtypeNames(type).first); }
 
@@ -77,15 +81,28 @@ void check_ints(at::IntArrayRef value, const char* name, size_t count, int64_t m
   }
 }
 
+void check_of_channels(const Tensor& tensor, const char* name, const c10::SymInt& channels) {
+  TORCH_CHECK_VALUE(tensor.sym_numel() == 1 || tensor.sym_numel() == channels, name, " must have 1 or ",
+                    channels, " elements, got shape ", tensor.sym_sizes());
+}
+
+void check_bias(const std::optional<Tensor>& bias, const c10::SymInt& channels,
+                std::initializer_list<at::ScalarType> allowed) {
+  if (!bias) return;
+  check_dtype(*bias, "bias", allowed);
+  TORCH_CHECK_VALUE(bias->dim() == 1 && bias->sym_size(0) == channels, "bias must have shape [", channels,
+                    "], got ", bias->sym_sizes());
+}
+
 void check_range(int64_t qmin, int64_t qmax) {
-  const bool fits = qmin >= 0 ? qmax <= 255 : qmin >= -128 && qmax <= 127;
-  TORCH_CHECK_VALUE(fits && qmin < qmax, "qmin and qmax must satisfy 0 <= qmin < qmax <= 255 or ",
+  TORCH_CHECK_VALUE(fit_a_code_type(qmin, qmax) && qmin < qmax,
+                    "qmin and qmax must satisfy 0 <= qmin < qmax <= 255 or ",
                     "-128 <= qmin < qmax <= 127, got qmin ", qmin, " and qmax ", qmax);
 }
 
 void check_bounds(int64_t qmin, int64_t qmax) {
-  const bool fits = qmin >= 0 ? qmax <= 255 : qmin >= -128 && qmax <= 127;
-  TORCH_CHECK_VALUE(fits && qmin <= qmax, "qmin and qmax must satisfy 0 <= qmin <= qmax <= 255 or ",
+  TORCH_CHECK_VALUE(fit_a_code_type(qmin, qmax) && qmin <= qmax,
+                    "qmin and qmax must satisfy 0 <= qmin <= qmax <= 255 or ",
                     "-128 <= qmin <= qmax <= 127, got qmin ", qmin, " and qmax ", qmax);
 }
 
@@ -173,8 +190,7 @@ kernels::ActivationArgs parse_activation(c10::string_view name, at::ArrayRef<dou
       break;
     case kernels::Activation::kPrelu: {
       check_dtype(*slopes, "slopes", {at::kFloat});
-      TORCH_CHECK_VALUE(slopes->numel() == 1 || slopes->numel() == channels, "slopes must have 1 or ",
-                        channels, " elements, got shape ", slopes->sizes());
+      check_of_channels(*slopes, "slopes", channels);
       const Tensor dense = slopes->contiguous();
       const float* values = dense.const_data_ptr<float>();
       slopes_storage.assign(static_cast<size_t>(channels), values[0]);

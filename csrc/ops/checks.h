@@ -20,6 +20,11 @@ void check_dtype(const Tensor& tensor, const char* name, std::initializer_list<a
 void check_codes(const Tensor& tensor, const char* name);  // uint8 or int8
 void check_real(const Tensor& tensor, const char* name);   // float32, bfloat16, float16 or float64
 void check_dim(const Tensor& tensor, const char* name, int64_t dim);
+/// One element for all channels, or one each.
+void check_of_channels(const Tensor& tensor, const char* name, const c10::SymInt& channels);
+/// Absent, or [channels].
+void check_bias(const std::optional<Tensor>& bias, const c10::SymInt& channels,
+                std::initializer_list<at::ScalarType> allowed);
 /// `value` (one number is enough: [2] means the same for both) has `count` entries, each >= minimum.
 void check_ints(at::IntArrayRef value, const char* name, size_t count, int64_t minimum);
 

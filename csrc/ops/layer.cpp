@@ -43,10 +43,7 @@ void check_layer_weight(const Tensor& weight, const OptionalTensor& weight_zero_
   }
   if (!weight_zero_point) return;
   check_dtype(*weight_zero_point, "weight_zero_point", {at::kInt});
-  TORCH_CHECK_VALUE(
-      weight_zero_point->sym_numel() == 1 || weight_zero_point->sym_numel() == weight.sym_size(0),
-      "weight_zero_point must have 1 or ", weight.sym_size(0), " elements, got shape ",
-      weight_zero_point->sym_sizes());
+  check_of_channels(*weight_zero_point, "weight_zero_point", weight.sym_size(0));
 }
 
 Tensor empty_conv2d_output(const Tensor& input, const Tensor& weight, at::IntArrayRef stride,
@@ -112,8 +109,7 @@ void check_layer_scales(const Tensor& input, const Tensor& input_scale, const Te
   check_dtype(weight_scale, "weight_scale", {at::kFloat});
   const c10::SymInt out = weight.sym_size(0);
   if (group_size == 0) {
-    TORCH_CHECK_VALUE(weight_scale.sym_numel() == 1 || weight_scale.sym_numel() == out,
-                      "weight_scale must have 1 or ", out, " elements, got shape ", weight_scale.sym_sizes());
+    check_of_channels(weight_scale, "weight_scale", out);
   } else {
     TORCH_CHECK_VALUE(group_size > 0 && group_size % 4 == 0,
                       "group_size must be 0 or a positive multiple of 4, got ", group_size);
@@ -124,29 +120,20 @@ void check_layer_scales(const Tensor& input, const Tensor& input_scale, const Te
         weight_scale.sym_sizes());
   }
 
-  if (!bias) return;
-  check_dtype(*bias, "bias", {at::kInt, at::kFloat});
-  TORCH_CHECK_VALUE(bias->dim() == 1 && bias->sym_size(0) == out, "bias must have shape [", out, "], got ",
-                    bias->sym_sizes());
+  check_bias(bias, out, {at::kInt, at::kFloat});
   TORCH_CHECK_VALUE(
-      group_size == 0 || bias->scalar_type() == at::kFloat,
+      !bias || group_size == 0 || bias->scalar_type() == at::kFloat,
       "bias must be float32 with group_size, because there is one accumulator per group, got int32");
 }
 
 void check_layer_fixed_point(const Tensor& weight, const OptionalTensor& bias, const Tensor& multiplier,
                              const Tensor& shift) {
   const c10::SymInt out = weight.sym_size(0);
-  const auto check_of_channels = [&](const Tensor& tensor, const char* name) {
-    check_dtype(tensor, name, {at::kInt});
-    TORCH_CHECK_VALUE(tensor.sym_numel() == 1 || tensor.sym_numel() == out, name, " must have 1 or ", out,
-                      " elements, got shape ", tensor.sym_sizes());
-  };
-  check_of_channels(multiplier, "multiplier");
-  check_of_channels(shift, "shift");
-  if (!bias) return;
-  check_dtype(*bias, "bias", {at::kInt});
-  TORCH_CHECK_VALUE(bias->dim() == 1 && bias->sym_size(0) == out, "bias must have shape [", out, "], got ",
-                    bias->sym_sizes());
+  check_dtype(multiplier, "multiplier", {at::kInt});
+  check_of_channels(multiplier, "multiplier", out);
+  check_dtype(shift, "shift", {at::kInt});
+  check_of_channels(shift, "shift", out);
+  check_bias(bias, out, {at::kInt});
 }
 
 void check_residual(const Tensor& output, const OptionalTensor& residual,

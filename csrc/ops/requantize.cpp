@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 #include "kernels/fixed_point.h"
@@ -31,12 +32,6 @@ void check_code_range(at::ScalarType dtype, int64_t qmin, int64_t qmax) {
   const int64_t most = least + (int64_t{1} << bits) - 1;
   TORCH_CHECK_VALUE(least <= qmin && qmin <= qmax && qmax <= most, "qmin and qmax must be in order and in ",
                     least, "..", most, ", got ", qmin, " and ", qmax);
-}
-
-/// [1] or [channels].
-void check_of_channels(const Tensor& tensor, const char* name, const c10::SymInt& channels) {
-  TORCH_CHECK_VALUE(tensor.sym_numel() == 1 || (tensor.dim() == 1 && tensor.sym_numel() == channels), name,
-                    " must have 1 or ", channels, " elements, got shape ", tensor.sym_sizes());
 }
 
 void check_terms(at::TensorList terms) {
@@ -156,35 +151,30 @@ void requantize_into(const std::vector<Term>& terms, const std::vector<int64_t>&
   });
 }
 
-/// Whether this is the sum of two tensors of codes with one zero point each, for which there is a kernel.
-bool adds_codes(at::TensorList terms, at::TensorList offsets, const Tensor& multiplier, const Tensor& shift,
-                at::ScalarType dtype) {
-  const auto are = [](at::TensorList tensors, auto holds) {
-    return std::all_of(tensors.begin(), tensors.end(), holds);
-  };
-  return terms.size() == 2 && offsets.size() == 2 && multiplier.numel() == 2 && shift.numel() == 1 &&
-         dtype == at::kByte &&
-         are(terms, [](const Tensor& term) { return term.scalar_type() == at::kByte; }) &&
-         are(offsets, [](const Tensor& offset) {
-           if (offset.numel() != 1) return false;
-           const auto value = offset.item<int64_t>();
-           return -255 <= value && value <= 0;
-         });
+/// The arguments of the kernel for sums of two tensors of codes with one zero point each, if this is one.
+std::optional<kernels::AddFixedPointArgs> as_sum_of_codes(at::TensorList terms, at::TensorList offsets,
+                                                          const Tensor& multiplier, const Tensor& shift,
+                                                          CodeRange range, at::ScalarType dtype) {
+  const auto is_codes = [](const Tensor& term) { return term.scalar_type() == at::kByte; };
+  if (terms.size() != 2 || offsets.size() != 2 || dtype != at::kByte) return std::nullopt;
+  if (!is_codes(terms[0]) || !is_codes(terms[1])) return std::nullopt;
+  for (const Tensor& constant : {offsets[0], offsets[1], shift}) {
+    if (constant.numel() != 1) return std::nullopt;
+  }
+  if (multiplier.numel() != 2) return std::nullopt;
+  const int64_t a = -offsets[0].item<int64_t>(), b = -offsets[1].item<int64_t>();
+  if (std::min(a, b) < 0 || std::max(a, b) > 255) return std::nullopt;
+  return kernels::AddFixedPointArgs{.a_zero_point = static_cast<int32_t>(a),
+                                    .a_multiplier = multiplier[0][0].item<int32_t>(),
+                                    .b_zero_point = static_cast<int32_t>(b),
+                                    .b_multiplier = multiplier[1][0].item<int32_t>(),
+                                    .shift = shift.item<int32_t>(),
+                                    .output_zero_point = static_cast<int32_t>(range.zero_point),
+                                    .qmin = static_cast<int32_t>(range.low),
+                                    .qmax = static_cast<int32_t>(range.high)};
 }
 
-void add_codes_into(at::TensorList terms, at::TensorList offsets, const Tensor& multiplier,
-                    const Tensor& shift, CodeRange range, const Tensor& output) {
-  const auto constant = [](const Tensor& tensor, int64_t index) {
-    return tensor.reshape(-1)[index].item<int32_t>();
-  };
-  const kernels::AddFixedPointArgs args = {.a_zero_point = static_cast<int32_t>(-offsets[0].item<int64_t>()),
-                                           .a_multiplier = constant(multiplier, 0),
-                                           .b_zero_point = static_cast<int32_t>(-offsets[1].item<int64_t>()),
-                                           .b_multiplier = constant(multiplier, 1),
-                                           .shift = constant(shift, 0),
-                                           .output_zero_point = static_cast<int32_t>(range.zero_point),
-                                           .qmin = static_cast<int32_t>(range.low),
-                                           .qmax = static_cast<int32_t>(range.high)};
+void add_codes_into(at::TensorList terms, const kernels::AddFixedPointArgs& args, const Tensor& output) {
   const Tensor left = dense_spatial(terms[0]), right = dense_spatial(terms[1]);
   const auto* a = left.const_data_ptr<uint8_t>();
   const auto* b = right.const_data_ptr<uint8_t>();
@@ -201,8 +191,8 @@ Tensor requantize_cpu(at::TensorList terms, at::TensorList offsets, const Tensor
   check_shift_values(shift);
   if (output.numel() == 0) return output;
   const CodeRange range{.zero_point = zero_point.item<int32_t>(), .low = qmin, .high = qmax};
-  if (adds_codes(terms, offsets, multiplier, shift, dtype)) {
-    add_codes_into(terms, offsets, multiplier, shift, range, output);
+  if (const auto sum = as_sum_of_codes(terms, offsets, multiplier, shift, range, dtype)) {
+    add_codes_into(terms, *sum, output);
     return output;
   }
   const int64_t channels = channels_of(terms[0]).expect_int();

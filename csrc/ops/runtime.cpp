@@ -8,7 +8,9 @@
 #include "kernels/conv_tail.h"
 #include "kernels/depthwise.h"
 #include "kernels/dispatch.h"
+#include "kernels/dot.h"
 #include "kernels/fake_quantize.h"
+#include "kernels/fixed_point.h"
 #include "kernels/gemm.h"
 #include "kernels/pack.h"
 #include "kernels/pointwise.h"
@@ -114,6 +116,8 @@ std::vector<KernelRow> kernel_rows() {
   add_rows(all, "add_u8", kernels::add_u8_rows());
   add_rows(all, "add_fixed_point_u8", kernels::add_fixed_point_u8_rows());
   add_rows(all, "mul_u8", kernels::mul_u8_rows());
+  add_rows(all, "fixed_point", kernels::fixed_point_rows());
+  add_rows(all, "dot_s16", kernels::dot_s16_rows());
   add_rows(all, "lookup_u8", kernels::lookup_u8_rows());
   add_rows(all, "flip_sign_u8", kernels::flip_sign_u8_rows());
   add_rows(all, "pack_int4", kernels::pack_int4_rows());
