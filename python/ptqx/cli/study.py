@@ -26,11 +26,12 @@ def study(
 ) -> None:
     """Run a study: every format and method of its file, tested claims, figures, one HTML report.
 
-    Stopped anywhere, it goes on from there with the same command.
+    Stopped anywhere, it goes on from there with the same command. Under torchrun the processes share the
+    batches of all training, and the first does the rest.
     """
     from ..files import write_text
     from ..study.experiment import read_study, run_study
-    from ..train import Interrupted
+    from ..train import Interrupted, distributed
 
     wanted = read_study(config, weights)
     folder = out or Path("runs") / f"study_{wanted.name}"
@@ -39,6 +40,8 @@ def study(
     except Interrupted as interruption:
         say_error(str(interruption))
         raise typer.Exit(128 + interruption.signal_number) from None
+    if distributed.launched_rank() != 0:
+        return
     typer.echo(results.to_markdown())
     typer.echo(
         f"{folder / 'report.html'} is the report to open; {folder / 'results.json'} holds its numbers."

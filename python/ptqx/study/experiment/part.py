@@ -31,6 +31,8 @@ class Unit:
         depends: everything that its result depends on beside model, data and seed. The result of a former
             run is taken if it is the same.
         scratch: globs of files that a stopped run continues from, and nobody needs once the result is stored.
+        trains: every process under torchrun runs it, to take its share of each batch; the first one's values
+            are stored.
     """
 
     part: str
@@ -38,6 +40,7 @@ class Unit:
     run: Callable[[Subject], Values]
     depends: Mapping[str, Any] = field(default_factory=dict)
     scratch: tuple[str, ...] = ()
+    trains: bool = False
 
     def fingerprint(self, base: Mapping[str, Any]) -> str:
         """Of `base` and `depends`."""

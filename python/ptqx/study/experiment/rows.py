@@ -16,7 +16,7 @@ from ... import graph
 from ...errors import PtqxError
 from ...qat import train_control, train_quantized
 from ...quant import Recipe
-from ...train import Evaluation, Row, evaluate
+from ...train import Evaluation, Row, distributed, evaluate
 from ...train.loop import CHECKPOINT, default_device
 from ..formats import FLOAT16_TYPES, Candidate, execution, float_file, in_16_bits, integer_candidate
 from ..layers import layer_sqnr
@@ -42,7 +42,7 @@ def row_units(study: Study) -> Iterator[Unit]:
     for control in {row.title: row for row in shared.values()}.values():
         for seed in control.seeds:
             depends = {"train": asdict(control.control_config(seed))}
-            yield _unit(control.control_title(), seed, _control_run(control, seed), depends)
+            yield _unit(control.control_title(), seed, _control_run(control, seed), depends, trains=True)
     for qat in study.qat:
         for index, seed in enumerate(qat.seeds):
             depends = {
@@ -51,7 +51,7 @@ def row_units(study: Study) -> Iterator[Unit]:
                 "images": study.calibration.images,
             }
             run = _qat_run(qat, seed, shared.get(qat.title), keep=index == 0)
-            yield _unit(qat.title, seed, run, depends)
+            yield _unit(qat.title, seed, run, depends, trains=True)
 
 
 def controls(study: Study) -> dict[str, QuantizationAware]:
@@ -70,11 +70,12 @@ def _unit(
     seed: int,
     run: Callable[[Subject], Values],
     depends: dict[str, Any] | None = None,
+    trains: bool = False,
 ) -> Unit:
     values = {"row": row, "seed": seed}
     scratch = (f"{RUNS}/{escape(row)}-{seed}-*/**/{CHECKPOINT}",)
     name = f"{row}, seed {seed}"
-    return Unit(ROWS, name, lambda subject: values | run(subject), depends or {}, scratch)
+    return Unit(ROWS, name, lambda subject: values | run(subject), depends or {}, scratch, trains)
 
 
 def _float_run(name: str) -> Callable[[Subject], Values]:
@@ -124,6 +125,8 @@ def _qat_run(
             identity={"row": row.title},
             progress=subject.progress,
         )
+        if distributed.rank() != 0:
+            return {}
         values = quantized_values(subject, row.title, "qat", prepared, sum(map(len, batches)), keep)
         values["detail"] += f"; {row.epochs} epochs from the calibrated model{_trained_on()}"
         values |= {"epochs": row.epochs, "history": _history(prepared.history)}
@@ -145,6 +148,8 @@ def _control_run(row: QuantizationAware, seed: int) -> Callable[[Subject], Value
             identity={"row": row.control_title()},
             progress=subject.progress,
         )
+        if distributed.rank() != 0:
+            return {}
         path = float_file(row.control_title(), model, subject.models)
         values = _run_values(subject, _float_candidate(model, path), None, 0)
         path.unlink()

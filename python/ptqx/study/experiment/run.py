@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from ...errors import PtqxError
+from ...train import distributed
+from ...train.loop import default_device
 from .. import machine
 from ..timing import thread_count
 from .config import Study
@@ -38,42 +41,66 @@ def run_study(
     it was and ends with the same results, times apart; units whose inputs changed are done again. It needs
     results.json alone for that: the file may come from another machine, and models may have been deleted.
 
+    Under torchrun all processes train, each with its share of every batch, what there is to train. Then they
+    leave their process group, and the first one does the rest. It writes everything and alone has results.
+
     Args:
         root, download: of the data set.
         resume: False starts anew.
 
     Raises:
-        PtqxError: a mistake in the study; a simulated and an integer model that differ, with row and layer.
+        PtqxError: a mistake in the study; a simulated and an integer model that differ, with row and layer;
+            a process group that exists already.
     """
+    if distributed.world_size() > 1:
+        raise PtqxError("run_study: call it outside of a process group; it needs one for training alone")
     folder = Path(folder)
+    progress = progress and distributed.launched_rank() == 0
     with thread_count(study.threads):
-        subject = load_subject(study, folder, Path(root), download, progress)
-        results = Results(_info(subject), machine.describe(), asdict(study))
-        planned = units(study)
-        base = {"model": digest(subject.model), "dataset": study.dataset, "seed": study.seed}
-        prints = [unit.fingerprint(base) for unit in planned]
-        if resume and (folder / FILE).is_file():
-            former = read_results(folder / FILE)
-            found = map(former.find, prints)
-            results.units = [entry for entry in found if entry is not None]
-            if results.of(LATENCY):
-                results.machine = former.machine  # whose times they are
-        _work(subject, results, planned, prints)
-    _finish(results, folder, prints)
+        with distributed.process_group(default_device()):
+            subject = load_subject(study, folder, Path(root), download, progress)
+            results = Results(_info(subject), machine.describe(), asdict(study))
+            planned = _planned(subject)
+            order = list(planned)
+            if resume and (folder / FILE).is_file():
+                former = read_results(folder / FILE)
+                found = map(former.find, order)
+                results.units = [entry for entry in found if entry is not None]
+                if results.of(LATENCY):
+                    results.machine = former.machine  # whose times they are
+            if distributed.world_size() > 1:
+                training = {key: unit for key, unit in planned.items() if unit.trains}
+                _work(subject, results, training, order)
+        if distributed.launched_rank() != 0:
+            return results
+        _work(subject, results, planned, order)
+    _finish(results, folder, order)
     return results
 
 
-def _work(subject: Subject, results: Results, planned: Sequence[Unit], prints: Sequence[str]) -> None:
+def _planned(subject: Subject) -> dict[str, Unit]:
+    """The study's units, in order, by their fingerprints."""
+    study = subject.study
+    base: dict[str, Any] = {"model": digest(subject.model), "dataset": study.dataset, "seed": study.seed}
+    if study.model_options:
+        base["model_options"] = dict(study.model_options)
+    return {unit.fingerprint(base): unit for unit in units(study)}
+
+
+def _work(subject: Subject, results: Results, planned: Mapping[str, Unit], order: Sequence[str]) -> None:
+    """Do the units, by fingerprint, that have no result yet; the first process stores what they give."""
     done = {entry["fingerprint"] for entry in results.units}
     subject.models.mkdir(parents=True, exist_ok=True)
-    with tqdm(total=len(planned), initial=len(done), disable=not subject.progress) as bar:
-        for unit, fingerprint in zip(planned, prints, strict=True):
+    with tqdm(total=len(planned), initial=len(done & planned.keys()), disable=not subject.progress) as bar:
+        for fingerprint, unit in planned.items():
             if fingerprint in done:
                 continue
             bar.set_description_str(f"{unit.part}: {unit.name}")
             torch.manual_seed(subject.study.seed)
             began = time.monotonic()
             values = unit.run(subject)
+            if distributed.rank() != 0:
+                continue
             results.units.append(
                 {
                     "part": unit.part,
@@ -83,20 +110,20 @@ def _work(subject: Subject, results: Results, planned: Sequence[Unit], prints: S
                     "values": values,
                 }
             )
-            results.write(subject.folder, prints)
+            results.write(subject.folder, order)
             for pattern in unit.scratch:
                 for file in subject.folder.glob(pattern):
                     file.unlink()
             bar.update()
 
 
-def _finish(results: Results, folder: Path, prints: Sequence[str]) -> None:
+def _finish(results: Results, folder: Path, order: Sequence[str]) -> None:
     """Table, verdicts, figures and report, from the stored values as they are read back."""
     from .report import complete, write_report
 
-    results.write(folder, prints)
+    results.write(folder, order)
     stored = complete(read_results(folder / FILE))
-    stored.write(folder, prints)
+    stored.write(folder, order)
     write_report(stored, folder)
     vars(results).update(vars(stored))
 

@@ -21,7 +21,7 @@ from ...files import read_tensors
 from ...models import load_weights
 from ...qat import QATConfig
 from ...quant import Recipe
-from ...train import Evaluation, evaluate, fit, save_model
+from ...train import Evaluation, distributed, evaluate, fit, save_model
 from ...train.loop import CHECKPOINT
 from ..compare import ANALYSIS_IMAGES, calibration_batches, first_images
 from ..formats import Task
@@ -113,14 +113,15 @@ class Subject:
 def load_subject(study: Study, folder: Path, root: Path, download: bool, progress: bool) -> Subject:
     """Load the data and the float model; train it first where the study says so."""
     torch.manual_seed(study.seed)
-    work = load_workload(
-        study.model,
-        study.dataset,
-        study.weights,
-        root=root,
-        download=download,
-        options=study.model_options,
-    )
+    with distributed.first_rank_first():
+        work = load_workload(
+            study.model,
+            study.dataset,
+            study.weights,
+            root=root,
+            download=download,
+            options=study.model_options,
+        )
     if study.train_config is not None:
         train_float(study, folder, work, progress)
     channels_last: Any = {"memory_format": torch.channels_last}
@@ -141,8 +142,9 @@ def train_float(study: Study, folder: Path, work: Workload, progress: bool) -> N
     run = folder / RUNS / f"float-{digest_of(metadata)}"
     names = {"model": study.model, "dataset": study.dataset}
     fit(work.model, work.train, work.test, config, out=run, identity=names, progress=progress)
-    save_model(path, work.model, metadata)
-    (run / CHECKPOINT).unlink(missing_ok=True)
+    if distributed.rank() == 0:
+        save_model(path, work.model, metadata)
+        (run / CHECKPOINT).unlink(missing_ok=True)
 
 
 def digest(model: nn.Module) -> str:

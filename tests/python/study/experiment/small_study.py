@@ -32,6 +32,8 @@ SMALL: dict[str, Any] = {
         "latency": None,
     },
 }
+# Of it, what takes a second.
+FEW: dict[str, Any] = {"ptq": [{"recipe": "int8"}], "qat": [], "parts": {"biases": None}}
 
 
 def small_study(**changes: Any) -> Study:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,12 @@ from ptqx import graph
 from ptqx.errors import PtqxError
 from ptqx.study import Results, page_of, read_results, run_study
 from ptqx.study.experiment import results as stored
+from ptqx.study.experiment.part import units
 from ptqx.study.experiment.subject import digest
-from small_study import SMALL, small_study, without_times
+from small_study import FEW, SMALL, small_study, without_times
 
 Finished = tuple[Results, Path]
 pytestmark = pytest.mark.usefixtures("eager_session")
-FEW: dict[str, Any] = {"ptq": [{"recipe": "int8"}], "qat": [], "parts": {"biases": None}}
 
 
 def test_rows_have_the_keys_of_a_comparison_and_of_a_study(finished: Finished) -> None:
@@ -261,3 +262,56 @@ def test_digest_says_values_not_layout() -> None:
     assert digest(convolution.to(memory_format=torch.channels_last)) == expected  # type: ignore[call-overload]
     torch.nn.init.zeros_(convolution.weight)
     assert digest(convolution) != expected
+
+
+DISTRIBUTED = """
+import json, sys
+from ptqx.study import run_study
+from ptqx.train import distributed
+
+sys.path.insert(0, sys.argv[1])
+from small_study import FEW, small_study
+
+results = run_study(small_study(**{**FEW, "qat": json.loads(sys.argv[3])}), sys.argv[2], progress=False)
+if distributed.launched_rank() == 0:
+    print(len(results.rows), "rows")
+"""
+
+
+def test_processes_of_torchrun_train_together_and_the_first_does_the_rest(
+    tmp_path: Path, torchrun: Callable[..., str]
+) -> None:
+    study = small_study(**{**FEW, "qat": SMALL["qat"]})
+    folder = tmp_path / "shared"
+    assert torchrun(DISTRIBUTED, Path(__file__).parent, folder, json.dumps(SMALL["qat"])) == "6 rows\n"
+    shared = read_results(folder / stored.FILE)
+    assert (folder / "report.html").is_file()
+    assert [unit["name"] for unit in shared.units] == [unit.name for unit in units(study)]
+    (trained,) = [row for row in shared.rows if row["format"] == "w4a4-qat"]
+    start, end = trained["history"][0]
+    assert {"val_top1", "test_top1"} <= set(start) & set(end)
+    config = json.loads(next(folder.glob("runs/w4a4-qat-0-*/config.json")).read_text())
+    assert config["world_size"] == 2
+    assert run_study(study, folder, progress=False).to_json() == shared.to_json()
+
+
+def test_process_group_of_the_caller_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ptqx.train import distributed
+
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    with pytest.raises(PtqxError, match="outside of a process group"):
+        run_study(small_study(**FEW), tmp_path, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_same_values_with_other_options_are_another_network(finished: Finished, tmp_path: Path) -> None:
+    """Such as dropout, which has no values."""
+    from ptqx.study.experiment.run import _planned
+    from ptqx.study.experiment.subject import load_subject
+
+    weights = str(finished[1] / "models" / "float.safetensors")
+    options: list[dict[str, Any]] = [{"width": 4}, {"width": 4, "in_channels": 1}]
+    studies = [small_study(train=None, weights=weights, model_options=chosen) for chosen in options]
+    subjects = [load_subject(study, tmp_path, tmp_path, False, False) for study in studies]
+    assert digest(subjects[0].model) == digest(subjects[1].model)
+    assert _planned(subjects[0]).keys().isdisjoint(_planned(subjects[1]).keys())
