@@ -12,6 +12,7 @@
 #include "kernels/fake_quantize.h"
 #include "kernels/fixed_point.h"
 #include "kernels/gemm.h"
+#include "kernels/layer_norm.h"
 #include "kernels/pack.h"
 #include "kernels/pointwise.h"
 #include "kernels/pool.h"
@@ -110,6 +111,7 @@ std::vector<KernelRow> kernel_rows() {
   add_rows(all, "min_max", kernels::min_max_rows());
   add_rows(all, "moments", kernels::moments_rows());
   add_rows(all, "histogram", kernels::histogram_rows());
+  add_rows(all, "normalize_u8", kernels::normalize_u8_rows());
   add_rows(all, "max_pool2d_u8", kernels::max_pool2d_u8_rows());
   add_rows(all, "avg_pool2d_u8", kernels::avg_pool2d_u8_rows());
   add_rows(all, "adaptive_avg_pool2d_u8", kernels::adaptive_avg_pool2d_u8_rows());

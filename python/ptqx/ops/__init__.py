@@ -16,6 +16,7 @@ from .binary import binary_conv2d_f32, binary_conv2d_s32, binary_linear_f32, bin
 from .convolution import conv2d, conv2d_f32, conv2d_fixed_point, conv2d_s32, conv2d_s64
 from .engine import engine_describe, engine_run
 from .linear import linear, linear_f32, linear_fixed_point, linear_s32, linear_s64
+from .normalization import layer_norm
 from .packing import pack_codes, pack_int4, unpack_codes, unpack_int4
 from .pointwise import add, cat, lookup, mul
 from .pooling import adaptive_avg_pool2d, avg_pool2d, max_pool2d
@@ -52,6 +53,7 @@ __all__ = [
     "fake_quantize",
     "fake_quantize_backward",
     "histogram",
+    "layer_norm",
     "linear",
     "linear_f32",
     "linear_fixed_point",

@@ -435,6 +435,35 @@ def adaptive_avg_pool2d(
     )
 
 
+# ---- normalization ----
+
+
+def layer_norm(input, weight, bias, eps, output_scale=None, output_zero_point=None, qmin=0, qmax=255):
+    x = np.moveaxis(input.float().numpy(), 1, -1)
+    n = x.shape[-1]
+    rows = -(-n // 16)
+    lanes = np.zeros((*x.shape[:-1], rows * 16))
+    lanes[..., :n] = x
+    lanes = lanes.reshape(*x.shape[:-1], rows, 16)
+
+    def total(values):
+        sums = np.zeros((*values.shape[:-2], 16))
+        for row in np.moveaxis(values, -2, 0):
+            sums = sums + row
+        for width in (8, 4, 2, 1):
+            sums = sums[..., :width] + sums[..., width : 2 * width]
+        return sums
+
+    mean = total(lanes) / n
+    variance = np.maximum(total(lanes * lanes) / n - mean * mean, 0)
+    inverse = (1 / np.sqrt(variance + eps)).astype(f32)
+    t = ((x - mean.astype(f32)) * inverse) * weight.numpy() + bias.numpy()
+    t = np.moveaxis(t, -1, 1)
+    if output_scale is None:
+        return torch.from_numpy(np.ascontiguousarray(t))
+    return codes(round_and_clamp(t / one(output_scale), one(output_zero_point), qmin, qmax), qmin)
+
+
 # ---- pointwise, storage ----
 
 

@@ -629,6 +629,23 @@ def lookup_samples() -> Iterator[Sample]:
     yield Sample("lookup", "no-samples", (u8(0, 3, 4, 4), u8(256)))
 
 
+def layer_norm_samples() -> Iterator[Sample]:
+    def sample(id: str, x: Tensor, *args: Any, eps: float = 1e-5) -> Sample:
+        channels = x.shape[1]
+        weight = torch.linspace(-1.5, 2.0, channels) if channels else torch.zeros(0)
+        return Sample("layer_norm", id, (x, weight, torch.linspace(-0.5, 0.5, channels), eps, *args))
+
+    for layout, x in layouts(reals(2, 37, 7, 3)):
+        yield sample(f"codes-{layout}", x, scale(0.02), zero(117))
+        yield sample(f"real-{layout}", x, eps=1e-2)
+    yield sample("features", reals(5, 96), scale(0.02), zero(117), 3, 250)
+    yield sample("int8", reals(3, 70), scale(0.02), zero(-9), -128, 127)
+    yield sample("bfloat16", reals(3, 16).bfloat16(), scale(0.02), zero(100))
+    yield sample("one-channel", reals(4, 1, 2, 2), scale(0.02), zero(100))
+    yield sample("many", reals(3, 96, 30, 30), scale(0.02), zero(100))
+    yield sample("no-samples", reals(0, 3, 4, 4), scale(0.02), zero(100))
+
+
 def pack_samples() -> Iterator[Sample]:
     for bits in range(1, 8):
         low, high = -(2 ** (bits - 1)), 2 ** (bits - 1)
@@ -829,6 +846,7 @@ SAMPLES: dict[str, list[Sample]] = {
     "add": list(arithmetic_samples("add")),
     "mul": list(arithmetic_samples("mul")),
     "cat": list(cat_samples()),
+    "layer_norm": list(layer_norm_samples()),
     "lookup": list(lookup_samples()),
     "conv2d_s64": list(conv2d_s64_samples()),
     "linear_s64": list(linear_s64_samples()),

@@ -101,6 +101,17 @@ def average(**changes: Any) -> Any:
     return lambda: ops.avg_pool2d(**{**args, **changes})
 
 
+def layer_norm(**changes: Any) -> Any:
+    args: dict[str, Any] = {
+        "input": reals(3, 4),
+        "weight": torch.ones(4),
+        "bias": torch.zeros(4),
+        "output_scale": ONE,
+        "output_zero_point": zero(),
+    }
+    return lambda: ops.layer_norm(**{**args, **changes})
+
+
 def add(**changes: Any) -> Any:
     args: dict[str, Any] = {
         "a": QX,
@@ -320,6 +331,27 @@ CASES: dict[str, tuple[Any, str]] = {
     "cat-shapes": (lambda: ops.cat([u8(2, 3), u8(3, 3)]), "inputs must agree in every dimension but 1"),
     "cat-dim": (lambda: ops.cat([u8(2, 3)], 2), r"dim must lie in -2\.\.1, got 2"),
     "lookup-table": (lambda: ops.lookup(QX, u8(255)), r"table must have shape \[256\], got \[255\]"),
+    "layer-norm-rank": (
+        layer_norm(input=reals(3, 4, 5)),
+        r"input must have shape \[N, C\] or \[N, C, H, W\]",
+    ),
+    "layer-norm-type": (layer_norm(input=u8(3, 4)), "input must be float32"),
+    "layer-norm-weight": (
+        layer_norm(weight=torch.ones(5)),
+        r"weight must have shape \[4\], one number a channel, got \[5\]",
+    ),
+    "layer-norm-bias": (layer_norm(bias=torch.ones(4).double()), "bias must be float32, got float64"),
+    "layer-norm-eps": (layer_norm(eps=0.0), "eps must be positive and finite, got 0"),
+    "layer-norm-scale": (
+        layer_norm(output_scale=None),
+        "output_scale and output_zero_point must both be given",
+    ),
+    "layer-norm-range": (layer_norm(qmin=9, qmax=9), "qmin"),
+    "layer-norm-zero-point": (layer_norm(output_zero_point=zero(256)), "output_zero_point must lie in"),
+    "layer-norm-finite": (
+        layer_norm(input=torch.tensor([[1.0, 2.0, float("nan"), 0.0]])),
+        "input must be finite, got 1 NaN or infinite values of 4",
+    ),
     "pack-range": (
         lambda: ops.pack_int4(s8(1, 3, low=8, high=9)),
         r"input must lie in -8\.\.7, got 8 at index 0",

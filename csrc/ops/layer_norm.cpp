@@ -1,0 +1,93 @@
+// layer_norm: over the channels of pixels, from real values to codes or real values.
+
+#include "kernels/layer_norm.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+
+#include "ops/checks.h"
+#include "ops/layout.h"
+#include "ops/registration.h"
+
+namespace ptqx::ops {
+namespace {
+
+constexpr int64_t kGrain = 8192;  // elements: about 10 microseconds
+
+Tensor layer_norm_meta(const Tensor& input, const Tensor& weight, const Tensor& bias, double eps,
+                       const std::optional<Tensor>& output_scale,
+                       const std::optional<Tensor>& output_zero_point, int64_t qmin, int64_t qmax) {
+  check_real(input, "input");
+  TORCH_CHECK_VALUE(input.dim() == 2 || input.dim() == 4,
+                    "input must have shape [N, C] or [N, C, H, W], got ", input.sym_sizes());
+  for (const auto& [tensor, name] : {std::pair(weight, "weight"), std::pair(bias, "bias")}) {
+    check_dtype(tensor, name, {at::kFloat});
+    TORCH_CHECK_VALUE(tensor.dim() == 1 && tensor.sym_size(0) == input.sym_size(1), name,
+                      " must have shape [", input.sym_size(1), "], one number a channel, got ",
+                      tensor.sym_sizes());
+  }
+  TORCH_CHECK_VALUE(eps > 0 && std::isfinite(eps), "eps must be positive and finite, got ", eps);
+  TORCH_CHECK_VALUE(output_scale.has_value() == output_zero_point.has_value(),
+                    "output_scale and output_zero_point must both be given for codes, or neither");
+  if (!output_scale) return empty_spatial(input.sym_sizes(), input, at::kFloat);
+  check_range(qmin, qmax);
+  check_per_tensor(*output_scale, *output_zero_point, "output_");
+  return empty_spatial(input.sym_sizes(), input, code_type(qmin));
+}
+
+Tensor layer_norm_cpu(const Tensor& input, const Tensor& weight, const Tensor& bias, double eps,
+                      const std::optional<Tensor>& output_scale,
+                      const std::optional<Tensor>& output_zero_point, int64_t qmin, int64_t qmax) {
+  Tensor output = layer_norm_meta(input, weight, bias, eps, output_scale, output_zero_point, qmin, qmax);
+  const at::ScalarType type = output.scalar_type();
+  const bool codes = type != at::kFloat;
+  const int32_t shift = zero_point_shift(type);
+  kernels::QParams to;
+  if (codes) {
+    to = per_tensor_qparams(*output_scale, *output_zero_point, "output_", type);
+    to.zero_point += shift;
+  }
+  const Tensor dense = dense_spatial(input.to(at::kFloat));
+  const Tensor weights = weight.contiguous();
+  const Tensor biases = bias.contiguous();
+  const kernels::LayerNormArgs args = {.channels = input.size(1),
+                                       .weight = weights.const_data_ptr<float>(),
+                                       .bias = biases.const_data_ptr<float>(),
+                                       .eps = eps};
+  const float* x = dense.const_data_ptr<float>();
+  void* y = output.mutable_data_ptr();
+  const int64_t pixels = args.channels == 0 ? 0 : input.numel() / args.channels;
+  std::atomic<int64_t> nonfinite{0};
+  at::parallel_for(
+      0, pixels, std::max<int64_t>(kGrain / std::max<int64_t>(args.channels, 1), 1),
+      [&](int64_t begin, int64_t end) {
+        const int64_t first = begin * args.channels;
+        nonfinite +=
+            codes
+                ? kernels::layer_norm_u8(x + first, end - begin, args, to, static_cast<int32_t>(qmin) + shift,
+                                         static_cast<int32_t>(qmax) + shift, static_cast<uint8_t*>(y) + first)
+                : kernels::layer_norm_f32(x + first, end - begin, args, static_cast<float*>(y) + first);
+      });
+  TORCH_CHECK_VALUE(nonfinite == 0, "input must be finite, got ", nonfinite.load(),
+                    " NaN or infinite values of ", input.numel());
+  if (codes) finish_codes(output);
+  return output;
+}
+
+}  // namespace
+
+TORCH_LIBRARY_FRAGMENT(ptqx, m) {
+  // Over the channels, dimension 1, of each pixel:
+  //   t = ((input - mean) * inverse_deviation) * weight + bias
+  // float32, or with output_scale its codes, clamp(round(t / output_scale) + output_zero_point, qmin, qmax)
+  m.def(
+      "layer_norm(Tensor input, Tensor weight, Tensor bias, float eps, Tensor? output_scale=None, "
+      "Tensor? output_zero_point=None, int qmin=0, int qmax=255) -> Tensor",
+      kAnyStrides);
+}
+TORCH_LIBRARY_IMPL(ptqx, Meta, m) { m.impl("layer_norm", layer_norm_meta); }
+TORCH_LIBRARY_IMPL(ptqx, CPU, m) { m.impl("layer_norm", layer_norm_cpu); }
+TORCH_LIBRARY_IMPL(ptqx, Autograd, m) { m.impl("layer_norm", no_derivative()); }
+
+}  // namespace ptqx::ops
