@@ -164,6 +164,13 @@ int64_t NodeReader::integer_or(const char* name, int64_t fallback, int64_t low, 
   return has(name) ? integer(name, low, high) : fallback;
 }
 
+double NodeReader::positive(const char* name) {
+  const json& value = attribute(name);
+  const double number = value.is_number() ? value.get<double>() : 0.0;
+  if (!(number > 0.0) || !std::isfinite(number)) fail(std::string(name) + " must be a positive number");
+  return number;
+}
+
 bool NodeReader::boolean_or(const char* name, bool fallback) {
   if (!has(name)) return fallback;
   const json& value = attribute(name);

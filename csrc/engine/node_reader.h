@@ -45,6 +45,7 @@ class NodeReader {
   bool has(const char* name) const;
   int64_t integer(const char* name, int64_t low, int64_t high);
   int64_t integer_or(const char* name, int64_t fallback, int64_t low, int64_t high);
+  double positive(const char* name);  // and finite
   bool boolean_or(const char* name, bool fallback);
   std::string text_or(const char* name, const std::string& fallback);
   std::vector<int64_t> integers(const char* name, size_t count, int64_t low, int64_t high);
@@ -114,6 +115,7 @@ Operation read_mul(NodeReader& reader);
 Operation read_mul_fixed_point(NodeReader& reader);
 Operation read_activation(NodeReader& reader);
 Operation read_lookup(NodeReader& reader);
+Operation read_layer_norm(NodeReader& reader);
 Operation read_cat(NodeReader& reader);
 Operation read_flatten(NodeReader& reader);
 Operation read_reshape(NodeReader& reader);

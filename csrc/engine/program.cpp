@@ -45,6 +45,7 @@ constexpr Kind kKinds[] = {
     {"mul_fixed_point", 2, 2, read_mul_fixed_point},
     {"activation", 1, 1, read_activation},
     {"lookup", 1, 1, read_lookup},
+    {"layer_norm", 1, 1, read_layer_norm},
     {"cat", 1, 1024, read_cat},
     {"flatten", 1, 1, read_flatten},
     {"reshape", 1, 1, read_reshape},

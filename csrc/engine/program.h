@@ -101,6 +101,11 @@ struct Activate {
 struct Lookup {
   std::array<uint8_t, 256> table;
 };
+/// Over the channels of each pixel, from real values to codes or real values.
+struct LayerNorm {
+  std::vector<float> weight, bias;  // [channels]
+  double eps = 0.0;
+};
 struct Cat {};
 struct Flatten {};
 struct Reshape {};
@@ -122,7 +127,7 @@ struct UpsampleNearest2d {
 };
 
 using Operation = std::variant<Input, Quantize, Dequantize, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d,
-                               Add, Mul, Activate, Lookup, Cat, Flatten, Reshape, Permute, Slice,
+                               Add, Mul, Activate, Lookup, LayerNorm, Cat, Flatten, Reshape, Permute, Slice,
                                ChannelShuffle, Pad, UpsampleNearest2d>;
 
 struct Node {

@@ -41,6 +41,25 @@ class Residual(nn.Module):
         return self.fc(y.mean((2, 3)))
 
 
+class ConvNeXtBlock(nn.Module):
+    """As in torchvision: between its permutes, layers are linear ones on [N, H, W, C]."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.norm = nn.LayerNorm(channels, eps=1e-6)
+        self.expand, self.reduce = nn.Linear(channels, 2 * channels), nn.Linear(2 * channels, channels)
+        self.layer_scale = nn.Parameter(torch.linspace(0.5, 1.5, channels).reshape(channels, 1, 1))
+        with torch.no_grad():
+            self.norm.weight.uniform_(0.5, 1.5)
+            self.norm.bias.normal_(0.0, 0.3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(self.depthwise(x).permute(0, 2, 3, 1))
+        y = self.reduce(F.gelu(self.expand(y))).permute(0, 3, 1, 2)
+        return x + self.layer_scale * y
+
+
 class ControlFlow(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.sum() > 0:
@@ -89,6 +108,7 @@ class RandomNetwork(nn.Module):
             "excite",
             "shuffle",
             "split",
+            "convnext",
         ]
         for _ in range(stages):
             kind = choose.choice(kinds)
@@ -128,6 +148,8 @@ def _stage(kind: str, channels: int, choose: random.Random) -> tuple[nn.Module, 
         return nn.Sequential(
             nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, channels, 1), nn.Hardsigmoid()
         ), channels
+    if kind == "convnext":
+        return ConvNeXtBlock(channels), channels
     if kind == "depthwise":
         out = channels * choose.choice([1, 2])
         conv = nn.Conv2d(

@@ -145,6 +145,28 @@ def dynamic_qparams(x: Tensor, qmax: int) -> tuple[Tensor, Tensor]:
     return scale, torch.clamp(torch.round(0.0 - low / scale), 0, qmax)
 
 
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """Over the channels of [N, C] or [N, C, H, W], float32, as csrc/kernels/layer_norm.h writes it."""
+    pixels = x.movedim(1, -1)
+    count = pixels.shape[-1]
+    lanes = F.pad(pixels.double(), (0, -count % 16)).unflatten(-1, (-1, 16))
+    mean = _sum_lanes(lanes) / count
+    variance = (_sum_lanes(lanes * lanes) / count - mean * mean).clamp(min=0.0)
+    inverse_deviation = (1.0 / torch.sqrt(variance + eps)).float()
+    t = ((pixels - mean.float()) * inverse_deviation) * weight + bias
+    return t.movedim(-1, 1)
+
+
+def _sum_lanes(lanes: Tensor) -> Tensor:
+    """[..., rows, 16] float64 to [..., 1]: rows in their order, then lanes as a binary tree."""
+    total = torch.zeros_like(lanes[..., 0, :])
+    for row in lanes.unbind(-2):
+        total = total + row
+    for width in (8, 4, 2, 1):
+        total = total[..., :width] + total[..., width : 2 * width]
+    return total
+
+
 def per_sample(parameter: Tensor, x: Tensor) -> Tensor:
     """[N], made to broadcast with [N, ...]."""
     return parameter.reshape(-1, *[1] * (x.dim() - 1))

@@ -4,21 +4,35 @@ placed."""
 from __future__ import annotations
 
 import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
 
 from .activations import ACTIVATIONS
+from .capture.call import Slot
+from .channel_order import channels_first
 from .ir import Graph, Node
 
 LAYERS = ("conv2d", "linear")
 
 
 def fuse(graph: Graph) -> None:
-    """Batch norm into its layer, zero padding into its convolution, activations into the step before them."""
+    """Batch norm and layer scale into their layer, zero padding into its convolution, activations into the
+    step before them; layers on [N, H, W, C] as convolutions."""
+    channels_first(graph)
     for node in graph:
         if node.op == "batch_norm":
             _fold_batch_norm(graph, node)
     for node in graph:
         if node.op == "pad":
             _merge_padding(graph, node)
+        elif node.op == "layer_scale":
+            _fold_layer_scale(graph, node)
+        elif node.op == "layer_norm":
+            _keep_layer_norm(node)
     for node in graph:
         if node.op == "unary":
             _fuse_activation(graph, node)
@@ -67,6 +81,39 @@ def _fold_batch_norm(graph: Graph, node: Node) -> None:
     else:
         node.op, node.reason = "float", "batch normalization of features without a layer before it"
         node.attrs = {"target": None, "args": (), "kwargs": {}}
+
+
+def _fold_layer_scale(graph: Graph, node: Node) -> None:
+    if node.attrs.pop("channels_last"):
+        _as_float(node, "a product with one number a channel of [N, H, W, C]", operator.mul)
+        return
+    before = _fusable(graph, node, LAYERS)
+    if before is not None and "bn_eps" not in before.attrs and "layer_scale" not in before.params:
+        before.params.update(node.params)
+        graph.bypass(node)
+    elif len(node.shape) == 3:
+        _as_depthwise(node, {})
+    else:
+        _as_float(node, "a product with one number a feature, without a layer before it", operator.mul)
+
+
+def _keep_layer_norm(node: Node) -> None:
+    if node.attrs.pop("channels_last"):
+        reason = "layer normalization of [N, H, W, C] outside of permutes from and to [N, C, H, W]"
+        _as_float(node, reason, _layer_norm, node.attrs["eps"], list(node.params))
+
+
+def _layer_norm(x: Tensor, eps: float, roles: list[str], *parameters: Tensor) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:], **dict(zip(roles, parameters, strict=True)), eps=eps)
+
+
+def _as_float(node: Node, reason: str, target: Callable[..., Tensor], *args: Any) -> None:
+    """A function of the node's input, `args` and the node's parameters."""
+    paths = list(node.params.values())
+    node.op, node.reason, node.module = "float", reason, None
+    slots = [Slot("param", path) for path in paths]
+    node.attrs = {"target": target, "args": (Slot("input", "0"), *args, *slots), "kwargs": {}}
+    node.params = {path: path for path in paths}
 
 
 def _as_depthwise(node: Node, attrs: dict[str, object]) -> None:

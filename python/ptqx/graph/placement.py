@@ -77,6 +77,7 @@ class _Placement:
     def __init__(self, graph: Graph, recipe: Recipe) -> None:
         self.graph = graph
         self.integer_between = recipe.kind == "static"  # additions, pools, … on codes
+        self.floats_round = self.integer_between and recipe.requantize == "float"
         self.wanted: dict[str, bool] = {}  # does a reader want codes?
 
     def run(self) -> None:
@@ -92,7 +93,7 @@ class _Placement:
     def _takes_codes(self, node: Node) -> bool:
         if node.op in LAYERS:
             return node.kind == "static"
-        if node.op == "float":
+        if node.op in ("float", "layer_norm"):
             return False
         if node.op in MOVERS:
             return self.wanted[node.name]
@@ -102,6 +103,8 @@ class _Placement:
         """The key of the quantizer whose codes the node gives: its own name, its input's, or None."""
         if node.op in MOVERS:
             return self._codes_of(node.inputs[0])
+        if node.op == "layer_norm":
+            return node.name if self.floats_round and self.wanted[node.name] else None
         if node.op in LAYERS:
             rounds = node.kind == "static" and (self.wanted[node.name] or len(node.inputs) > 1)
             return node.name if rounds else None

@@ -53,10 +53,11 @@ def _column(parameter: Tensor, weight: Tensor) -> Tensor:
 
 
 def raw_weight(model: SimulatedModel, node: Node) -> Tensor:
-    """The layer's own weight; ones for a batch norm or PReLU that runs as a 1x1 convolution of each
-    channel."""
+    """The layer's own weight, [out, in, 1, 1] of a linear layer that runs as a convolution; ones for a batch
+    norm, a layer scale or a PReLU that runs as a 1x1 convolution of each channel."""
     if "weight" in node.params:
-        return model.tensor(node.params["weight"])
+        weight = model.tensor(node.params["weight"])
+        return weight[:, :, None, None] if weight.dim() == 2 and "kernel_size" in node.attrs else weight
     reference = next(model.tensor(path) for role, path in node.params.items() if role != "weight")
     return torch.ones(node.shape[0], 1, 1, 1, dtype=torch.float32, device=reference.device)
 
@@ -114,10 +115,15 @@ def _in_folded_units(model: SimulatedModel, node: Node, scale: Tensor) -> Tensor
 def folded(model: SimulatedModel, node: Node) -> tuple[Tensor, Tensor | None]:
     """Weight and bias, float32, of the layer with its batch norm in eval():
 
-    weight * factor and (bias - running_mean) * factor + beta, computed in float64.
+    weight * factor and (bias - running_mean) * factor + beta, computed in float64; with its layer scale,
+    weight * scale and bias * scale.
     """
     weight = raw_weight(model, node)
     bias = model.tensor(node.params["bias"]) if "bias" in node.params else None
+    if "layer_scale" in node.params:
+        scale = model.tensor(node.params["layer_scale"]).flatten().float()
+        weight = weight.float() * _column(scale, weight)
+        bias = None if bias is None else bias.float() * scale
     if "bn_eps" not in node.attrs:
         return weight.float(), None if bias is None else bias.float()
     factor = batch_norm_factor(model, node)

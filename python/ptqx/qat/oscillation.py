@@ -185,6 +185,8 @@ def _tracked_layers(model: SimulatedModel) -> Iterator[tuple[str, _Track]]:
         weights = model.schemes.get(node.name, (None, None))[0]
         if weights is None or weights.bits > WIDEST or "weight" not in node.params:
             continue
+        if "layer_scale" in node.params:
+            continue  # what is quantized moves with the scale
         if weights.levels == "uniform" and weights.rounding == "nearest":
             yield node.name, _Track.of(_Layer(model, node.name).codes())
 

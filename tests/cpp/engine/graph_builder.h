@@ -9,6 +9,7 @@
 #include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -122,6 +123,16 @@ class GraphBuilder {
                  : o.fixed_point ? "linear_fixed_point"
                                  : "linear",
                  x, {o.out, x.shape[0]}, {o.out}, nlohmann::json::object(), o);
+  }
+
+  /// Of real values, to codes or to real values.
+  Made layer_norm(const Made& x, std::optional<Qparams> to) {
+    const std::string weight = "weight" + x.name, bias = "bias" + x.name;
+    graph.tensors[weight] = floats({x.shape[0]}, -1.5F, 2.0F);
+    graph.tensors[bias] = floats({x.shape[0]}, -0.5F, 0.5F);
+    const nlohmann::json attrs = {{"eps", 1e-5}}, roles = {{"weight", weight}, {"bias", bias}};
+    return to ? codes("layer_norm", {x}, x.shape, *to, attrs, roles)
+              : reals("layer_norm", {x}, x.shape, attrs, roles);
   }
 
   /// Codes 0 and 2: which side of the code `threshold` x lies.

@@ -264,6 +264,41 @@ TEST_P(ProgramViolation, IsOneClearError) {
 INSTANTIATE_TEST_SUITE_P(Program, ProgramViolation, ::testing::ValuesIn(kViolations),
                          [](const auto& info) { return std::string(info.param.name); });
 
+TEST(Program, read_layer_norm_names_what_is_wrong) {
+  const auto sample = [] {
+    GraphBuilder b({3, 2, 2});
+    return b.finish(b.dequantize(b.layer_norm(b.input, testing::Qparams{0.05F, 128})));
+  };
+  Graph correct = sample();
+  EXPECT_EQ(read(correct).nodes[1].output.bytes(), 12U);
+  const Violation violations[] = {
+      {"eps_missing", [](Graph& g) { attrs(g, 1).erase("eps"); }, "the attribute eps is missing"},
+      {"eps_zero", [](Graph& g) { attrs(g, 1)["eps"] = 0.0; }, "eps must be a positive number"},
+      {"eps_text", [](Graph& g) { attrs(g, 1)["eps"] = "inf"; }, "eps must be a positive number"},
+      {"weight_short", [](Graph& g) { g.tensors["weightinput"] = f32({1, 2}); }, "weight must be F32 [3]"},
+      {"bias_one", [](Graph& g) { g.tensors["biasinput"] = f32({1}); }, "bias must be F32 [3]"},
+      {"weight_nan", [](Graph& g) { g.tensors["weightinput"] = f32({1, kNan, 1}); }, "weight must be finite"},
+      {"of_codes",
+       [](Graph& g) {
+         node(g, 2) = node(g, 1);
+         node(g, 2)["name"] = "n2";
+         node(g, 2)["inputs"] = {"n1"};
+       },
+       "takes float32"},
+  };
+  for (const Violation& violation : violations) {
+    SCOPED_TRACE(violation.name);
+    Graph graph = sample();
+    violation.change(graph);
+    try {
+      read(graph);
+      ADD_FAILURE() << "no error";
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find(violation.message), std::string::npos) << error.what();
+    }
+  }
+}
+
 TEST(Program, read_duplicate_key_or_deep_nesting_in_the_graph_throws) {
   const Graph graph = sample_graph();
   const auto read_text = [&](const std::string& text) {

@@ -37,7 +37,7 @@ class RandomNetwork {
         &RandomNetwork::add,      &RandomNetwork::mul,      &RandomNetwork::excite,
         &RandomNetwork::cat,      &RandomNetwork::slice,    &RandomNetwork::shuffle,
         &RandomNetwork::pad,      &RandomNetwork::upsample, &RandomNetwork::lookup,
-        &RandomNetwork::permute,  &RandomNetwork::reshape};
+        &RandomNetwork::permute,  &RandomNetwork::reshape,  &RandomNetwork::layer_norm};
     return (this->*kMethods[b_.integer(0, std::size(kMethods) - 1)])(x);
   }
 
@@ -248,6 +248,11 @@ class RandomNetwork {
     b_.graph.tensors[table] = Tensor::of(DType::kU8, {256}, values);
     return b_.codes("lookup", {x}, x.shape, b_.some_qparams(x.scale), nlohmann::json::object(),
                     {{"table", table}});
+  }
+
+  Made layer_norm(const Made& x) {
+    if (dynamic_) return b_.layer_norm(x, std::nullopt);
+    return b_.layer_norm(b_.dequantize(x), b_.some_qparams(0.03F));
   }
 
   Made flatten(const Made& x) {

@@ -156,6 +156,7 @@ class Reference {
         {"mul_fixed_point", &Reference::mul},
         {"activation", &Reference::activate},
         {"lookup", &Reference::lookup},
+        {"layer_norm", &Reference::layer_norm},
         {"cat", &Reference::cat},
         {"flatten", &Reference::flatten},
         {"reshape", &Reference::reshape},
@@ -447,6 +448,30 @@ class Reference {
     const std::vector<uint8_t> table = tensor<uint8_t>(node, "table");
     y.resize(in(node).shape);
     for (size_t i = 0; i < y.size(); ++i) y.q[i] = table[static_cast<size_t>(in(node).q[i])];
+  }
+
+  void layer_norm(const json& node, Array& y) const {
+    const Array& x = in(node);
+    const auto weight = tensor<float>(node, "weight"), bias = tensor<float>(node, "bias");
+    const double eps = node["attrs"]["eps"];
+    y.resize(x.shape);
+    for (size_t pixel = 0; pixel < static_cast<size_t>(x.h() * x.w()); ++pixel) {
+      const auto value = [&](size_t c) { return x.f[c * static_cast<size_t>(x.h() * x.w()) + pixel]; };
+      double sums[16] = {}, squares[16] = {};
+      for (size_t c = 0; c < weight.size(); ++c) {
+        sums[c % 16] += value(c);
+        squares[c % 16] += static_cast<double>(value(c)) * value(c);
+      }
+      const double count = static_cast<double>(weight.size());
+      const double mean = kernels::sum_lanes(sums) / count;
+      const double variance = std::max(kernels::sum_lanes(squares) / count - mean * mean, 0.0);
+      const auto inverse_deviation = static_cast<float>(1.0 / std::sqrt(variance + eps));
+      for (size_t c = 0; c < weight.size(); ++c) {
+        const float centered = value(c) - static_cast<float>(mean);
+        const float t = centered * inverse_deviation * weight[c] + bias[c];
+        y.put(c * static_cast<size_t>(x.h() * x.w()) + pixel, y.is_float ? t : t / y.scale);
+      }
+    }
   }
 
   /// y[c][h][w] = x[from(c, h, w)], or what stands for zero where from gives -1.

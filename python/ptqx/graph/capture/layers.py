@@ -1,4 +1,4 @@
-"""Capture of layers with weights: convolution, linear, batch normalization."""
+"""Capture of layers with weights: convolution, linear, normalization."""
 
 from __future__ import annotations
 
@@ -114,6 +114,26 @@ def _batch_norm_function(
         bn_running_mean=running_mean, bn_running_var=running_var, bn_weight=weight, bn_bias=bias
     )
     return call.node("batch_norm", params=params, bn_eps=eps)
+
+
+@captures(nn.LayerNorm, normalized_shape=REQUIRED, eps=1e-5)
+def _layer_norm_module(call: Call, normalized_shape: Any, eps: float) -> Ref:
+    return _layer_norm(call, _own_params(call), normalized_shape, eps)
+
+
+@captures(F.layer_norm, torch.layer_norm, normalized_shape=REQUIRED, weight=None, bias=None, eps=1e-5)
+def _layer_norm_function(call: Call, normalized_shape: Any, weight: Any, bias: Any, eps: float) -> Ref:
+    return _layer_norm(call, parameter_paths(weight=weight, bias=bias), normalized_shape, eps)
+
+
+def _layer_norm(call: Call, params: dict[str, str], normalized_shape: Any, eps: float) -> Ref:
+    """Over the last dimension: of [N, C], or of [N, H, W, C], which `channels_first` must turn."""
+    shape = call.input_shape()
+    if len(normalized_shape) != 1 or len(shape) not in (1, 3):
+        raise Unsupported(f"over {list(normalized_shape)} of {list(shape)}; only over channels")
+    if not eps > 0:
+        raise Unsupported(f"eps {eps}; it must be positive")
+    return call.node("layer_norm", params=params, eps=float(eps), channels_last=len(shape) == 3)
 
 
 def _own_params(call: Call) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import boundary, layers, movement, pointwise, pooling, static_layers  # noqa: F401  they fill the table
+from . import boundary, layers, movement, normalization, pointwise, pooling, static_layers  # noqa: F401  the table
 from .base import OPERATORS, Operator, operator
 
 __all__ = ["OPERATORS", "Operator", "operator"]

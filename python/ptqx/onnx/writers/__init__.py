@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import fixed_point, integer_layers, movement, pointwise, pooling, qdq_layers, real
+from . import fixed_point, integer_layers, movement, normalization, pointwise, pooling, qdq_layers, real
 from .base import STYLES, WRITERS, write
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "fixed_point",
     "integer_layers",
     "movement",
+    "normalization",
     "pointwise",
     "pooling",
     "qdq_layers",

@@ -1,0 +1,77 @@
+"""What stands between a permute to [N, H, W, C] and one back, as operations on [N, C, H, W]."""
+
+from __future__ import annotations
+
+from .ir import Graph, Node
+
+TO_LAST, TO_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
+PIXELWISE = ("linear", "layer_norm", "layer_scale", "unary", "dropout", "add", "mul")
+
+
+def channels_first(graph: Graph) -> None:
+    """Linear layers on the last dimension of [N, H, W, C] become convolutions of one pixel.
+
+    ConvNeXt (Liu et al., arXiv:2201.03545) is written so. Codes of [N, C, H, W] lie in memory as
+    [N, H, W, C] anyway: the permutes, which moved every value, are no longer needed. What reads [N, H, W, C]
+    and can't be turned gets a permute of its own.
+    """
+    turned = _turned(graph)
+    same: dict[str, str] = {}  # permutes that are no longer read to what they permute
+    for node in graph:
+        inside = [name in turned for name in node.inputs]
+        if node.op == "permute" and (node.name in turned or inside == [True]):
+            source = same.get(node.inputs[0], node.inputs[0])
+            node.inputs, same[node.name] = [source], source
+        elif node.name in turned:
+            node.inputs = [same.get(name, name) for name in node.inputs]
+            _turn(node)
+        else:
+            node.inputs = [
+                _last(graph, name, same) if is_turned else same.get(name, name)
+                for name, is_turned in zip(node.inputs, inside, strict=True)
+            ]
+    if graph.output in turned:
+        graph.output = _last(graph, graph.output, same)
+    else:
+        graph.output = same.get(graph.output, graph.output)
+    graph.prune()
+
+
+def _turned(graph: Graph) -> set[str]:
+    """Names of the values in [N, H, W, C] that can be had as [N, C, H, W]."""
+    turned: set[str] = set()
+    for node in graph:
+        begins = node.op == "permute" and node.attrs["dims"] == TO_LAST
+        one_shape = len({graph.shape(name) for name in node.inputs}) == 1
+        pixelwise = node.op in PIXELWISE and node.attrs.get("channels_last", True)
+        if begins or (pixelwise and one_shape and turned.issuperset(node.inputs)):
+            turned.add(node.name)
+    return turned
+
+
+def _turn(node: Node) -> None:
+    height, width, channels = node.shape
+    node.shape = (channels, height, width)
+    if "channels_last" in node.attrs:
+        node.attrs["channels_last"] = False
+    if node.op == "linear":
+        node.op = "conv2d"
+        node.attrs |= {
+            "kernel_size": [1, 1],
+            "stride": [1, 1],
+            "padding": [0, 0, 0, 0],
+            "dilation": [1, 1],
+            "groups": 1,
+        }
+
+
+def _last(graph: Graph, name: str, same: dict[str, str]) -> str:
+    """A turned value as [N, H, W, C] again."""
+    if name in same:
+        return name  # the permute that was there
+    permute = f"{name}.channels_last"
+    if permute not in graph.nodes:
+        channels, height, width = graph.shape(name)
+        shape = (height, width, channels)
+        graph.add(Node(permute, "permute", [name], {"dims": TO_LAST}, shape=shape), after=name)
+    return permute

@@ -1,0 +1,52 @@
+"""Layer normalization: the written formula in style "integer", ONNX's own in style "qdq"."""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import TensorProto
+from torch import Tensor
+
+from ...graph import IntegerNode
+from ..builder import Builder
+from .base import to_codes, writer
+
+
+@writer("layer_norm")
+def layer_norm(b: Builder, node: IntegerNode) -> str:
+    formula = _written if b.style == "integer" else _own
+    y = formula(b, node, b.real(node.inputs[0]))
+    return to_codes(b, node, y) if b.is_codes(node.name) else y
+
+
+def _own(b: Builder, node: IntegerNode, x: str) -> str:
+    spatial = len(b.shapes[node.name]) == 3
+    weight, bias = (b.constant(_parameter(b, node, role), role) for role in ("weight", "bias"))
+    last = b.op("Transpose", x, perm=[0, 2, 3, 1]) if spatial else x
+    y = b.op("LayerNormalization", last, weight, bias, axis=-1, epsilon=node.attrs["eps"])
+    return b.op("Transpose", y, perm=[0, 3, 1, 2]) if spatial else y
+
+
+def _written(b: Builder, node: IntegerNode, x: str) -> str:
+    """Means in float64, whose last bits, which depend on the order of a sum, are rounded off."""
+    channels = (-1, 1, 1) if len(b.shapes[node.name]) == 3 else (-1,)
+    weight, bias = (
+        b.constant(_parameter(b, node, role).reshape(channels), role) for role in ("weight", "bias")
+    )
+    wide = b.op("Cast", x, to=TensorProto.DOUBLE)
+    mean = _mean(b, wide)
+    variance = b.op("Sub", _mean(b, b.op("Mul", wide, wide)), b.op("Mul", mean, mean))
+    variance = b.op("Max", variance, b.scalar(0.0, np.float64))
+    deviation = b.op("Sqrt", b.op("Add", variance, b.scalar(node.attrs["eps"], np.float64)))
+    inverse = b.op("Cast", b.op("Div", b.scalar(1.0, np.float64), deviation), to=TensorProto.FLOAT)
+    centered = b.op("Sub", x, b.op("Cast", mean, to=TensorProto.FLOAT))
+    return b.op("Add", b.op("Mul", b.op("Mul", centered, inverse), weight), bias)
+
+
+def _mean(b: Builder, x: str) -> str:
+    return b.op("ReduceMean", x, b.constant(np.asarray([1])), keepdims=1)
+
+
+def _parameter(b: Builder, node: IntegerNode, role: str) -> Tensor:
+    values = b.tensor(node, role)
+    assert values is not None, role
+    return values
