@@ -84,7 +84,7 @@ def _fold_batch_norm(graph: Graph, node: Node) -> None:
 
 
 def _fold_layer_scale(graph: Graph, node: Node) -> None:
-    if node.attrs.pop("channels_last"):
+    if node.attrs.pop("channels_last", False):
         _as_float(node, "a product with one number a channel of [N, H, W, C]", operator.mul)
         return
     before = _fusable(graph, node, LAYERS)
@@ -94,7 +94,7 @@ def _fold_layer_scale(graph: Graph, node: Node) -> None:
     elif len(node.shape) == 3:
         _as_depthwise(node, {})
     else:
-        _as_float(node, "a product with one number a feature, without a layer before it", operator.mul)
+        _as_float(node, "a product with parameters, without a layer before it", operator.mul)
 
 
 def _keep_layer_norm(node: Node) -> None:

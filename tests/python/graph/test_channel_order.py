@@ -76,11 +76,13 @@ def test_values_that_others_read_as_they_were_get_a_permute(inner: bool) -> None
 
 
 class Scaled(nn.Module):
-    def __init__(self, shape: tuple[int, ...], linear: bool = False, relu: bool = False) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], linear: bool = False, relu: bool = False, numbers: int = 5
+    ) -> None:
         super().__init__()
         self.layer = nn.Linear(6, 5) if linear else nn.Conv2d(6, 5, 1)
         self.relu = relu
-        self.scale = nn.Parameter(torch.linspace(0.5, 2.0, 5).reshape(shape))
+        self.scale = nn.Parameter(torch.linspace(0.5, 2.0, numbers).reshape(shape))
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.layer(x)
@@ -93,11 +95,22 @@ class Scaled(nn.Module):
         (Scaled((5, 1, 1)), (2, 6, 3, 3), ["quantize", "conv2d"]),
         (Scaled((1, 5, 1, 1)), (2, 6, 3, 3), ["quantize", "conv2d"]),
         (Scaled((5,), linear=True), (2, 6), ["quantize", "linear"]),
+        (Scaled((1,), numbers=1), (2, 6, 3, 3), ["quantize", "conv2d"]),
+        (Scaled((), numbers=1, relu=True), (2, 6, 3, 3), ["quantize", "conv2d", "conv2d"]),
         (Scaled((5, 1, 1), relu=True), (2, 6, 3, 3), ["quantize", "conv2d", "conv2d"]),
         (Scaled((5,), linear=True, relu=True), (2, 6), ["quantize", "linear", "float"]),
         (Scaled((5,)), (2, 6, 5, 5), ["quantize", "conv2d", "float"]),
     ],
-    ids=["channels", "one-image", "features", "activation-between", "features-activation", "columns"],
+    ids=[
+        "channels",
+        "one-image",
+        "features",
+        "number",
+        "number-activation",
+        "activation-between",
+        "features-activation",
+        "columns",
+    ],
 )
 def test_a_number_a_channel_is_part_of_the_layer_before_it_or_a_layer_of_its_own(
     model: nn.Module, shape: tuple[int, ...], expected: list[str]

@@ -130,6 +130,18 @@ def test_requantization_without_floats_is_equal_bit_by_bit(name: str, tmp_path: 
     assert verdict.codes_equal, str(verdict)
 
 
+@pytest.mark.parametrize("style", ["qdq", "integer"])
+def test_layer_normalization_between_permutes(style: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(4, 6, 9, 8)
+    network = nn.Sequential(nn.Conv2d(6, 6, 1), networks.ConvNeXtBlock(6), nn.Conv2d(6, 5, 1))
+    model = ptqx.quantize(network.eval(), [x], "int8")
+    assert any(node.op == "layer_norm" for node in model.graph)
+    verdict = ptqx.onnx.verify(model, exported(model, x, tmp_path, style=style), x)
+    assert verdict.codes_equal or style == "qdq", str(verdict)
+    assert all(step.largest_difference <= 1 for step in verdict.steps), str(verdict)
+
+
 def test_levels_that_are_no_whole_numbers_are_real_weights(tmp_path: Path) -> None:
     unsnapped = Scheme(bits=4, levels="kmeans", granularity="channel", levels_args={"snapped": False})
     model, x = small_cnn(recipe("int8", weights=unsnapped))

@@ -106,6 +106,34 @@ def test_what_ptqx_exported_comes_back_bit_by_bit(name: str, tmp_path: Path) -> 
         assert torch.equal(loaded(batches[1]), qmodel(batches[1]))
 
 
+class Normalized(nn.Module):
+    """Layer normalization of real values and of codes, of images and of features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block, self.norm = networks.ConvNeXtBlock(6), nn.LayerNorm(6)
+        self.first, self.last = nn.Linear(6, 20), nn.Linear(20, 4)
+        self.features = nn.LayerNorm(20, elementwise_affine=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.block(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        x = F.max_pool2d(x, 2)
+        return self.last(self.features(self.first(F.adaptive_avg_pool2d(x, 1).flatten(1))))
+
+
+@pytest.mark.parametrize("name", ["int8", "requantized"])
+def test_layer_normalization_comes_back_bit_by_bit(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    batches = networks.random_batches((3, 6, 8, 8))
+    qmodel = ptqx.quantize(Normalized().eval(), batches, RECIPES[name])
+    assert [node.op for node in qmodel.graph].count("layer_norm") == 3
+    ptqx.onnx.export(qmodel, tmp_path / "qdq.onnx", batches[0])
+    loaded = ptqx.onnx.load(tmp_path / "qdq.onnx")
+    assert [node.op for node in loaded.graph].count("layer_norm") == 3
+    assert torch.equal(loaded(batches[1]), qmodel(batches[1]))
+    assert torch.equal(ptqx.compile(loaded, batches[1])(batches[1]), qmodel(batches[1]))
+
+
 @pytest.mark.parametrize("per_channel", [True, False])
 @pytest.mark.parametrize("activations", ["QUInt8", "QInt8"])
 def test_a_model_of_onnx_runtimes_quantizer(activations: str, per_channel: bool, tmp_path: Path) -> None:

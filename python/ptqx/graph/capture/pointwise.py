@@ -64,19 +64,24 @@ def _mul(call: Call) -> Ref:
 
 
 def _layer_scale(call: Call) -> Ref | None:
-    """A product with a parameter of one number a channel (LayerScale: Touvron et al., arXiv:2103.17239)."""
+    """A product with a parameter of one number, or of one a channel (LayerScale: Touvron et al.,
+    arXiv:2103.17239)."""
     values = [a for a in call.args if isinstance(a, Ref)]
     factors = [a for a in call.args if isinstance(a, Attr)]
     if len(values) != 1 or len(factors) != 1 or call.kwargs:
         return None
     shape = call.input_shape(values[0])
+    params = {"layer_scale": factors[0].path}
     factor = list(factors[0].value.shape)
-    while len(factor) > 1 and factor[0] == 1:
+    while factor and factor[0] == 1:
         del factor[0]
     first = [shape[0], 1, 1] if len(shape) == 3 else [shape[0]]
-    if shape[0] == 1 or len(shape) not in (1, 3) or factor not in (first, [shape[-1]]):
+    if len(shape) not in (1, 3) or list(call.output_shape[1:]) != list(shape):
         return None
-    params = {"layer_scale": factors[0].path}
+    if not factor:
+        return call.node("layer_scale", values, params)
+    if factor not in (first, [shape[-1]]):
+        return None
     return call.node("layer_scale", values, params, channels_last=factor != first)
 
 

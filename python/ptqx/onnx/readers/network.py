@@ -10,10 +10,23 @@ import torch
 
 from ...errors import PtqxError
 from ...graph.activations import ACTIVATIONS
+from ...graph.operators.normalization import REASON
 from ..tables import Function
 from .layers import lowered_layer, runs_in_integers
 from .nodes import Nodes
-from .operations import MOVEMENTS, Layer, array_of, average_of, function_of, layer_of
+from .operations import (
+    MOVEMENTS,
+    TO_FIRST,
+    TO_LAST,
+    Layer,
+    LayerNorm,
+    array_of,
+    average_of,
+    function_of,
+    is_transpose,
+    layer_norm_of,
+    layer_of,
+)
 from .tail import Tail, peeled
 from .values import Constant, Dequantized, Pending, Quantization, QuantizedConstant, Real, Value
 
@@ -38,6 +51,7 @@ class Network(Nodes):
             node = node or self._codes_of_cat(value, meaning, name)
             node = node or self._codes_of_pair(value, meaning, name)
             node = node or self._codes_of_function(value, meaning, name)
+            node = node or self._layer_norm(value, meaning, name)
             if node:
                 return node
         return self._add(name, "quantize", [self.real(value)], {}, {}, meaning, self.shape_of(value))
@@ -99,6 +113,27 @@ class Network(Nodes):
             return None
         return self._rescaled(inner.node, meaning, name, tuple(functions))
 
+    def _layer_norm(self, value: Pending, meaning: Quantization | None, name: str) -> str | None:
+        """Over the channels of [N, C], or of [N, C, H, W] between transposes to and from [N, H, W, C]."""
+        norm = layer_norm_of(value.inputs[0] if is_transpose(value, TO_FIRST) else value)
+        if norm is None or (len(value.shape) == 3) != is_transpose(value, TO_FIRST):
+            return None
+        x = self.real(norm.x) if len(value.shape) == 1 else self._before_transpose(norm)
+        if x is None:
+            return None
+        tensors = {"weight": torch.from_numpy(norm.weight.copy()), "bias": torch.from_numpy(norm.bias.copy())}
+        return self._add(name, "layer_norm", [x], {"eps": norm.eps}, tensors, meaning, value.shape, REASON)
+
+    def _before_transpose(self, norm: LayerNorm) -> str | None:
+        """float32 of what is transposed to [N, H, W, C] for it; codes were transposed as codes."""
+        if isinstance(norm.x, Pending) and is_transpose(norm.x, TO_LAST) and norm.x.inputs[0] is not None:
+            return self.real(norm.x.inputs[0])
+        if isinstance(norm.x, Dequantized):
+            node = self.nodes[norm.x.node]
+            if node.op == "permute" and node.attrs["dims"] == TO_LAST:
+                return self.real(Dequantized(node.inputs[0], ""))
+        return None
+
     def moved(self, value: Pending) -> Value:
         """A movement of codes gives codes, quantized again or not; all else is `value` itself."""
         if not value.inputs or not all(isinstance(v, Dequantized) for v in value.inputs[:1]):
@@ -141,7 +176,7 @@ class Network(Nodes):
         layer = layer_of(inner)
         if layer is not None:
             return self._layer(layer, tail, value.tensor, value.shape, None, None)
-        return self._operation_in_float(value)
+        return self._layer_norm(value, None, value.tensor) or self._operation_in_float(value)
 
     def _operation_in_float(self, value: Pending) -> str:
         name, shape = value.tensor, value.shape

@@ -175,6 +175,40 @@ def transposed(weight: Constant | QuantizedConstant) -> Constant | QuantizedCons
     return QuantizedConstant(w.codes.T, w.dtype, *blocks, 1 - w.axis, w.block_size)
 
 
+TO_LAST, TO_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
+
+
+def is_transpose(value: Value | None, perm: list[int]) -> bool:
+    return isinstance(value, Pending) and value.op_type == "Transpose" and value.attrs.get("perm") == perm
+
+
+@dataclass(frozen=True, eq=False)
+class LayerNorm:
+    """Over the last dimension of `x`; `weight` and `bias` float32 [channels]."""
+
+    x: Value
+    weight: np.ndarray
+    bias: np.ndarray
+    eps: float
+
+
+def layer_norm_of(value: Value | None) -> LayerNorm | None:
+    """LayerNormalization with constants over the last dimension; None for anything else."""
+    if not isinstance(value, Pending) or value.op_type != "LayerNormalization":
+        return None
+    x, weight, *rest = value.inputs
+    factors, offsets = array_of(weight), array_of(rest[0]) if rest else None
+    rank = len(value.shape) + 1
+    if x is None or factors is None or (rest and offsets is None):
+        raise PtqxError(f"{value.label}: weight and bias must be constants")
+    if value.attrs.get("axis", -1) % rank != rank - 1:
+        raise PtqxError(f"{value.label}: only over the last dimension")
+    eps = float(str(np.float32(value.attrs.get("epsilon", 1e-5))))  # as it was before it was float32
+    factors = factors.astype(np.float32).reshape(-1)
+    zeros = np.zeros_like(factors)
+    return LayerNorm(x, factors, zeros if offsets is None else offsets.astype(np.float32).reshape(-1), eps)
+
+
 Movement = Callable[[Pending, tuple[int, ...]], tuple[str, Attrs]]
 MOVEMENTS: dict[str, Movement] = {}
 
