@@ -88,6 +88,9 @@ def qat(
         float, typer.Option(help="Share of the training set to watch the integer model on.")
     ] = 0.04,
     compile: Annotated[bool, typer.Option(help="Run the model through torch.compile.")] = False,
+    mixup: Annotated[
+        float, typer.Option(help="Mix pairs of images by shares of Beta(mixup, mixup); 0 is off.")
+    ] = 0.0,
     resume: Annotated[bool, typer.Option(help="Continue the run that --run-folder holds.")] = True,
     data_root: DataRoot = Path("data"),
     download: Download = True,
@@ -126,6 +129,7 @@ def qat(
         freeze_batch_norm=freeze_batch_norm,
         val_split=val_split,
         compile=compile,
+        mixup=mixup,
         seed=seed,
     )
     config.resolved(chosen)

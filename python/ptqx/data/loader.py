@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import PtqxError
@@ -17,6 +20,10 @@ class Loader:
     The order and the augmentation depend on (seed, epoch, batch) only. `epoch` counts up with every pass, so
     epochs differ; set it to repeat or resume one, and `start` (for one pass) to leave out its first batches.
     Under data parallel training every rank takes its share, `batch_size / world_size`, of each batch.
+
+    With `mixup` every image is mixed with another one of the batch, lambda * x + (1 - lambda) * x', lambda of
+    a distribution Beta(mixup, mixup), and y is float32 (n, classes), the shares of both labels (Zhang et al.,
+    arXiv:1710.09412).
 
     >>> from .catalog import load
     >>> loader = Loader(load("digits", split="test"), batch_size=100)
@@ -37,7 +44,10 @@ class Loader:
         drop_last: bool = False,
         rank: int = 0,
         world_size: int = 1,
+        mixup: float = 0.0,
     ) -> None:
+        if not 0 <= mixup < math.inf:
+            raise PtqxError(f"mixup must be in [0, inf), got {mixup}")
         if batch_size < 1:
             raise PtqxError(f"batch_size must be at least 1, got {batch_size}")
         if not 0 <= rank < world_size or batch_size % world_size:
@@ -58,6 +68,7 @@ class Loader:
         self.drop_last = drop_last
         self.rank = rank
         self.world_size = world_size
+        self.mixup = mixup
         self.epoch = 0
         self.start = 0
         self._images = dataset.images.to(self.device)
@@ -88,7 +99,20 @@ class Loader:
         # The indexed axes come first, (n, H, W, C): already channels_last.
         pixels = self._images[index[:, None, None], :, rows[:, :, None], columns[:, None, :]]
         x = self.dataset.normalize(pixels.permute(0, 3, 1, 2)).contiguous(memory_format=self.memory_format)
-        return x, self._labels[index]
+        if not self.mixup:
+            return x, self._labels[index]
+        return self._mixed(x, self._labels[index], (self.seed, epoch, batch, self.rank))
+
+    def _mixed(self, x: Tensor, y: Tensor, key: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        random = np.random.default_rng(key)
+        share = random.beta(self.mixup, self.mixup, len(x)).astype(np.float32)
+        shares, partner = (
+            torch.from_numpy(array).to(x.device) for array in (share, random.permutation(len(x)))
+        )
+        labels = F.one_hot(y, self.dataset.num_classes).float()
+        of_image = shares[:, None, None, None]
+        mixed = torch.lerp(x[partner], x, of_image).contiguous(memory_format=self.memory_format)
+        return mixed, torch.lerp(labels[partner], labels, shares[:, None])
 
     def _crops(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Source rows (n, H) and columns (n, W) of every output pixel."""

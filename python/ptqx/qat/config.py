@@ -32,7 +32,7 @@ class QATConfig:
     Attributes:
         epochs: passes over the training set, of all stages together.
         batch_size, optimizer, schedule, momentum, warmup_epochs, clip_norm, ema, amp, channels_last, compile,
-            augment, seed: of `ptqx.train.TrainConfig`.
+            augment, mixup, seed: of `ptqx.train.TrainConfig`.
         lr: peak learning rate of the weights, of every stage.
         scale_lr: that of scales, offsets and clips, as a multiple of `lr`.
         weight_decay: on matrices and filters only.
@@ -81,6 +81,7 @@ class QATConfig:
     channels_last: bool = True
     compile: bool = False
     augment: bool = True
+    mixup: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -136,6 +137,10 @@ class QATConfig:
         given = {name: value for name, value in shared.items() if value is not None}
         warmup = self.warmup_epochs * epochs / max(1, self.epochs)
         return TrainConfig(**{**given, "epochs": epochs, "warmup_epochs": warmup, "val_split": 0.0})
+
+    def identity(self) -> dict[str, Any]:
+        """The fields, by which a result is known again; without mixing that is not done."""
+        return {name: value for name, value in asdict(self).items() if name != "mixup" or value}
 
     def beyond_loop(self) -> dict[str, Any]:
         """What `loop` does not say: for the identity of a run."""

@@ -56,6 +56,9 @@ def train(
     channels_last: Annotated[bool, typer.Option(help="Memory layout of the images.")] = True,
     compile: Annotated[bool, typer.Option(help="Run the model through torch.compile.")] = False,
     augment: Annotated[bool, typer.Option(help="Random crops and flips.")] = True,
+    mixup: Annotated[
+        float, typer.Option(help="Mix pairs of images by shares of Beta(mixup, mixup); 0 is off.")
+    ] = 0.0,
     val_split: Annotated[float, typer.Option(help="Share of the training set to hold out.")] = 0.0,
     init: Annotated[
         Path | None, typer.Option(help="Fine-tune this checkpoint; a new head if needed.")

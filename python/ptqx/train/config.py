@@ -33,6 +33,9 @@ class TrainConfig:
         amp: bfloat16 autocast: "auto" uses it where the device computes in bfloat16 natively.
         compile: run the model through torch.compile.
         augment: the data set's own random crops and flips.
+        mixup: images and labels are mixed in pairs, by shares of a distribution Beta(mixup, mixup) (Zhang et
+            al., arXiv:1710.09412); 0 is off. A teacher is asked about the mixed images (Beyer et al.,
+            arXiv:2106.05237).
         val_split: fraction of the training set to hold out and evaluate after every epoch, in place of the
             test set.
         seed: of initialization, order, augmentation, dropout and stochastic rounding.
@@ -55,6 +58,7 @@ class TrainConfig:
     channels_last: bool = True
     compile: bool = False
     augment: bool = True
+    mixup: float = 0.0
     val_split: float = 0.0
     seed: int = 0
     gradients: GradientFormat | None = None
@@ -77,6 +81,7 @@ class TrainConfig:
             ("clip_norm", 0, math.inf),
             ("momentum", 0, 1),
             ("label_smoothing", 0, 1),
+            ("mixup", 0, math.inf),
             ("ema", 0, 1),
             ("val_split", 0, 1),
         ):
@@ -89,15 +94,16 @@ class TrainConfig:
             raise PtqxError(f"lr must be positive and finite, got {self.lr}")
 
     def identity(self) -> dict[str, Any]:
-        """The fields, by which a run is known again; without what it leaves to PyTorch's own gradients.
+        """The fields, by which a run is known again; without what it leaves to PyTorch's own gradients, and
+        without mixing that it does not do.
 
         >>> TrainConfig(gradients=GradientFormat(1)).identity()["gradients"]
         {'bits': 1, 'rounding': 'nearest'}
         >>> "gradients" in TrainConfig().identity()
         False
         """
-        plain = ("gradients", "accumulation")
-        return {name: value for name, value in asdict(self).items() if name not in plain or value is not None}
+        plain = ("gradients", "accumulation", "mixup")
+        return {name: value for name, value in asdict(self).items() if name not in plain or value}
 
     @property
     def warmup(self) -> float:

@@ -153,6 +153,7 @@ class _Run:
             min(config.batch_size, len(train_set)),
             shuffle=True,
             augment=config.augment,
+            mixup=config.mixup,
             seed=config.seed,
             device=device,
             channels_last=config.channels_last,
@@ -338,7 +339,8 @@ class _Run:
                 f"lower --lr (now {self.config.lr}) or lengthen the warm-up"
             )
         self.gradients.backward(loss * share)
-        right = (logits.argmax(dim=1) == y).sum().item()
+        labels = y if y.dim() == 1 else y.argmax(dim=1)  # of mixed images: the larger share's
+        right = (logits.argmax(dim=1) == labels).sum().item()
         return [value * len(y), right, len(y)]
 
     def _cross_entropy(self, logits: Tensor, y: Tensor, x: Tensor) -> Tensor:

@@ -136,3 +136,39 @@ def test_bad_arguments_are_errors(arguments: dict[str, int], message: str) -> No
         Loader(random_set(), **arguments)  # type: ignore[arg-type]
     with pytest.raises(PtqxError, match="pad must be smaller than the image"):
         Loader(random_set(pad=8), 4, augment=True)
+
+
+@pytest.mark.parametrize("mixup", [0.2, 1.0, 8.0])
+def test_mixed_images_are_the_shares_of_two_that_their_labels_say(mixup: float) -> None:
+    data = random_set(n=40)
+    plain = data.normalize(data.images)
+    shares = []
+    for x, y in Loader(data, batch_size=16, mixup=mixup):
+        assert y.shape == (len(x), data.num_classes)
+        torch.testing.assert_close(y.sum(1), torch.ones(len(x)))
+        torch.testing.assert_close(x, torch.einsum("nk,kchw->nchw", y, plain))  # classes number the images
+        assert x.is_contiguous(memory_format=torch.channels_last)
+        shares += y.max(1).values.tolist()
+    assert min(shares) >= 0.5
+    low, high = {0.2: (0.82, 1.0), 1.0: (0.68, 0.85), 8.0: (0.5, 0.7)}[mixup]  # means 0.91, 0.75, 0.6
+    assert low < sum(shares) / len(shares) < high
+
+
+def test_mixing_depends_on_seed_epoch_batch_and_rank_only() -> None:
+    data = random_set(n=48)
+    first, again = (Loader(data, batch_size=16, mixup=1.0, seed=3) for _ in range(2))
+    whole = [batches(first), batches(first)]
+    again.epoch, again.start = 1, 2
+    (resumed,) = batches(again)
+    assert all(torch.equal(a, b) for a, b in zip(resumed, whole[1][2], strict=True))
+    labels = [y for _, y in whole[0]] + [y for _, y in whole[1]]
+    assert not any(torch.equal(a, b) for i, a in enumerate(labels) for b in labels[:i])
+    ranks = [batches(Loader(data, batch_size=16, mixup=1.0, rank=r, world_size=2))[0] for r in (0, 1)]
+    assert ranks[0][1].sum(0).count_nonzero() == ranks[1][1].sum(0).count_nonzero() == 8
+    assert not torch.equal(ranks[0][1].max(1).values, ranks[1][1].max(1).values)
+
+
+@pytest.mark.parametrize("mixup", [-0.1, float("inf"), float("nan")])
+def test_shares_that_no_distribution_has(mixup: float) -> None:
+    with pytest.raises(PtqxError, match="mixup must be in"):
+        Loader(random_set(), mixup=mixup)

@@ -24,6 +24,12 @@ def test_open_choices_follow_bits_and_given_ones_stay() -> None:
     assert resolved.resolved("w8a8") == resolved
 
 
+def test_mixing_is_part_of_an_identity_where_it_is_done() -> None:
+    """Results of runs from before there was mixing stay known."""
+    assert "mixup" not in QATConfig().identity() and "mixup" not in QATConfig().loop(5).identity()
+    assert QATConfig(mixup=0.5).identity()["mixup"] == QATConfig(mixup=0.5).loop(5).identity()["mixup"] == 0.5
+
+
 def test_short_runs_have_one_stage_and_distilled_ones_plain_labels() -> None:
     assert QATConfig(epochs=2).resolved("w2a2").progressive == ()
     assert QATConfig(epochs=2).resolved("w2a2").freeze_batch_norm == 0

@@ -49,6 +49,7 @@ def test_fit_learns_the_digits(digits: Digits) -> None:
         {"amp": "bf16"},
         {"channels_last": False, "augment": False},
         {"warmup_epochs": 0.0},
+        {"mixup": 0.2},
     ],
     ids=lambda change: "-".join(map(str, change.values())),
 )

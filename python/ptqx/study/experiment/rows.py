@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -41,13 +40,13 @@ def row_units(study: Study) -> Iterator[Unit]:
     shared = controls(study)
     for control in {row.title: row for row in shared.values()}.values():
         for seed in control.seeds:
-            depends = {"train": asdict(control.control_config(seed))}
+            depends = {"train": control.control_config(seed).identity()}
             yield _unit(control.control_title(), seed, _control_run(control, seed), depends, trains=True)
     for qat in study.qat:
         for index, seed in enumerate(qat.seeds):
             depends = {
                 "recipe": qat.to_recipe().to_dict(),
-                "train": asdict(qat.qat_config(seed)),
+                "train": qat.qat_config(seed).identity(),
                 "images": study.calibration.images,
             }
             run = _qat_run(qat, seed, shared.get(qat.title), keep=index == 0)
@@ -60,7 +59,7 @@ def controls(study: Study) -> dict[str, QuantizationAware]:
     shared = {}
     for row in study.qat:
         if row.control:
-            way = str([row.seeds, *(asdict(row.control_config(seed)) for seed in row.seeds)])
+            way = str([row.seeds, *(row.control_config(seed).identity() for seed in row.seeds)])
             shared[row.title] = first.setdefault(way, row)
     return shared
 
@@ -112,7 +111,7 @@ def _qat_run(
     def run(subject: Subject) -> Values:
         batches = subject.calibration(seed)
         folder = subject.run_folder(
-            row.title, seed, [row.to_recipe().to_dict(), asdict(row.qat_config(seed))]
+            row.title, seed, [row.to_recipe().to_dict(), row.qat_config(seed).identity()]
         )
         prepared = train_quantized(
             subject.model,
@@ -137,7 +136,7 @@ def _qat_run(
 
 def _control_run(row: QuantizationAware, seed: int) -> Callable[[Subject], Values]:
     def run(subject: Subject) -> Values:
-        folder = subject.run_folder(row.control_title(), seed, asdict(row.control_config(seed)))
+        folder = subject.run_folder(row.control_title(), seed, row.control_config(seed).identity())
         model, result = train_control(
             subject.model,
             row.to_recipe(),
