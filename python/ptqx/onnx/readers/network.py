@@ -10,14 +10,13 @@ import torch
 
 from ...errors import PtqxError
 from ...graph.activations import ACTIVATIONS
+from ...graph.channel_order import TO_FIRST, TO_LAST
 from ...graph.operators.normalization import REASON
 from ..tables import Function
 from .layers import lowered_layer, runs_in_integers
 from .nodes import Nodes
 from .operations import (
     MOVEMENTS,
-    TO_FIRST,
-    TO_LAST,
     Layer,
     LayerNorm,
     array_of,

@@ -175,9 +175,6 @@ def transposed(weight: Constant | QuantizedConstant) -> Constant | QuantizedCons
     return QuantizedConstant(w.codes.T, w.dtype, *blocks, 1 - w.axis, w.block_size)
 
 
-TO_LAST, TO_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
-
-
 def is_transpose(value: Value | None, perm: list[int]) -> bool:
     return isinstance(value, Pending) and value.op_type == "Transpose" and value.attrs.get("perm") == perm
 

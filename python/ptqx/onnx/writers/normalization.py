@@ -7,6 +7,7 @@ from onnx import TensorProto
 from torch import Tensor
 
 from ...graph import IntegerNode
+from ...graph.channel_order import TO_FIRST, TO_LAST
 from ..builder import Builder
 from .base import to_codes, writer
 
@@ -21,9 +22,9 @@ def layer_norm(b: Builder, node: IntegerNode) -> str:
 def _own(b: Builder, node: IntegerNode, x: str) -> str:
     spatial = len(b.shapes[node.name]) == 3
     weight, bias = (b.constant(_parameter(b, node, role), role) for role in ("weight", "bias"))
-    last = b.op("Transpose", x, perm=[0, 2, 3, 1]) if spatial else x
+    last = b.op("Transpose", x, perm=TO_LAST) if spatial else x
     y = b.op("LayerNormalization", last, weight, bias, axis=-1, epsilon=node.attrs["eps"])
-    return b.op("Transpose", y, perm=[0, 3, 1, 2]) if spatial else y
+    return b.op("Transpose", y, perm=TO_FIRST) if spatial else y
 
 
 def _written(b: Builder, node: IntegerNode, x: str) -> str:
