@@ -19,7 +19,8 @@ def channels_first(graph: Graph) -> None:
     same: dict[str, str] = {}  # permutes that are no longer read to what they permute
     for node in graph:
         inside = [name in turned for name in node.inputs]
-        if node.op == "permute" and (node.name in turned or inside == [True]):
+        back = node.op == "permute" and inside == [True] and node.attrs["dims"] == TO_FIRST
+        if back or (node.op == "permute" and node.name in turned):
             source = same.get(node.inputs[0], node.inputs[0])
             node.inputs, same[node.name] = [source], source
         elif node.name in turned:
@@ -41,7 +42,7 @@ def _turned(graph: Graph) -> set[str]:
     """Names of the values in [N, H, W, C] that can be had as [N, C, H, W]."""
     turned: set[str] = set()
     for node in graph:
-        begins = node.op == "permute" and node.attrs["dims"] == TO_LAST
+        begins = node.op == "permute" and node.attrs["dims"] == TO_LAST and node.inputs[0] not in turned
         one_shape = len({graph.shape(name) for name in node.inputs}) == 1
         pixelwise = node.op in PIXELWISE and node.attrs.get("channels_last", True)
         if begins or (pixelwise and one_shape and turned.issuperset(node.inputs)):

@@ -75,6 +75,26 @@ def test_values_that_others_read_as_they_were_get_a_permute(inner: bool) -> None
         assert torch.equal(compile(integer, x)(x), integer(x))
 
 
+@pytest.mark.parametrize("dims", [(0, 2, 1, 3), (0, 2, 3, 1), (0, 3, 2, 1)])
+def test_other_permutes_move_what_they_moved(dims: tuple[int, ...]) -> None:
+    class Permuted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            channels = torch.empty(2, 4, 5, 8).permute(dims).shape[1]
+            self.first, self.last = nn.Linear(6, 8), nn.Conv2d(channels, 3, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = torch.relu(self.first(x.permute(0, 2, 3, 1)))
+            return self.last(y.permute(dims))
+
+    x = torch.randn(2, 6, 4, 5)
+    model = Permuted().eval()
+    integer = convert(prepared(model, x))
+    with torch.no_grad():
+        assert torch.allclose(integer(x), model(x), atol=0.2)
+    assert torch.equal(compile(integer, x)(x), integer(x))
+
+
 class Scaled(nn.Module):
     def __init__(
         self, shape: tuple[int, ...], linear: bool = False, relu: bool = False, numbers: int = 5
