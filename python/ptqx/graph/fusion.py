@@ -76,11 +76,11 @@ def _fold_batch_norm(graph: Graph, node: Node) -> None:
         before.params.update(node.params)
         before.attrs.update(bn)
         graph.bypass(node)
-    elif len(node.shape) == 3:
-        _as_depthwise(node, bn)
+    elif len(node.shape) in (1, 3):
+        _as_depthwise(graph, node, bn)
     else:
-        node.op, node.reason = "float", "batch normalization of features without a layer before it"
-        node.attrs = {"target": None, "args": (), "kwargs": {}}
+        eps, roles = node.attrs["bn_eps"], [role.removeprefix("bn_") for role in node.params]
+        _as_float(node, "batch normalization of [N, C, L]", _batch_norm, eps, roles)
 
 
 def _fold_layer_scale(graph: Graph, node: Node) -> None:
@@ -91,10 +91,8 @@ def _fold_layer_scale(graph: Graph, node: Node) -> None:
     if before is not None and "bn_eps" not in before.attrs and "layer_scale" not in before.params:
         before.params.update(node.params)
         graph.bypass(node)
-    elif len(node.shape) == 3:
-        _as_depthwise(node, {})
     else:
-        _as_float(node, "a product with parameters, without a layer before it", operator.mul)
+        _as_depthwise(graph, node, {})
 
 
 def _keep_layer_norm(node: Node) -> None:
@@ -107,6 +105,11 @@ def _layer_norm(x: Tensor, eps: float, roles: list[str], *parameters: Tensor) ->
     return F.layer_norm(x, x.shape[-1:], **dict(zip(roles, parameters, strict=True)), eps=eps)
 
 
+def _batch_norm(x: Tensor, eps: float, roles: list[str], *parameters: Tensor) -> Tensor:
+    named: Any = dict(zip(roles, parameters, strict=True))
+    return F.batch_norm(x, **named, eps=eps)
+
+
 def _as_float(node: Node, reason: str, target: Callable[..., Tensor], *args: Any) -> None:
     """A function of the node's input, `args` and the node's parameters."""
     paths = list(node.params.values())
@@ -116,8 +119,10 @@ def _as_float(node: Node, reason: str, target: Callable[..., Tensor], *args: Any
     node.params = {path: path for path in paths}
 
 
-def _as_depthwise(node: Node, attrs: dict[str, object]) -> None:
-    """A 1x1 convolution of each channel with 1, which carries a batch norm or a PReLU."""
+def _as_depthwise(graph: Graph, node: Node, attrs: dict[str, object]) -> None:
+    """A 1x1 convolution of each channel with 1, which carries a batch norm, a layer scale or a PReLU."""
+    if len(node.shape) == 1:
+        _as_one_pixel(graph, node)
     node.op, node.module = "conv2d", None
     node.attrs = {
         "stride": [1, 1],
@@ -127,6 +132,16 @@ def _as_depthwise(node: Node, attrs: dict[str, object]) -> None:
         "kernel_size": [1, 1],
         **attrs,
     }
+
+
+def _as_one_pixel(graph: Graph, node: Node) -> None:
+    """Let an operation on features read and give images of one pixel."""
+    source, shape = node.inputs[0], (*node.shape, 1, 1)
+    image, features = graph.unique(f"{node.name}.image"), graph.unique(f"{node.name}.features")
+    graph.add(Node(image, "reshape", [source], {"sample_shape": list(shape)}, shape=shape), after=source)
+    graph.replace_uses(node.name, features)
+    graph.add(Node(features, "flatten", [node.name], {"start_dim": 1}, shape=node.shape), after=node.name)
+    node.inputs, node.shape = [image], shape
 
 
 def _merge_padding(graph: Graph, node: Node) -> None:
@@ -148,11 +163,10 @@ def _fuse_prelu(graph: Graph, node: Node) -> None:
     before = _fusable(graph, node, LAYERS)
     if before is not None:
         _take_prelu(graph, before, node)
-    elif len(node.shape) == 3:
-        _as_depthwise(node, {"activation": "prelu", "activation_args": []})
+    elif len(node.shape) in (1, 3):
+        _as_depthwise(graph, node, {"activation": "prelu", "activation_args": []})
     else:
-        node.op, node.reason = "float", "PReLU of features without a layer before it"
-        node.attrs = {"target": None, "args": (), "kwargs": {}}
+        _as_float(node, f"PReLU of {list(node.shape)} a sample", F.prelu)
 
 
 def _take_prelu(graph: Graph, layer: Node, prelu: Node) -> None:

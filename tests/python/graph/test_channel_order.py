@@ -118,7 +118,11 @@ class Scaled(nn.Module):
         (Scaled((1,), numbers=1), (2, 6, 3, 3), ["quantize", "conv2d"]),
         (Scaled((), numbers=1, relu=True), (2, 6, 3, 3), ["quantize", "conv2d", "conv2d"]),
         (Scaled((5, 1, 1), relu=True), (2, 6, 3, 3), ["quantize", "conv2d", "conv2d"]),
-        (Scaled((5,), linear=True, relu=True), (2, 6), ["quantize", "linear", "float"]),
+        (
+            Scaled((5,), linear=True, relu=True),
+            (2, 6),
+            ["quantize", "linear", "reshape", "conv2d", "flatten"],
+        ),
         (Scaled((5,)), (2, 6, 5, 5), ["quantize", "conv2d", "float"]),
     ],
     ids=[

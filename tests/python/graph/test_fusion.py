@@ -217,3 +217,49 @@ def test_dynamic_activations_of_other_widths_are_refused_by_name() -> None:
 def test_model_without_layers_has_nothing_to_quantize() -> None:
     with pytest.raises(PtqxError, match="nothing to quantize"):
         prepare(nn.Sequential(nn.ReLU()), "int8", torch.randn(1, 3, 6, 6))
+
+
+FEATURES = {
+    "first": nn.Sequential(nn.Flatten(), nn.BatchNorm1d(12), nn.Linear(12, 3)),
+    "after an activation": nn.Sequential(
+        nn.Flatten(), nn.Linear(12, 8), nn.ReLU(), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)
+    ),
+    "last": nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.ReLU(), nn.BatchNorm1d(8)),
+    "PReLU": nn.Sequential(
+        nn.Flatten(), nn.PReLU(12), nn.Linear(12, 8), nn.Tanh(), nn.PReLU(), nn.Linear(8, 3)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_batch_norms_and_prelus_of_features_need_no_layer_before_them(name: str) -> None:
+    x = torch.randn(8, 3, 2, 2)
+    model = networks.with_statistics(FEATURES[name]).eval()
+    prep = calibrate(prepare(model, "int8", x), [x])
+    assert "float" not in ops(prep)
+    integer = convert(prep)
+    with torch.no_grad():
+        assert torch.allclose(integer(x), model(x), atol=0.1)
+    assert torch.equal(compile(integer, x)(x), integer(x))
+    trained = calibrate(prepare(model, "w4a4", x, qat=True), [x]).train()
+    trained(x).square().mean().backward()
+    assert all(p.grad is not None for p in trained.parameters() if p.requires_grad)
+    assert torch.equal(convert(trained.eval())(x), trained(x))
+
+
+@pytest.mark.parametrize("layer", [nn.BatchNorm1d(5), nn.PReLU(5)], ids=["batch-norm", "prelu"])
+def test_batch_norms_and_prelus_of_sequences_stay_float(layer: nn.Module) -> None:
+    class Sequences(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.layer, self.last = nn.Conv2d(3, 5, 1), layer, nn.Linear(20, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.layer(torch.tanh(self.first(x)).flatten(2)).flatten(1))
+
+    x = torch.randn(8, 3, 2, 2)
+    model = networks.with_statistics(Sequences()).eval()
+    prep = calibrate(prepare(model, "int8", x), [x])
+    assert ops(prep).count("float") == 1
+    with torch.no_grad():
+        assert torch.allclose(convert(prep)(x), model(x), atol=0.1)

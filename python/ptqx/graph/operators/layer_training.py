@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..formulas import convolve, per_channel
 from ..ir import Node
@@ -66,7 +66,10 @@ def _convolve_quantized(
 
 def _batch_norm(model: SimulatedModel, node: Node, y: Tensor) -> Tensor:
     if node.attrs["bn_module"] is not None:
-        return model.get_submodule(node.attrs["bn_module"])(y)
+        norm = model.get_submodule(node.attrs["bn_module"])
+        if isinstance(norm, nn.BatchNorm1d):  # of features, which may be images of one pixel here
+            return norm(y.flatten(1)).view_as(y)
+        return norm(y)
     roles = ("bn_running_mean", "bn_running_var", "bn_weight", "bn_bias")
     mean, variance, gamma, beta = (
         model.tensor(node.params[role]) if role in node.params else None for role in roles
