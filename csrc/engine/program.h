@@ -90,7 +90,7 @@ struct Add {
   ActivationSpec activation;
   std::optional<FixedPoint> fixed_point = {};
 };
-/// Inputs of one shape, or the second is [c, 1, 1].
+/// Inputs of one shape, or one of them is [c, 1, 1] or [1, h, w].
 struct Mul {
   ActivationSpec activation;
   std::optional<FixedPoint> fixed_point = {};

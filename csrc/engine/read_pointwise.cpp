@@ -58,9 +58,10 @@ Operation read_mul(NodeReader& reader) {
   const Value& a = reader.input(0);
   const Value& b = reader.input(1);
   const bool per_channel = a.spatial && b.spatial && a.c == b.c && (a.pixels() == 1 || b.pixels() == 1);
-  reader.require(a.same_shape(b) || per_channel,
-                 "the inputs must have one shape, or one of them [channels, 1, 1]");
-  set_shape(reader.output(), a.pixels() >= b.pixels() ? a : b);
+  const bool per_pixel = a.spatial && b.spatial && a.h == b.h && a.w == b.w && (a.c == 1 || b.c == 1);
+  reader.require(a.same_shape(b) || per_channel || per_pixel,
+                 "the inputs must have one shape, or one of them [channels, 1, 1] or [1, height, width]");
+  set_shape(reader.output(), a.size() >= b.size() ? a : b);
   reader.require(std::isfinite(a.scale * b.scale / reader.output().scale),
                  "input scales / output scale overflow float32");
   return Mul{pointwise_activation(reader)};

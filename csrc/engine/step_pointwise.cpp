@@ -2,6 +2,8 @@
 
 #include "kernels/pointwise.h"
 
+#include <algorithm>
+#include <array>
 #include <memory>
 
 #include "engine/plan.h"
@@ -50,6 +52,25 @@ void mul_fixed_point(const FixedPoint& fixed, const Value& y, const uint8_t* a, 
     codes[i] = static_cast<uint8_t>(
         kernels::requantize_fixed_point(product, fixed.shift[0], y.zero_point, fixed.low, fixed.high));
   }
+}
+
+/// Codes of [c, h, w] with those of [1, h, w]: product(x, y, count, codes) on pieces of pixels, of which `y`
+/// has the pixel's one code again and again.
+template <class Product>
+void add_pixel_step(PlanBuilder& plan, const Node& node, int a, int b, int to, Product product) {
+  add_channel_step(plan, node, {a, b}, to,
+                   [=, y = node.output](const Run& run, int64_t sample, int64_t pixel, int64_t pixels) {
+                     std::array<uint8_t, 256> same;
+                     constexpr auto kMost = static_cast<int64_t>(same.size());
+                     for (int64_t p = pixel; p < pixel + pixels; ++p) {
+                       same.fill(run.at<const uint8_t>(b)[sample * y.pixels() + p]);
+                       const int64_t offset = sample * y.size() + p * y.c;
+                       for (int64_t begin = 0; begin < y.c; begin += kMost) {
+                         product(run.at<const uint8_t>(a) + offset + begin, same.data(),
+                                 std::min(y.c - begin, kMost), run.at<uint8_t>(to) + offset + begin);
+                       }
+                     }
+                   });
 }
 
 }  // namespace
@@ -145,9 +166,11 @@ void add_steps(PlanBuilder& plan, const Node& node, const Add& add) {
 
 void add_steps(PlanBuilder& plan, const Node& node, const Mul& mul) {
   const Value& y = node.output;
-  // Multiplication commutes bit by bit, so that a [c, 1, 1] operand can always be the second.
+  // Multiplication commutes bit by bit, so that the smaller operand can always be the second.
   const size_t first = plan.input(node, 0).same_shape(y) ? 0 : 1;
-  const bool per_channel = !plan.input(node, 1 - first).same_shape(y);
+  const Value& second = plan.input(node, 1 - first);
+  const bool per_pixel = !second.same_shape(y) && second.pixels() == y.pixels();
+  const bool per_channel = !second.same_shape(y) && !per_pixel;
   const int a = plan.input_buffer(node, first);
   const int b = plan.input_buffer(node, 1 - first);
   const int to = plan.output_buffer(node);
@@ -163,7 +186,17 @@ void add_steps(PlanBuilder& plan, const Node& node, const Mul& mul) {
   const int64_t b_size = per_channel ? c : size;
   const int64_t b_stride = per_channel ? 0 : c;
 
-  if (mul.fixed_point) {
+  if (per_pixel && !y.is_float) {
+    add_pixel_step(plan, node, a, b, to,
+                   [=, fixed = mul.fixed_point, y = node.output](const uint8_t* x, const uint8_t* by,
+                                                                 int64_t count, uint8_t* codes) {
+                     if (fixed) {
+                       mul_fixed_point(*fixed, y, x, a_zero_point, by, b_zero_point, count, codes);
+                     } else {
+                       kernels::mul_u8(x, a_zero_point, by, b_zero_point, multiplier, count, tail, codes);
+                     }
+                   });
+  } else if (mul.fixed_point) {
     add_channel_step(plan, node, {a, b}, to,
                      [=, fixed = *mul.fixed_point, y = node.output](const Run& run, int64_t sample,
                                                                     int64_t pixel, int64_t pixels) {
@@ -188,16 +221,18 @@ void add_steps(PlanBuilder& plan, const Node& node, const Mul& mul) {
                                                 multiplier, pixels, c, tail, run.at<uint8_t>(to) + offset);
                      });
   } else {
-    add_channel_step(plan, node, {a, b}, to,
-                     [=](const Run& run, int64_t sample, int64_t pixel, int64_t pixels) {
-                       for (int64_t p = pixel; p < pixel + pixels; ++p) {
-                         const float* x = run.at<const float>(a) + sample * size + p * c;
-                         const float* factor = run.at<const float>(b) + sample * b_size + p * b_stride;
-                         float* product = run.at<float>(to) + sample * size + p * c;
-                         for (int64_t i = 0; i < c; ++i)
-                           product[i] = kernels::activate(x[i] * factor[i], tail.activation, i);
-                       }
-                     });
+    add_channel_step(
+        plan, node, {a, b}, to,
+        [=, all = y.pixels()](const Run& run, int64_t sample, int64_t pixel, int64_t pixels) {
+          for (int64_t p = pixel; p < pixel + pixels; ++p) {
+            const float* x = run.at<const float>(a) + sample * size + p * c;
+            const float* factor =
+                run.at<const float>(b) + (per_pixel ? sample * all + p : sample * b_size + p * b_stride);
+            float* product = run.at<float>(to) + sample * size + p * c;
+            for (int64_t i = 0; i < c; ++i)
+              product[i] = kernels::activate(x[i] * factor[per_pixel ? 0 : i], tail.activation, i);
+          }
+        });
   }
 }
 

@@ -92,11 +92,41 @@ _TABLE = (
         lambda x, approximate: F.gelu(x, approximate=approximate),
         arguments=(("approximate", "none"),),
     ),
-    Activation("elu", (nn.ELU, F.elu), lambda x, alpha: F.elu(x, alpha), arguments=(("alpha", 1.0),)),
+    Activation("elu", (nn.ELU, F.elu, F.elu_), lambda x, alpha: F.elu(x, alpha), arguments=(("alpha", 1.0),)),
+    Activation("selu", (nn.SELU, F.selu, F.selu_), F.selu),
+    Activation(
+        "celu", (nn.CELU, F.celu, F.celu_), lambda x, alpha: F.celu(x, alpha), arguments=(("alpha", 1.0),)
+    ),
+    Activation(
+        "rrelu",  # its slope is random in training; this is its mean, as in eval()
+        (nn.RReLU, F.rrelu, F.rrelu_),
+        lambda x, lower, upper: torch.where(x < 0, x * ((lower + upper) / 2), x),
+        lambda s, lower, upper: ("leaky_relu", [float32((lower + upper) / 2)]),
+        (("lower", 1 / 8), ("upper", 1 / 3)),
+    ),
+    Activation(
+        "hardshrink",
+        (nn.Hardshrink, F.hardshrink),
+        lambda x, lambd: F.hardshrink(x, lambd),
+        arguments=(("lambd", 0.5),),
+    ),
+    Activation(
+        "softshrink",
+        (nn.Softshrink, F.softshrink),
+        lambda x, lambd: F.softshrink(x, lambd),
+        arguments=(("lambd", 0.5),),
+    ),
+    Activation("tanhshrink", (nn.Tanhshrink, F.tanhshrink), F.tanhshrink),
+    Activation(
+        "threshold",
+        (),
+        lambda x, threshold, value: F.threshold(x, threshold, value),
+        arguments=(("threshold", 0.0), ("value", 0.0)),
+    ),
     Activation("mish", (nn.Mish, F.mish), F.mish),
     Activation(
         "softplus",
-        (nn.Softplus,),
+        (nn.Softplus, F.softplus),
         lambda x, beta, threshold: F.softplus(x, beta, threshold),
         arguments=(("beta", 1.0), ("threshold", 20.0)),
     ),
@@ -104,12 +134,14 @@ _TABLE = (
     Activation("log_sigmoid", (nn.LogSigmoid, F.logsigmoid), F.logsigmoid),
     Activation("exp", (torch.exp, "exp"), torch.exp),
     Activation("abs", (torch.abs, operator.abs, "abs"), torch.abs),
+    Activation("square", (torch.square, "square", "square_"), torch.square),
     Activation("neg", (torch.neg, operator.neg, "neg"), torch.neg),
     # Arithmetic with a Python number; the capture table maps +, -, *, / to these.
     Activation("add_scalar", (), lambda x, value: x + value, arguments=(("value", 0.0),)),
     Activation("mul_scalar", (), lambda x, value: x * value, arguments=(("value", 1.0),)),
     Activation("subtract_from", (), lambda x, value: value - x, arguments=(("value", 0.0),)),
     Activation("divide_by_scalar", (), lambda x, value: x / value, arguments=(("value", 1.0),)),
+    Activation("power", (), lambda x, exponent: x**exponent, arguments=(("exponent", 1),)),
     Activation("identity", (), lambda x: x),  # a change of scale: codes of one quantizer to those of another
 )
 

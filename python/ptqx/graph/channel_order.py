@@ -5,7 +5,7 @@ from __future__ import annotations
 from .ir import Graph, Node
 
 TO_LAST, TO_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
-PIXELWISE = ("linear", "layer_norm", "layer_scale", "unary", "dropout", "add", "mul")
+PIXELWISE = ("linear", "layer_norm", "layer_scale", "layer_bias", "unary", "dropout", "add", "mul")
 
 
 def channels_first(graph: Graph) -> None:

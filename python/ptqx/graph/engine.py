@@ -118,7 +118,7 @@ def _checked_engine(qmodel: IntegerModel, example: Tensor, expected: Tensor) -> 
         engine = Engine(pageable(to_bytes(qmodel)), tuple(expected.shape[1:]))
     try:
         got = engine(example)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise PtqxError(f"the engine can't run this network: {str(error).splitlines()[0]}") from error
     if not torch.equal(got, expected):
         count = int((got != expected).sum())

@@ -4,10 +4,10 @@ placed."""
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -17,20 +17,24 @@ from .channel_order import channels_first
 from .ir import Graph, Node
 
 LAYERS = ("conv2d", "linear")
+RESHAPES = ("reshape", "flatten")
 
 
 def fuse(graph: Graph) -> None:
-    """Batch norm and layer scale into their layer, zero padding into its convolution, activations into the
+    """Batch norm, scale and bias into their layer, zero padding into its convolution, activations into the
     step before them; layers on [N, H, W, C] as convolutions."""
     channels_first(graph)
+    for node in graph:
+        if node.op in RESHAPES:
+            _merge_reshape(graph, node)
     for node in graph:
         if node.op == "batch_norm":
             _fold_batch_norm(graph, node)
     for node in graph:
         if node.op == "pad":
             _merge_padding(graph, node)
-        elif node.op == "layer_scale":
-            _fold_layer_scale(graph, node)
+        elif node.op in ("layer_scale", "layer_bias"):
+            _fold_parameter(graph, node)
         elif node.op == "layer_norm":
             _keep_layer_norm(node)
     for node in graph:
@@ -63,6 +67,17 @@ def macs(graph: Graph, name: str) -> int:
     return math.prod(node.shape) * (channels // node.attrs.get("groups", 1)) * math.prod(kernel)
 
 
+def _merge_reshape(graph: Graph, node: Node) -> None:
+    """Of two in a row, the last; none where the shape is that of before."""
+    before = graph.nodes.get(node.inputs[0])
+    if before is not None and before.op in RESHAPES:
+        node.inputs = list(before.inputs)
+    if graph.shape(node.inputs[0]) == node.shape:
+        graph.bypass(node)
+    if before is not None and not graph.consumers(before.name) and graph.output != before.name:
+        graph.prune()
+
+
 def _fold_batch_norm(graph: Graph, node: Node) -> None:
     bn = {"bn_eps": node.attrs["bn_eps"], "bn_module": node.module}
     before = graph.nodes.get(node.inputs[0])
@@ -83,16 +98,28 @@ def _fold_batch_norm(graph: Graph, node: Node) -> None:
         _as_float(node, "batch normalization of [N, C, L]", _batch_norm, eps, roles)
 
 
-def _fold_layer_scale(graph: Graph, node: Node) -> None:
+def _fold_parameter(graph: Graph, node: Node) -> None:
+    """A layer's scale, then its bias; one of each."""
+    inverse = {f"{node.op}_inverse": node.attrs.pop("inverse", False)}
     if node.attrs.pop("channels_last", False):
-        _as_float(node, "a product with one number a channel of [N, H, W, C]", operator.mul)
+        function = _WITH_PARAMETER[node.op][inverse[f"{node.op}_inverse"]]
+        _as_float(node, "with one number a column, or a channel of [N, H, W, C]", function)
         return
     before = _fusable(graph, node, LAYERS)
-    if before is not None and "bn_eps" not in before.attrs and "layer_scale" not in before.params:
+    taken = () if before is None else (*before.params, *before.attrs)
+    if before is not None and not {"bn_eps", "layer_bias", node.op}.intersection(taken):
         before.params.update(node.params)
+        before.attrs.update(inverse)
         graph.bypass(node)
     else:
-        _as_depthwise(graph, node, {})
+        _as_depthwise(graph, node, inverse)
+
+
+# As it is, and inverse.
+_WITH_PARAMETER: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
+    "layer_scale": (torch.mul, torch.div),
+    "layer_bias": (torch.add, torch.sub),
+}
 
 
 def _keep_layer_norm(node: Node) -> None:
@@ -120,7 +147,8 @@ def _as_float(node: Node, reason: str, target: Callable[..., Tensor], *args: Any
 
 
 def _as_depthwise(graph: Graph, node: Node, attrs: dict[str, object]) -> None:
-    """A 1x1 convolution of each channel with 1, which carries a batch norm, a layer scale or a PReLU."""
+    """A 1x1 convolution of each channel with 1, which carries a batch norm, a layer's scale or bias, or a
+    PReLU."""
     if len(node.shape) == 1:
         _as_one_pixel(graph, node)
     node.op, node.module = "conv2d", None

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from torch import Tensor
+
 from ..errors import PtqxError
 from ..quant import Scheme
 
@@ -70,6 +72,9 @@ class Graph:
     nodes: dict[str, Node] = field(default_factory=dict)
     output: str = ""
     quantizers: dict[str, QuantizerSite] = field(default_factory=dict)
+    constants: dict[str, Tensor] = field(
+        default_factory=dict
+    )  # made while tracing; further buffers of the model
 
     def __iter__(self) -> Iterator[Node]:
         return iter(list(self.nodes.values()))

@@ -54,6 +54,8 @@ def prepare(
     check_finite_model(model)
     copied = copy.deepcopy(model)
     graph = capture(copied, example)
+    for name, values in graph.constants.items():
+        copied.register_buffer(name, values.detach().clone())
     fuse(graph)
     schemes = assign_kinds(graph, chosen)
     if chosen.residual == "fused":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -54,7 +55,7 @@ def _column(parameter: Tensor, weight: Tensor) -> Tensor:
 
 def raw_weight(model: SimulatedModel, node: Node) -> Tensor:
     """The layer's own weight, [out, in, 1, 1] of a linear layer that runs as a convolution; ones for a batch
-    norm, a layer scale or a PReLU that runs as a 1x1 convolution of each channel."""
+    norm, a scale, a bias or a PReLU that runs as a 1x1 convolution of each channel."""
     if "weight" in node.params:
         weight = model.tensor(node.params["weight"])
         return weight[:, :, None, None] if weight.dim() == 2 and "kernel_size" in node.attrs else weight
@@ -115,15 +116,18 @@ def _in_folded_units(model: SimulatedModel, node: Node, scale: Tensor) -> Tensor
 def folded(model: SimulatedModel, node: Node) -> tuple[Tensor, Tensor | None]:
     """Weight and bias, float32, of the layer with its batch norm in eval():
 
-    weight * factor and (bias - running_mean) * factor + beta, computed in float64; with its layer scale,
-    weight * scale and bias * scale.
+    weight * factor and (bias - running_mean) * factor + beta, computed in float64; without one, weight *
+    layer_scale and bias * layer_scale + layer_bias, as far as it has them.
     """
     weight = raw_weight(model, node)
     bias = model.tensor(node.params["bias"]) if "bias" in node.params else None
     if "layer_scale" in node.params:
-        scale = model.tensor(node.params["layer_scale"]).flatten().float()
+        scale = _layer_parameter(model, node, "layer_scale", torch.reciprocal)
         weight = weight.float() * _column(scale, weight)
         bias = None if bias is None else bias.float() * scale
+    if "layer_bias" in node.params:
+        shift = _layer_parameter(model, node, "layer_bias", torch.neg).expand(len(weight))
+        bias = shift if bias is None else bias.float() + shift
     if "bn_eps" not in node.attrs:
         return weight.float(), None if bias is None else bias.float()
     factor = batch_norm_factor(model, node)
@@ -133,6 +137,14 @@ def folded(model: SimulatedModel, node: Node) -> tuple[Tensor, Tensor | None]:
     if "bn_bias" in node.params:
         shifted = shifted + model.tensor(node.params["bn_bias"]).double()
     return (weight.double() * _column(factor, weight)).float(), shifted.float()
+
+
+def _layer_parameter(
+    model: SimulatedModel, node: Node, role: str, inverted: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """float32 [1] or [out]"""
+    values = model.tensor(node.params[role]).flatten().float()
+    return inverted(values) if node.attrs.get(f"{role}_inverse") else values
 
 
 def in_float_dtype(weight: Tensor, node: Node) -> Tensor:

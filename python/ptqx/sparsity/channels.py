@@ -145,6 +145,11 @@ class Channels:
         self._tie(inputs[0], inputs[1])
         return inputs[0]
 
+    def _product(self, node: Node, inputs: Sequence[Ids], shapes: Sequence[tuple[int, ...]]) -> Ids:
+        if len(inputs[1]) == 1 < len(inputs[0]):
+            return inputs[0]  # one number a pixel for all channels
+        return self._elementwise(node, inputs, shapes)
+
     def _cat(self, node: Node, inputs: Sequence[Ids], shapes: Sequence[tuple[int, ...]]) -> Ids:
         return [i for ids in inputs for i in ids]
 
@@ -162,7 +167,7 @@ _HANDLERS: dict[str, Handler] = {
     "prelu": Channels._per_channel,
     "flatten": Channels._flatten,
     "add": Channels._elementwise,
-    "mul": Channels._elementwise,
+    "mul": Channels._product,
     "cat": Channels._cat,
 }
 

@@ -124,13 +124,13 @@ class RandomNetwork {
   }
 
   Made excite(const Made& x) {
-    const Made mean = global_pool(x);
+    const bool of_pixels = b_.coin();
     ConvOptions o;
     o.dynamic = dynamic_;
-    o.out = x.shape[0];
+    o.out = of_pixels ? 1 : x.shape[0];
     o.kernel = {1, 1};
     o.activation = "hardsigmoid";
-    const Made gate = b_.conv2d(mean, o);
+    const Made gate = b_.conv2d(of_pixels ? x : global_pool(x), o);
     nlohmann::json attrs = {{"activation", "none"}, {"activation_args", nlohmann::json::array()}};
     const std::vector<Made> inputs = b_.coin() ? std::vector<Made>{x, gate} : std::vector<Made>{gate, x};
     if (!dynamic_ && b_.coin()) {

@@ -420,8 +420,11 @@ class Reference {
     y.resize(a.size() >= b.size() ? a.shape : b.shape);
     const size_t per_channel = y.size() / static_cast<size_t>(y.c());
     for (size_t i = 0; i < y.size(); ++i) {
-      const size_t ia = a.size() == y.size() ? i : i / per_channel;
-      const size_t ib = b.size() == y.size() ? i : i / per_channel;
+      const auto index = [&](const Array& x) {
+        const bool of_pixels = x.c() == 1 && x.size() == per_channel;
+        return x.size() == y.size() ? i : of_pixels ? i % per_channel : i / per_channel;
+      };
+      const size_t ia = index(a), ib = index(b);
       if (is_fixed_point(node)) {
         put_fixed_point(node, y, i, 0, {int64_t{a.q[ia] - a.zero_point} * int64_t{b.q[ib] - b.zero_point}});
         continue;

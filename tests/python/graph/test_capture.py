@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import networks
@@ -7,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from ptqx.errors import PtqxError
-from ptqx.graph import capture, prepare
+from ptqx.graph import calibrate, capture, compile, convert, prepare
 from torch import Tensor, nn
 
 
@@ -36,7 +37,26 @@ FORMS = {
     "silu": (nn.SiLU(), [F.silu]),
     "tanh": (nn.Tanh(), [torch.tanh, lambda x: x.tanh()]),
     "gelu": (nn.GELU(), [F.gelu, lambda x: F.gelu(x, approximate="tanh")]),
-    "max_pool2d": (nn.MaxPool2d(2), [lambda x: F.max_pool2d(x, 2)]),
+    "elu": (nn.ELU(inplace=True), [lambda x: F.elu_(x)]),
+    "selu": (nn.SELU(), [F.selu]),
+    "celu": (nn.CELU(0.7), [lambda x: F.celu(x, 0.7)]),
+    "rrelu": (nn.RReLU(), [F.rrelu]),
+    "hardshrink": (nn.Hardshrink(), [F.hardshrink]),
+    "softshrink": (nn.Softshrink(), [F.softshrink]),
+    "tanhshrink": (nn.Tanhshrink(), [F.tanhshrink]),
+    "threshold": (nn.Threshold(0.1, 0.3), [lambda x: F.threshold(x, 0.2, 0.2)]),
+    "softplus": (nn.Softplus(), [F.softplus]),
+    "powers": (None, [lambda x: x**2, lambda x: torch.pow(x, 3), lambda x: x.pow(2.0), torch.square]),
+    "max_pool2d": (
+        nn.MaxPool2d(2),
+        [
+            lambda x: F.max_pool2d(x, 2),
+            nn.AdaptiveMaxPool2d((3, 2)),
+            lambda x: F.adaptive_max_pool2d(x, 1),
+            lambda x: x.amax((2, 3)),
+            lambda x: torch.amax(x, (-1, -2), True),
+        ],
+    ),
     "avg_pool2d": (nn.AvgPool2d(2), [lambda x: F.avg_pool2d(x, 2)]),
     "adaptive_avg_pool2d": (
         nn.AdaptiveAvgPool2d(2),
@@ -44,6 +64,8 @@ FORMS = {
             lambda x: F.adaptive_avg_pool2d(x, (1, 1)),
             lambda x: x.mean((2, 3)),
             lambda x: x.mean([-1, -2], True),
+            lambda x: x.flatten(2).mean(2),
+            lambda x: x.view(x.size(0), 4, -1).mean(-1),
         ],
     ),
     "flatten": (
@@ -59,7 +81,13 @@ FORMS = {
     "add": (None, [lambda x: x + x, lambda x: torch.add(x, x), lambda x: x.add(x)]),
     "mul": (
         None,
-        [lambda x: x * x, lambda x: x * x.mean((2, 3), keepdim=True), lambda x: x.mean((2, 3), True) * x],
+        [
+            lambda x: x * x,
+            lambda x: x * x.mean((2, 3), keepdim=True),
+            lambda x: x.mean((2, 3), True) * x,
+            lambda x: x * x[:, 1:2],
+            lambda x: torch.sigmoid(x[:, :1]) * x,
+        ],
     ),
     "cat": (None, [lambda x: torch.cat([x, x], 1), lambda x: torch.cat((x, x), dim=-3)]),
     "slice": (
@@ -73,7 +101,7 @@ FORMS = {
             lambda x: x.view(x.size(0), 2, 2, 6, 6).transpose(1, 2).contiguous().view(x.size(0), 4, 6, 6),
         ],
     ),
-    "pad": (nn.ZeroPad2d((1, 2, 0, 1)), [lambda x: F.pad(x, (1, 2, 0, 1))]),
+    "pad": (nn.ZeroPad2d((1, 2, 0, 1)), [lambda x: F.pad(x, (1, 2, 0, 1)), nn.ConstantPad2d(1, 0.0)]),
     "channel pad": (None, [lambda x: F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 2, 6))]),
     "upsample_nearest2d": (nn.Upsample(scale_factor=2), [lambda x: F.interpolate(x, scale_factor=3.0)]),
     "reshape": (
@@ -81,12 +109,16 @@ FORMS = {
         [
             lambda x: x * x.mean((2, 3)).view(x.size(0), 4, 1, 1),
             lambda x: x * x.mean((2, 3)).unsqueeze(2).unsqueeze(3),
+            lambda x: x * x.mean((2, 3))[:, :, None, None],
+            lambda x: x.view(x.size(0), 4, -1).view(x.size(0), 4, 6, 6) + 1,
+            lambda x: F.adaptive_avg_pool2d(x, 1).squeeze(-1).squeeze(-1),
         ],
     ),
     "permute": (None, [lambda x: x.permute(0, 2, 3, 1), lambda x: x.transpose(2, 3)]),
-    "batch_norm": (nn.BatchNorm2d(4), []),
+    "batch_norm": (nn.BatchNorm2d(4), [nn.SyncBatchNorm(4)]),
     "scalars": (None, [lambda x: x * 0.5 + 1, lambda x: (1 - x) / 3, lambda x: 2 * x - 1]),
     "identity": (nn.Identity(), [lambda x: x.contiguous()]),
+    "casts": (None, [lambda x: x.float(), lambda x: x.to(torch.float32), lambda x: x.double().type_as(x)]),
 }
 CASES = [
     pytest.param(form, id=f"{name}-{'module' if isinstance(form, nn.Module) else f'function{i}'}")
@@ -105,6 +137,152 @@ def test_capture_of_each_form_has_an_integer_form_and_the_same_values(
     assert [node.name for node in graph if node.op == "float"] == []
     prep = prepare(model, "int8", x)
     torch.testing.assert_close(prep.float_output(x), model(x), rtol=1e-4, atol=1e-5)
+    whole = nn.Sequential(model, nn.Flatten(), nn.Linear(math.prod(model(x).shape[1:]), 5)).eval()
+    integer = convert(calibrate(prepare(whole, "int8", x), [x]))
+    assert torch.equal(compile(integer, x)(x), integer(x))
+
+
+class WithParameter(nn.Module):
+    def __init__(
+        self, function: Callable[[Tensor, Tensor], Tensor], shape: tuple[int, ...], learned: bool = False
+    ) -> None:
+        super().__init__()
+        self.function, self.conv = function, nn.Conv2d(3, 4, 1)
+        numbers = torch.linspace(0.5, 2.0, math.prod(shape)).reshape(shape)
+        if learned:
+            self.numbers: Tensor = nn.Parameter(numbers)
+        else:
+            self.register_buffer("numbers", numbers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(self.function(x, self.numbers))
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3, 1, 1), (1, 3, 1, 1)], ids=str)
+@pytest.mark.parametrize("before", [False, True], ids=["input", "layer"])
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, p: x + p,
+        lambda x, p: p + x,
+        lambda x, p: x - p,
+        lambda x, p: x * p,
+        lambda x, p: x / p,
+        lambda x, p: (x - p) / p,
+        lambda x, p: x * (p + p) - p.square(),
+        lambda x, p: x * p.flatten().view(-1, 1, 1) + p.reshape(1, -1, 1, 1),
+        lambda x, p: (x / p + p) * p,
+        lambda x, p: torch.relu(x * p) - p,
+    ],
+    ids=["add", "add-right", "sub", "mul", "div", "normalize", "computed", "reshaped", "mixed", "activation"],
+)
+def test_arithmetic_with_parameters_has_an_integer_form(
+    function: Callable[[Tensor, Tensor], Tensor], before: bool, shape: tuple[int, ...]
+) -> None:
+    x = torch.randn(4, 3, 5, 5)
+    model: nn.Module = WithParameter(function, shape)
+    model = (nn.Sequential(nn.Conv2d(3, 3, 1), model) if before else model).eval()
+    prep = calibrate(prepare(model, "int8", x), [x])
+    assert [node.name for node in prep.graph if node.op == "float"] == []
+    torch.testing.assert_close(prep.float_output(x), model(x), rtol=1e-4, atol=1e-5)
+    integer = convert(prep)
+    assert torch.equal(compile(integer, x)(x), integer(x))
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (1, 3, 1, 1)], ids=str)
+def test_parameters_that_are_reshaped_learn_in_quantization_aware_training(shape: tuple[int, ...]) -> None:
+    x = torch.randn(4, 3, 5, 5)
+
+    def function(x: Tensor, p: Tensor) -> Tensor:
+        return x * p.reshape(-1, 1, 1) + p.view(1, -1, 1, 1)
+
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), WithParameter(function, shape, learned=True)).eval()
+    prep = calibrate(prepare(model, "w4a4", x, qat=True), [x]).train()
+    assert [node.name for node in prep.graph if node.op == "float"] == []
+    prep(x).square().mean().backward()
+    gradient = prep.get_parameter("1.numbers").grad
+    assert gradient is not None and gradient.shape == shape and bool((gradient != 0).all())
+    assert torch.equal(convert(prep.eval())(x), prep(x))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, p: p - x,
+        lambda x, p: p / x.abs().clamp(min=1),
+        lambda x, p: x * (x.flatten(2) * p.flatten()[:, None]).view(x.size(0), 3, 6, 6),
+        lambda x, p: torch.add(x, p, alpha=2),
+    ],
+    ids=["from", "over", "matrix", "alpha"],
+)
+def test_other_arithmetic_with_parameters_stays_float(function: Callable[[Tensor, Tensor], Tensor]) -> None:
+    x = torch.randn(4, 3, 6, 6)
+    model = WithParameter(function, (3, 1, 1))
+    prep = calibrate(prepare(model.eval(), "int8", x), [x])
+    assert "float" in [node.op for node in prep.graph]
+    torch.testing.assert_close(prep.float_output(x), model(x), rtol=1e-4, atol=1e-5)
+    convert(prep)
+
+
+def _span(x: Tensor) -> Tensor:
+    both = torch.aminmax(x, dim=1, keepdim=True)
+    low, high = both
+    return low + high
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(2).transpose(1, 2)
+        return self.attention(tokens, tokens, tokens, need_weights=False)[0]
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(4, 5, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.lstm(x.flatten(2).transpose(1, 2))[0]
+
+
+@pytest.mark.parametrize(
+    ("form", "names"),
+    [
+        (Attention(), ["attention.0"]),
+        (Recurrent(), ["lstm.0"]),
+        (lambda x: torch.max(x, 1, keepdim=True)[0] * x, ["max.0"]),
+        (lambda x: torch.max(x, 1, keepdim=True).values, ["max.values"]),
+        (_span, ["aminmax.0", "aminmax.1"]),
+        (lambda x: F.max_pool2d(x, 2, return_indices=True)[0], ["max_pool2d_with_indices.0"]),
+    ],
+    ids=["attention", "lstm", "index", "name", "both", "pool"],
+)
+def test_one_of_several_tensors_of_a_call_is_a_float_part(
+    form: Callable[[Tensor], Tensor], names: list[str]
+) -> None:
+    x = torch.randn(3, 3, 6, 6)
+    model = Function(form).eval()
+    prep = calibrate(prepare(model, "int8", x), [x])
+    assert [node.name.removeprefix("function.") for node in prep.graph if node.op == "float"] == names
+    torch.testing.assert_close(prep.float_output(x), model(x), rtol=1e-4, atol=1e-5)
+    convert(prep)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
+def test_weights_that_are_computed_from_others_stay_float_and_say_what_to_do() -> None:
+    x = torch.randn(2, 3, 6, 6)
+    with torch.no_grad():  # as when its weights are loaded: only then can it be copied
+        old = nn.utils.weight_norm(nn.Conv2d(3, 3, 1))
+    new = nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 3, 1))
+    prep = calibrate(prepare(nn.Sequential(old, new, nn.Conv2d(3, 2, 1)).eval(), "int8", x), [x])
+    first, second = [node.reason for node in prep.graph if node.op == "float"]
+    assert "remove the reparametrization first" in first
+    assert "remove_parametrizations makes it a plain layer" in second
+    convert(prep)
 
 
 def test_capture_when_a_submodule_has_control_flow_keeps_it_float_with_reason_and_line() -> None:

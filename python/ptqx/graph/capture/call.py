@@ -28,18 +28,28 @@ class Ref:
 
 @dataclass(frozen=True)
 class Attr:
-    """A parameter or buffer of the model, by its dotted path."""
+    """A parameter or buffer of the model, by its dotted path, and its values, in another shape perhaps."""
 
     path: str
     value: Tensor
 
 
 @dataclass(frozen=True)
+class Several:
+    """The result of a float call that gives several tensors. `item`, of an index or a name, makes a node that
+    gives one of them."""
+
+    item: Callable[[int | str], Ref]
+
+
+@dataclass(frozen=True)
 class Slot:
-    """Where an input or a parameter goes among the arguments of a float call."""
+    """Where an input or a parameter goes among the arguments of a float call; the parameter in another shape
+    than its own, if there is one."""
 
     kind: str
     key: str
+    shape: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from ...errors import PtqxError
 from ..ir import INPUT, Graph
-from .call import HANDLERS, REQUIRED, Attr, Call, Handler, Ref, Slot, Unsupported
+from .call import HANDLERS, REQUIRED, Attr, Call, Handler, Ref, Several, Slot, Unsupported
 from .tracing import TracedModule, propagate, trace
 
 
@@ -33,7 +34,7 @@ class Capturer:
                 inputs += not node.args
                 self.values[node] = Ref(INPUT) if inputs == 1 and not node.args else node.meta["value"]
             elif node.op == "get_attr":
-                self.values[node] = Attr(str(node.target), _attribute(self.traced.root, str(node.target)))
+                self.values[node] = self._attr(str(node.target))
             elif node.op == "output":
                 self.graph.output = self._output(self._resolve(node.args[0]))
             elif _holds_tensors(node.meta["value"]) and not _is_constant(node, self.values):
@@ -45,8 +46,17 @@ class Capturer:
         self.graph.prune()
         return self.graph
 
+    def _attr(self, path: str) -> Attr:
+        value = _attribute(self.traced.root, path)
+        if path in self.traced.constants:
+            self.graph.constants[path] = value
+        return Attr(path, value)
+
     def _call(self, node: fx.Node) -> Any:
         args, kwargs = self._resolve(node.args), self._resolve(dict(node.kwargs))
+        reshaped = _reshaped_attr(node, args)
+        if reshaped is not None:
+            return reshaped
         path = str(node.target) if node.op == "call_module" else ""
         module = self.traced.root.get_submodule(path) if path else None
         call = Call(self.graph, self.values, node, args, kwargs, module, path)
@@ -54,7 +64,7 @@ class Capturer:
         if reason is None:
             handler = HANDLERS.get(_key(node, module))
             if handler is None:
-                reason = f"{_described(node, module)} has no integer form"
+                reason = _without_handler(node, module)
             else:
                 try:
                     result = handler.build(call, **_arguments(call, handler))
@@ -64,13 +74,20 @@ class Capturer:
                     reason = f"{_described(node, module)}: {unsupported}"
         return self._float(call, reason)
 
-    def _float(self, call: Call, reason: str) -> Ref:
-        """A node that runs as it stands in the float model, on real values."""
+    def _float(self, call: Call, reason: str) -> Ref | Several:
+        """What runs as it stands in the float model, on real values."""
+        if isinstance(call.fx_node.meta["value"], Tensor):
+            return self._float_node(call, reason)
+        return Several(lambda item: self._float_node(call, reason, item))
+
+    def _float_node(self, call: Call, reason: str, item: int | str | None = None) -> Ref:
+        """`item` of what the call gives, or all of it."""
         value = call.fx_node.meta["value"]
+        if item is not None:
+            value = getattr(value, item) if isinstance(item, str) else value[item]
         if not isinstance(value, Tensor):
-            raise PtqxError(
-                f"{call.name}: {reason}, and it gives {type(value).__name__} instead of one tensor"
-            )
+            given = type(value).__name__
+            raise PtqxError(f"{call.name}: {reason}, and it gives {given} instead of one tensor")
         inputs: list[Ref] = []
         params: dict[str, str] = {}
 
@@ -80,7 +97,9 @@ class Capturer:
                 return Slot("input", str(len(inputs) - 1))
             if isinstance(argument, Attr):
                 params[argument.path] = argument.path
-                return Slot("param", argument.path)
+                shape = tuple(argument.value.shape)
+                own = tuple(_attribute(self.traced.root, argument.path).shape)
+                return Slot("param", argument.path, None if shape == own else shape)
             if isinstance(argument, (tuple, list)):
                 return type(argument)(template(a) for a in argument)
             return argument
@@ -88,7 +107,11 @@ class Capturer:
         args = tuple(template(a) for a in call.args)
         kwargs = {k: template(v) for k, v in call.kwargs.items()}
         target = None if call.module is not None else call.fx_node.target
-        result = call.node("float", inputs, params, target=target, args=args, kwargs=kwargs)
+        attrs: dict[str, Any] = {"target": target, "args": args, "kwargs": kwargs}
+        suffix = "" if item is None else f".{item}"
+        if item is not None:
+            attrs["item"] = item
+        result = call.node("float", inputs, params, tuple(value.shape[1:]), suffix, **attrs)
         node = self.graph.nodes[result.name]
         node.reason = reason
         leaf_source = self.traced.untraceable.get(call.path)
@@ -194,6 +217,20 @@ def _note_in_place(values: dict[fx.Node, Any], node: fx.Node, call: Call, result
                 values[other] = result
 
 
+_SHAPES = ("view", "reshape", "unsqueeze", "squeeze", "flatten", "getitem")
+
+
+def _reshaped_attr(node: fx.Node, args: tuple[Any, ...]) -> Attr | None:
+    """A parameter whose values all stay, in their order."""
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    if node.op == "call_module" or name not in _SHAPES or not args or not isinstance(args[0], Attr):
+        return None
+    value = node.meta["value"]
+    if any(_refers(a) for a in args[1:]) or value.numel() != args[0].value.numel():
+        return None
+    return Attr(args[0].path, args[0].value.reshape(value.shape))
+
+
 def _key(node: fx.Node, module: nn.Module | None) -> Any:
     if module is not None:
         return _module_key(module)
@@ -210,6 +247,13 @@ def _described(node: fx.Node, module: nn.Module | None) -> str:
     return type(module).__name__ if module is not None else str(getattr(node.target, "__name__", node.target))
 
 
+def _without_handler(node: fx.Node, module: nn.Module | None) -> str:
+    described = _described(node, module)
+    if module is not None and is_parametrized(module):
+        return f"{described}: torch.nn.utils.parametrize.remove_parametrizations makes it a plain layer"
+    return f"{described} has no integer form"
+
+
 def _is_constant(node: fx.Node, values: dict[fx.Node, Any]) -> bool:
     """True for calls that read no tensor of the network (assertions, made-up constants)."""
     return node.op != "call_module" and not any(_refers(values[n]) for n in node.all_input_nodes)
@@ -218,7 +262,7 @@ def _is_constant(node: fx.Node, values: dict[fx.Node, Any]) -> bool:
 def _refers(value: Any) -> bool:
     if isinstance(value, (tuple, list)):
         return any(_refers(v) for v in value)
-    return isinstance(value, (Ref, Attr))
+    return isinstance(value, (Ref, Attr, Several))
 
 
 def _holds_tensors(value: Any) -> bool:

@@ -79,7 +79,15 @@ def _linear_function(call: Call, weight: Any, bias: Any) -> Ref:
     return call.node("linear", params=parameter_paths(weight=weight, bias=bias))
 
 
-@captures(nn.BatchNorm2d, nn.BatchNorm1d, eps=1e-5, running_mean=None, running_var=None, affine=True)
+@captures(
+    nn.BatchNorm2d,
+    nn.BatchNorm1d,
+    nn.SyncBatchNorm,
+    eps=1e-5,
+    running_mean=None,
+    running_var=None,
+    affine=True,
+)
 def _batch_norm_module(call: Call, eps: float, running_mean: Any, running_var: Any, affine: bool) -> Ref:
     if running_mean is None:
         raise Unsupported("no running statistics")
@@ -138,6 +146,6 @@ def _layer_norm(call: Call, params: dict[str, str], normalized_shape: Any, eps: 
 
 def _own_params(call: Call) -> dict[str, str]:
     own = dict(call.module.named_parameters(recurse=False))  # type: ignore[union-attr]
-    if call.module is not None and hasattr(call.module, "parametrizations"):
-        raise Unsupported("a parametrized weight; remove the parametrization first")
+    if getattr(call.module, "weight", None) is not None and "weight" not in own:
+        raise Unsupported("its weight is computed from others; remove the reparametrization first")
     return {role: f"{call.path}.{role}" for role in ("weight", "bias") if role in own}

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from .call import REQUIRED, Call, Ref, Unsupported, captures
+from .call import REQUIRED, Call, Ref, Several, Unsupported, captures
 
 
 @captures(
@@ -90,13 +90,27 @@ def _slices(call: Call, dim: int) -> list[Ref]:
 @captures(operator.getitem)
 def _getitem(call: Call) -> Any:
     source, index = call.args
+    if isinstance(source, Several):
+        return source.item(index)
     if isinstance(source, (list, tuple)):
         return source[index]
     return _index(call, index if isinstance(index, tuple) else (index,))
 
 
+@captures(getattr)
+def _getattr(call: Call) -> Any:
+    """Of named tuples, as torch.max(x, 1).values."""
+    source, name = call.args
+    if not isinstance(source, Several):
+        raise Unsupported(f"the attribute {name!r}")
+    return source.item(name)
+
+
 def _index(call: Call, index: tuple[Any, ...]) -> Ref:
-    """x[:, a:b, ::s, ::t]: a slice of channels, then every s-th row and t-th column (a 1x1 max-pool)."""
+    """x[:, a:b, ::s, ::t]: a slice of channels, then every s-th row and t-th column (a 1x1 max-pool);
+    x[:, :, None, None]."""
+    if None in index and index[0] == slice(None) and all(i in (None, slice(None), ...) for i in index):
+        return call.node("reshape", sample_shape=list(call.output_shape[1:]))
     if any(not isinstance(i, slice) for i in index) or index[0] != slice(None):
         raise Unsupported(f"index {index}")
     result, shape = call.input, list(call.input_shape())
@@ -156,9 +170,9 @@ def _pad_channels(call: Call, source: Ref, before: int, after: int) -> Ref:
     return call.node("cat", parts, suffix=".cat", dim=1)
 
 
-@captures(nn.ZeroPad2d, padding=REQUIRED)
-def _zero_pad2d(call: Call, padding: Any) -> Ref:
-    return _pad(call, list(padding), "constant", None)
+@captures(nn.ZeroPad2d, nn.ConstantPad2d, padding=REQUIRED, value=None)
+def _constant_pad2d(call: Call, padding: Any, value: Any) -> Ref:
+    return _pad(call, list(padding), "constant", value)
 
 
 @captures(

@@ -11,6 +11,7 @@ from torch import nn
 
 from ..activations import ACTIVATIONS, Activation
 from .call import REQUIRED, Attr, Call, Ref, Unsupported, captures, parameter_paths
+from .parameters import with_parameter
 
 
 def _enter_activation(entry: Activation) -> None:
@@ -28,7 +29,7 @@ for _entry in ACTIVATIONS.values():
 @captures(nn.Threshold, F.threshold, threshold=REQUIRED, value=REQUIRED)
 def _threshold(call: Call, threshold: float, value: float) -> Ref:
     if threshold != value:
-        raise Unsupported("threshold and value differ")
+        return call.node("unary", function="threshold", args=[threshold, value])
     return call.node("unary", function="clip", args=[threshold, None])
 
 
@@ -47,46 +48,34 @@ def _dropout(call: Call) -> Ref:
     return call.node("dropout", [call.input])
 
 
-@captures(nn.Identity, "contiguous", "clone", "detach", torch.clone, "float")
+@captures(nn.Identity, "contiguous", "clone", "detach", torch.clone)
 def _identity(call: Call) -> Ref:
+    return call.input
+
+
+@captures("float", "double", "half", "bfloat16", "to", "type", "type_as")
+def _cast(call: Call) -> Ref:
+    """Everything here is computed in float32 or in codes."""
+    if not call.fx_node.meta["value"].is_floating_point():
+        raise Unsupported("a change to whole numbers")
     return call.input
 
 
 @captures(torch.add, operator.add, operator.iadd, "add", "add_", alpha=1)
 def _add(call: Call, alpha: Any = 1) -> Ref:
-    return _binary(call, "add", "add_scalar")
+    return with_parameter(call, "layer_bias") or _binary(call, "add", "add_scalar")
 
 
 @captures(torch.mul, operator.mul, operator.imul, "mul", "mul_")
 def _mul(call: Call) -> Ref:
-    scale = _layer_scale(call)
-    return scale if scale is not None else _binary(call, "mul", "mul_scalar")
-
-
-def _layer_scale(call: Call) -> Ref | None:
-    """A product with a parameter of one number, or of one a channel (LayerScale: Touvron et al.,
-    arXiv:2103.17239)."""
-    values = [a for a in call.args if isinstance(a, Ref)]
-    factors = [a for a in call.args if isinstance(a, Attr)]
-    if len(values) != 1 or len(factors) != 1 or call.kwargs:
-        return None
-    shape = call.input_shape(values[0])
-    params = {"layer_scale": factors[0].path}
-    factor = list(factors[0].value.shape)
-    while factor and factor[0] == 1:
-        del factor[0]
-    first = [shape[0], 1, 1] if len(shape) == 3 else [shape[0]]
-    if len(shape) not in (1, 3) or list(call.output_shape[1:]) != list(shape):
-        return None
-    if not factor:
-        return call.node("layer_scale", values, params)
-    if factor not in (first, [shape[-1]]):
-        return None
-    return call.node("layer_scale", values, params, channels_last=factor != first)
+    return with_parameter(call, "layer_scale") or _binary(call, "mul", "mul_scalar")
 
 
 @captures(torch.sub, operator.sub, operator.isub, "sub", "sub_")
 def _sub(call: Call) -> Ref:
+    shifted = with_parameter(call, "layer_bias", inverse=True)
+    if shifted is not None:
+        return shifted
     left, right = _operands(call)
     if isinstance(right, (int, float)):
         return call.node("unary", [left], function="add_scalar", args=[-right])
@@ -97,10 +86,23 @@ def _sub(call: Call) -> Ref:
 
 @captures(torch.div, torch.true_divide, operator.truediv, operator.itruediv, "div", "div_")
 def _div(call: Call) -> Ref:
+    scaled = with_parameter(call, "layer_scale", inverse=True)
+    if scaled is not None:
+        return scaled
     left, right = _operands(call)
     if isinstance(left, Ref) and isinstance(right, (int, float)):
         return call.node("unary", [left], function="divide_by_scalar", args=[right])
     raise Unsupported("the quotient of two tensors")
+
+
+@captures(torch.pow, operator.pow, "pow", "pow_")
+def _power(call: Call) -> Ref:
+    base, exponent = _operands(call)
+    if not isinstance(base, Ref) or not isinstance(exponent, (int, float)):
+        raise Unsupported("a power of two tensors")
+    if exponent != int(exponent) or exponent < 1:
+        raise Unsupported(f"exponent {exponent}; only positive whole numbers have an integer form")
+    return call.node("unary", [base], function="power", args=[int(exponent)])
 
 
 @captures(nn.quantized.FloatFunctional)
@@ -128,6 +130,8 @@ def _binary(call: Call, op: str, with_scalar: str) -> Ref:
         return call.node(op, [left, right])
     if op == "mul" and len(a) == len(b) == 3 and (1, 1) in (a[1:], b[1:]) and a[0] == b[0]:
         return call.node(op, [left, right] if b[1:] == (1, 1) else [right, left])
+    if op == "mul" and len(a) == len(b) == 3 and 1 in (a[0], b[0]) and a[1:] == b[1:]:
+        return call.node(op, [left, right] if b[0] == 1 else [right, left])
     raise Unsupported(f"operands of shapes {list(a)} and {list(b)}")
 
 

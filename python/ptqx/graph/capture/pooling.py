@@ -80,12 +80,57 @@ def _adaptive_avg_pool2d(call: Call, output_size: Any) -> Ref:
     return call.node("adaptive_avg_pool2d", output_size=list(call.output_shape[2:]))
 
 
+@captures(nn.AdaptiveMaxPool2d, F.adaptive_max_pool2d, output_size=REQUIRED, return_indices=False)
+def _adaptive_max_pool2d(call: Call, output_size: Any, return_indices: bool) -> Ref:
+    if return_indices:
+        raise Unsupported("return_indices=True")
+    return _max_over_parts(call, list(call.output_shape[2:]))
+
+
+@captures(torch.amax, "amax", dim=(), keepdim=False)
+def _amax(call: Call, dim: Any, keepdim: bool) -> Ref:
+    rank = len(call.input_shape()) + 1
+    dims = sorted(d % rank for d in ([dim] if isinstance(dim, int) else dim or range(rank)))
+    if rank != 4 or dims != [2, 3]:
+        raise Unsupported(f"over dimensions {dims}; only over height and width has an integer form")
+    pooled = _max_over_parts(call, [1, 1])
+    return pooled if keepdim else call.node("flatten", [pooled], suffix=".flatten", start_dim=1)
+
+
+def _flattened_image(call: Call) -> Ref | None:
+    """The image whose rows and columns the input has as one dimension."""
+    node = call.graph.nodes.get(call.input.name)
+    if node is None or node.op != "reshape":
+        return None
+    source = call.graph.shape(node.inputs[0])
+    is_image = len(source) == 3 and node.shape == (source[0], source[1] * source[2])
+    return Ref(node.inputs[0]) if is_image else None
+
+
+def _max_over_parts(call: Call, parts: list[int]) -> Ref:
+    """The image in `parts` rows and columns of equal windows."""
+    channels, *size = call.input_shape()
+    if any(extent % count for extent, count in zip(size, parts, strict=True)):
+        raise Unsupported(f"windows of {size} in {parts} parts are not equal")
+    window = [extent // count for extent, count in zip(size, parts, strict=True)]
+    shape = (channels, *parts)
+    still: Any = {"padding": [0, 0], "dilation": [1, 1], "ceil_mode": False}
+    return call.node("max_pool2d", shape=shape, kernel_size=window, stride=window, **still)
+
+
 @captures(torch.mean, "mean", dim=None, keepdim=False)
 def _mean(call: Call, dim: Any, keepdim: bool) -> Ref:
     rank = len(call.input_shape()) + 1
     dims = sorted(d % rank for d in ([dim] if isinstance(dim, int) else dim or range(rank)))
+    image = _flattened_image(call) if rank == 3 and dims == [2] and not keepdim else None
+    if image is not None:
+        return _global_average(call, image, keepdim)
     if rank != 4 or dims != [2, 3]:
         raise Unsupported(f"over dimensions {dims}; only the mean over height and width has an integer form")
-    channels = call.input_shape()[0]
-    pooled = call.node("adaptive_avg_pool2d", shape=(channels, 1, 1), output_size=[1, 1])
+    return _global_average(call, call.input, keepdim)
+
+
+def _global_average(call: Call, image: Ref, keepdim: bool) -> Ref:
+    shape = (call.input_shape(image)[0], 1, 1)
+    pooled = call.node("adaptive_avg_pool2d", [image], shape=shape, output_size=[1, 1])
     return pooled if keepdim else call.node("flatten", [pooled], suffix=".flatten", start_dim=1)

@@ -23,16 +23,18 @@ IsLeaf = Callable[[nn.Module, str], bool]
 @dataclass(frozen=True)
 class TracedModule:
     """An fx graph over the modules of `root`; `untraceable` maps a leaf's dotted path to (reason, source
-    line)."""
+    line); `constants` are attributes that tracing added to the root: what was computed of buffers alone."""
 
     root: nn.Module
     graph: fx.Graph
     untraceable: dict[str, tuple[str, str]]
+    constants: frozenset[str]
 
 
 def trace(root: nn.Module, is_leaf: IsLeaf) -> TracedModule:
     """Trace `root`; modules of torch.nn and those for which `is_leaf(module, path)` are not entered."""
     tracer = _Tracer(is_leaf)
+    before = set(vars(root))
     try:
         graph = tracer.trace(root, concrete_args=_defaults(root))
     except Exception as error:
@@ -41,7 +43,7 @@ def trace(root: nn.Module, is_leaf: IsLeaf) -> TracedModule:
             f"{type(root).__name__} can't be captured: {reason} at {source}; "
             "move what depends on values into a submodule, which then stays float"
         ) from error
-    return TracedModule(root, graph, tracer.untraceable)
+    return TracedModule(root, graph, tracer.untraceable, frozenset(set(vars(root)) - before))
 
 
 def propagate(traced: TracedModule, example: Tensor) -> None:

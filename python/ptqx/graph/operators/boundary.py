@@ -106,21 +106,27 @@ class Float(Operator):
 def call_float(attrs: dict[str, Any], module: Any, tensor: Callable[[str], Tensor], inputs: Any) -> Tensor:
     """Call the captured module, function or method with its inputs and parameters in their places."""
 
+    # One memory order, because PyTorch's float results depend on it; equal inputs stay one tensor, because
+    # attention's do on that.
+    dense = {id(x): x.contiguous() for x in inputs}
+
     def filled(argument: Any) -> Any:
         if isinstance(argument, Slot):
-            # One memory order, because PyTorch's float results depend on it.
-            return (
-                inputs[int(argument.key)].contiguous() if argument.kind == "input" else tensor(argument.key)
-            )
+            if argument.kind == "input":
+                return dense[id(inputs[int(argument.key)])]
+            values = tensor(argument.key)
+            return values if argument.shape is None else values.reshape(argument.shape)
         if isinstance(argument, (tuple, list)):
             return type(argument)(filled(a) for a in argument)
         return argument
 
     args = tuple(filled(a) for a in attrs["args"])
     kwargs = {key: filled(value) for key, value in attrs["kwargs"].items()}
+    target, item = attrs["target"], attrs.get("item")
     if module is not None:
-        return module(*args, **kwargs)
-    target = attrs["target"]
-    return (
-        getattr(args[0], target)(*args[1:], **kwargs) if isinstance(target, str) else target(*args, **kwargs)
-    )
+        result = module(*args, **kwargs)
+    elif isinstance(target, str):
+        result = getattr(args[0], target)(*args[1:], **kwargs)
+    else:
+        result = target(*args, **kwargs)
+    return getattr(result, item) if isinstance(item, str) else result if item is None else result[item]

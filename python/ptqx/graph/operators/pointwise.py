@@ -106,7 +106,7 @@ class Add(_Binary):
 
 @operator("mul")
 class Mul(_Binary):
-    """Operands of one shape, or the second [N, C, 1, 1]."""
+    """Operands of one shape, or the second [N, C, 1, 1] or [N, 1, H, W]."""
 
     def _real(self, a: Tensor, b: Tensor) -> Tensor:
         return a * b

@@ -248,8 +248,8 @@ class Network(Nodes):
 
     def _require_broadcast(self, value: Pending, first: str, second: str) -> None:
         shapes = self._shapes[first], self._shapes[second]
-        per_channel = value.op_type == "Mul" and shapes[1] == (value.shape[0], 1, 1)
-        if shapes[0] != value.shape or not (shapes[1] == value.shape or per_channel):
+        smaller = [(value.shape[0], 1, 1), (1, *value.shape[1:])] if value.op_type == "Mul" else []
+        if shapes[0] != value.shape or shapes[1] not in (value.shape, *smaller):
             raise PtqxError(f"{value.label}: operands of shapes {shapes[0]} and {shapes[1]} per sample")
 
 

@@ -61,6 +61,10 @@ def _softplus(b: Builder, x: str, beta: float, threshold: float) -> str:
     return b.op("Where", b.op("Greater", scaled, b.scalar(threshold)), x, soft)
 
 
+def _threshold(b: Builder, x: str, threshold: float, value: float) -> str:
+    return b.op("Where", b.op("Greater", x, b.scalar(threshold)), x, b.scalar(value))
+
+
 FUNCTIONS: dict[str, Function] = {
     "sigmoid": _unary("Sigmoid"),
     "tanh": _unary("Tanh"),
@@ -75,6 +79,14 @@ FUNCTIONS: dict[str, Function] = {
     "elu": lambda b, x, alpha: b.op("Elu", x, alpha=float(alpha)),
     "log_sigmoid": lambda b, x: b.op("Neg", b.op("Softplus", b.op("Neg", x))),
     "softplus": _softplus,
+    "selu": _unary("Selu"),
+    "celu": lambda b, x, alpha: b.op("Celu", x, alpha=float(alpha)),
+    "hardshrink": lambda b, x, lambd: b.op("Shrink", x, lambd=float(lambd)),
+    "softshrink": lambda b, x, lambd: b.op("Shrink", x, lambd=float(lambd), bias=float(lambd)),
+    "tanhshrink": lambda b, x: b.op("Sub", x, b.op("Tanh", x)),
+    "threshold": _threshold,
+    "square": lambda b, x: b.op("Mul", x, x),
+    "power": _with_number("Pow"),
     "add_scalar": _with_number("Add"),
     "mul_scalar": _with_number("Mul"),
     "subtract_from": _with_number("Sub", number_first=True),

@@ -1,0 +1,38 @@
+"""Sums and products of a result of the network with a parameter of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .call import Attr, Call, Ref
+
+
+def with_parameter(call: Call, op: str, inverse: bool = False) -> Ref | None:
+    """A node "layer_scale" (LayerScale: Touvron et al., arXiv:2103.17239) or "layer_bias", whose parameter or
+    buffer is one number, or one a channel; None if the call is not of that kind.
+
+    Args:
+        inverse: divide or subtract instead; the parameter must be the second operand.
+    """
+    operands = call.args
+    values = [a for a in operands if isinstance(a, Ref)]
+    parameters = [a for a in operands if isinstance(a, Attr)]
+    if len(operands) != 2 or len(values) != 1 or len(parameters) != 1 or call.kwargs:
+        return None
+    shape = list(call.input_shape(values[0]))
+    if (inverse and operands[0] is not values[0]) or len(shape) not in (1, 3):
+        return None
+    if list(call.output_shape[1:]) != shape or not parameters[0].value.is_floating_point():
+        return None
+    attrs: dict[str, Any] = {"inverse": True} if inverse else {}
+    numbers = list(parameters[0].value.shape)
+    while numbers and numbers[0] == 1:
+        del numbers[0]
+    of_channels = [shape[0], 1, 1] if len(shape) == 3 else shape
+    if numbers not in ([], of_channels):
+        if numbers != shape[-1:]:
+            return None
+        attrs["channels_last"] = True
+    elif numbers:
+        attrs["channels_last"] = False
+    return call.node(op, values, {op: parameters[0].path}, **attrs)
