@@ -106,6 +106,10 @@ struct LayerNorm {
   std::vector<float> weight, bias;  // [channels]
   double eps = 0.0;
 };
+/// Of [classes], float32.
+struct Softmax {
+  bool log;
+};
 struct Cat {};
 struct Flatten {};
 struct Reshape {};
@@ -127,8 +131,8 @@ struct UpsampleNearest2d {
 };
 
 using Operation = std::variant<Input, Quantize, Dequantize, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d,
-                               Add, Mul, Activate, Lookup, LayerNorm, Cat, Flatten, Reshape, Permute, Slice,
-                               ChannelShuffle, Pad, UpsampleNearest2d>;
+                               Add, Mul, Activate, Lookup, LayerNorm, Softmax, Cat, Flatten, Reshape, Permute,
+                               Slice, ChannelShuffle, Pad, UpsampleNearest2d>;
 
 struct Node {
   std::string name;

@@ -1,4 +1,4 @@
-// layer_norm.
+// layer_norm, softmax.
 
 #include "engine/node_reader.h"
 
@@ -19,6 +19,13 @@ Operation read_layer_norm(NodeReader& reader) {
   norm.bias = reader.finite_f32("bias", x.c);
   norm.eps = reader.positive("eps");
   return norm;
+}
+
+Operation read_softmax(NodeReader& reader) {
+  reader.require(reader.input().is_float && reader.output().is_float, "takes float32 and gives float32");
+  reader.require(!reader.input().spatial, "the input must have the shape [classes]");
+  reader.output().c = reader.input().c;
+  return Softmax{reader.boolean_or("log", false)};
 }
 
 }  // namespace ptqx::engine

@@ -1,9 +1,11 @@
-// layer_norm.
+// layer_norm, softmax.
 
 #include <memory>
 
 #include "engine/plan.h"
 #include "kernels/layer_norm.h"
+#include "kernels/reduce.h"
+#include "kernels/softmax.h"
 
 namespace ptqx::engine {
 
@@ -31,6 +33,22 @@ void add_steps(PlanBuilder& plan, const Node& node, LayerNorm& norm) {
                         int64_t samples,
                         int) { return row_work(samples, y.pixels(), y.c * (y.is_float ? 8 : 5), normalize); },
             .bytes = 2 * sizeof(float) * static_cast<size_t>(node.output.c)});
+}
+
+void add_steps(PlanBuilder& plan, const Node& node, const Softmax& softmax) {
+  const int from = plan.input_buffer(node);
+  const int to = plan.output_buffer(node);
+  plan.add({.name = node.name,
+            .op = node.op,
+            .reads = {from},
+            .writes = {to},
+            .work = [=, classes = node.output.c, log = softmax.log, name = node.name](int64_t samples, int) {
+              return row_work(samples, 1, classes * 8, [=](const Run& run, int64_t sample, int64_t, int64_t) {
+                const float* x = run.at<const float>(from) + sample * classes;
+                require_finite(name, kernels::min_max(x, classes).nonfinite);
+                kernels::softmax_f32(x, 1, classes, log, run.at<float>(to) + sample * classes);
+              });
+            }});
 }
 
 }  // namespace ptqx::engine

@@ -86,7 +86,7 @@ def _row(node: IntegerNode, shape: torch.Size) -> CoverageRow:
     weight_shape = node.attrs.get("weight_shape")
     bits = node.attrs.get("weight_bits")
     macs = math.prod(shape) * math.prod(weight_shape[1:]) if weight_shape else 0
-    in_float = node.op in ("float", "activation", "layer_norm") or node.op.endswith("_float")
+    in_float = node.op in ("float", "activation", "layer_norm", "softmax") or node.op.endswith("_float")
     is_simulated = node.op.endswith("_simulated")
     gives_real = node.output.dtype == "float32" and not _computes_on_codes(node)
     is_float = in_float or is_simulated or gives_real

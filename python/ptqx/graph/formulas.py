@@ -157,6 +157,15 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     return t.movedim(-1, 1)
 
 
+def softmax(x: Tensor, log: bool) -> Tensor:
+    """Of [N, classes] float32, as csrc/kernels/softmax.h writes it but for exp and log: the last bits of
+    float64, in which these may differ, show in one float32 of some 10^8."""
+    shifted = x.double() - x.double().amax(1, keepdim=True)
+    padded = F.pad(shifted.exp(), (0, -x.shape[1] % 16))
+    total = _sum_lanes(padded.unflatten(1, (-1, 16)))
+    return (shifted - total.log() if log else shifted.exp() / total).float()
+
+
 def _sum_lanes(lanes: Tensor) -> Tensor:
     """[..., rows, 16] float64 to [..., 1]: rows in their order, then lanes as a binary tree."""
     total = torch.zeros_like(lanes[..., 0, :])

@@ -24,6 +24,9 @@ MOVERS = (
 )
 
 
+READS_REAL_VALUES = ("float", "layer_norm", "softmax")
+
+
 def layers(graph: Graph) -> list[Node]:
     """Convolutions and linear layers in execution order; once prepared, also those that are called
     "..._dynamic" or "..._float" because no static codes go in."""
@@ -93,7 +96,7 @@ class _Placement:
     def _takes_codes(self, node: Node) -> bool:
         if node.op in LAYERS:
             return node.kind == "static"
-        if node.op in ("float", "layer_norm"):
+        if node.op in READS_REAL_VALUES:
             return False
         if node.op in MOVERS:
             return self.wanted[node.name]

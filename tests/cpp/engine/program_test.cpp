@@ -299,6 +299,20 @@ TEST(Program, read_layer_norm_names_what_is_wrong) {
   }
 }
 
+TEST(Program, read_softmax_takes_float32_features) {
+  const auto softmax_of = [](std::vector<int64_t> shape, bool codes) {
+    GraphBuilder b(shape);
+    const Made x = codes ? b.quantize(b.input, {0.1F, 0}) : b.input;
+    return b.finish(b.reals("softmax", {x}, shape, {{"log", true}}));
+  };
+  EXPECT_EQ(read(softmax_of({7}, false)).nodes[1].output.c, 7);
+  EXPECT_THROW(read(softmax_of({7, 2, 2}, false)), Error);
+  EXPECT_THROW(read(softmax_of({7}, true)), Error);
+  Graph wrong = softmax_of({7}, false);
+  attrs(wrong, 1)["log"] = 1;
+  EXPECT_THROW(read(wrong), Error);
+}
+
 TEST(Program, read_duplicate_key_or_deep_nesting_in_the_graph_throws) {
   const Graph graph = sample_graph();
   const auto read_text = [&](const std::string& text) {

@@ -285,7 +285,8 @@ class RandomNetwork {
     o.out = 10;
     o.activation = "none";
     o.float_output = true;
-    return b_.linear(x, o);
+    x = b_.linear(x, o);
+    return b_.coin() ? x : b_.reals("softmax", {x}, x.shape, {{"log", b_.coin()}});
   }
 
   GraphBuilder b_;

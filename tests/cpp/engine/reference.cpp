@@ -157,6 +157,7 @@ class Reference {
         {"activation", &Reference::activate},
         {"lookup", &Reference::lookup},
         {"layer_norm", &Reference::layer_norm},
+        {"softmax", &Reference::softmax},
         {"cat", &Reference::cat},
         {"flatten", &Reference::flatten},
         {"reshape", &Reference::reshape},
@@ -474,6 +475,19 @@ class Reference {
         const float t = centered * inverse_deviation * weight[c] + bias[c];
         y.put(c * static_cast<size_t>(x.h() * x.w()) + pixel, y.is_float ? t : t / y.scale);
       }
+    }
+  }
+
+  void softmax(const json& node, Array& y) const {
+    const Array& x = in(node);
+    y.resize(x.shape);
+    const double largest = *std::ranges::max_element(x.f);
+    double lanes[16] = {};
+    for (size_t i = 0; i < x.size(); ++i) lanes[i % 16] += std::exp(x.f[i] - largest);
+    const double sum = kernels::sum_lanes(lanes);
+    for (size_t i = 0; i < x.size(); ++i) {
+      const double shifted = x.f[i] - largest;
+      y.f[i] = static_cast<float>(node["attrs"]["log"] ? shifted - std::log(sum) : std::exp(shifted) / sum);
     }
   }
 

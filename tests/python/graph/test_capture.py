@@ -302,7 +302,10 @@ def test_capture_when_the_root_has_control_flow_names_class_and_line() -> None:
 
 def test_capture_of_an_operation_without_integer_form_keeps_it_float() -> None:
     graph = capture(Function(lambda x: F.softmax(x, 1)), torch.randn(1, 3, 6, 6))
-    assert [(n.op, n.reason) for n in graph][-1] == ("float", "softmax has no integer form")
+    assert [(n.op, n.reason) for n in graph][-1] == (
+        "float",
+        "softmax: over dim=1 of [4, 6, 6] a sample; only over features",
+    )
 
 
 def test_capture_does_not_change_the_model() -> None:
@@ -359,3 +362,37 @@ def test_capture_of_a_module_called_twice_makes_two_nodes() -> None:
     conv = nn.Conv2d(3, 3, 1)
     graph = capture(nn.Sequential(conv, nn.ReLU(), conv), torch.randn(1, 3, 4, 4))
     assert [node.params["weight"] for node in graph if node.op == "conv2d"] == ["0.weight", "0.weight"]
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        nn.Softmax(1),
+        nn.LogSoftmax(dim=-1),
+        lambda x: F.log_softmax(x, dim=1),
+        lambda x: torch.softmax(x, 1),
+        lambda x: x.log_softmax(1) * 2,
+    ],
+    ids=["module", "log-module", "log-function", "function", "inside"],
+)
+def test_softmax_of_features_runs_in_the_engine(end: Callable[[Tensor], Tensor]) -> None:
+    class Classifier(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.end = nn.Linear(36, 10), end
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.end(self.fc(x.flatten(1)))
+
+    x = torch.randn(16, 4, 3, 3)
+    model = Classifier().eval()
+    integer = convert(calibrate(prepare(model, "int8", x), [x]))
+    assert "float" not in [node.op for node in integer.graph]
+    with torch.no_grad():
+        torch.testing.assert_close(integer(x), model(x), rtol=0.05, atol=0.05)
+    assert torch.equal(torch.compile(integer, fullgraph=True)(x), integer(x))
+    if any(node.op == "activation" for node in integer.graph):
+        with pytest.raises(PtqxError, match="node 'mul'"):  # a function of real values
+            compile(integer, x)
+    else:
+        assert torch.equal(compile(integer, x)(x), integer(x))

@@ -180,9 +180,10 @@ def test_reshape_and_permute_are_equal_simulated_integer_and_in_the_engine(name:
     assert torch.equal(compile(model, x)(x * 2), prep(x * 2))
 
 
-def test_excitation_by_linear_layers_and_a_float_end_are_equal_simulated_and_integer() -> None:
+def test_excitation_by_linear_layers_and_a_softmax_are_equal_simulated_integer_and_in_the_engine() -> None:
     x = torch.randn(3, 3, 8, 8)
     prep = calibrate(prepare(Excite(), "int8", x), [x]).eval()
     model = convert(prep)
     assert torch.equal(model(x * 2), prep(x * 2))
+    assert torch.equal(compile(model, x)(x * 2), prep(x * 2))
     torch.testing.assert_close(model(x).sum(1), torch.ones(3))

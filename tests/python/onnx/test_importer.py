@@ -134,6 +134,18 @@ def test_layer_normalization_comes_back_bit_by_bit(name: str, tmp_path: Path) ->
     assert torch.equal(ptqx.compile(loaded, batches[1])(batches[1]), qmodel(batches[1]))
 
 
+@pytest.mark.parametrize("log", [False, True])
+def test_softmax_comes_back_and_is_near_onnx_runtimes(log: bool, tmp_path: Path) -> None:
+    end: nn.Module = nn.LogSoftmax(1) if log else nn.Softmax(1)
+    x = torch.randn(16, 12)
+    qmodel = ptqx.quantize(nn.Sequential(nn.Linear(12, 7), end).eval(), [x], "int8")
+    for style in ("qdq", "integer"):
+        path = tmp_path / f"{style}.onnx"
+        ptqx.onnx.export(qmodel, path, x, style=style)
+        assert all(step.largest_difference < 1e-5 for step in ptqx.onnx.verify(qmodel, path, x).steps)
+    assert torch.equal(ptqx.onnx.load(tmp_path / "qdq.onnx")(x), qmodel(x))
+
+
 @pytest.mark.parametrize("per_channel", [True, False])
 @pytest.mark.parametrize("activations", ["QUInt8", "QInt8"])
 def test_a_model_of_onnx_runtimes_quantizer(activations: str, per_channel: bool, tmp_path: Path) -> None:

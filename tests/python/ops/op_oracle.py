@@ -438,24 +438,37 @@ def adaptive_avg_pool2d(
 # ---- normalization ----
 
 
+def in_lanes(x: np.ndarray) -> np.ndarray:
+    """[..., n] as float64 [..., rows, 16], zeros behind them."""
+    rows = -(-x.shape[-1] // 16)
+    lanes = np.zeros((*x.shape[:-1], rows * 16))
+    lanes[..., : x.shape[-1]] = x
+    return lanes.reshape(*x.shape[:-1], rows, 16)
+
+
+def sum_lanes(values: np.ndarray) -> np.ndarray:
+    sums = np.zeros((*values.shape[:-2], 16))
+    for row in np.moveaxis(values, -2, 0):
+        sums = sums + row
+    for width in (8, 4, 2, 1):
+        sums = sums[..., :width] + sums[..., width : 2 * width]
+    return sums
+
+
+def softmax(input, log=False):
+    x = input.float().numpy().astype(np.float64)
+    shifted = x - x.max(axis=1, keepdims=True) if x.size else x
+    total = sum_lanes(in_lanes(np.exp(shifted)))
+    return torch.from_numpy((shifted - np.log(total) if log else np.exp(shifted) / total).astype(f32))
+
+
 def layer_norm(input, weight, bias, eps, output_scale=None, output_zero_point=None, qmin=0, qmax=255):
     x = np.moveaxis(input.float().numpy(), 1, -1)
     n = x.shape[-1]
-    rows = -(-n // 16)
-    lanes = np.zeros((*x.shape[:-1], rows * 16))
-    lanes[..., :n] = x
-    lanes = lanes.reshape(*x.shape[:-1], rows, 16)
+    lanes = in_lanes(x)
 
-    def total(values):
-        sums = np.zeros((*values.shape[:-2], 16))
-        for row in np.moveaxis(values, -2, 0):
-            sums = sums + row
-        for width in (8, 4, 2, 1):
-            sums = sums[..., :width] + sums[..., width : 2 * width]
-        return sums
-
-    mean = total(lanes) / n
-    variance = np.maximum(total(lanes * lanes) / n - mean * mean, 0)
+    mean = sum_lanes(lanes) / n
+    variance = np.maximum(sum_lanes(lanes * lanes) / n - mean * mean, 0)
     inverse = (1 / np.sqrt(variance + eps)).astype(f32)
     t = ((x - mean.astype(f32)) * inverse) * weight.numpy() + bias.numpy()
     t = np.moveaxis(t, -1, 1)

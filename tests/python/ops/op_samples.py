@@ -646,6 +646,17 @@ def layer_norm_samples() -> Iterator[Sample]:
     yield sample("no-samples", reals(0, 3, 4, 4), scale(0.02), zero(100))
 
 
+def softmax_samples() -> Iterator[Sample]:
+    for log in (False, True):
+        name = "log" if log else "shares"
+        for layout, x in layouts(reals(7, 10)):
+            yield Sample("softmax", f"{name}-{layout}", (x, log))
+        yield Sample("softmax", f"{name}-many", (reals(301, 100, spread=20.0), log))
+        yield Sample("softmax", f"{name}-one-class", (reals(3, 1), log))
+        yield Sample("softmax", f"{name}-bfloat16", (reals(3, 17).bfloat16(), log))
+        yield Sample("softmax", f"{name}-no-samples", (reals(0, 10), log))
+
+
 def pack_samples() -> Iterator[Sample]:
     for bits in range(1, 8):
         low, high = -(2 ** (bits - 1)), 2 ** (bits - 1)
@@ -848,6 +859,7 @@ SAMPLES: dict[str, list[Sample]] = {
     "cat": list(cat_samples()),
     "layer_norm": list(layer_norm_samples()),
     "lookup": list(lookup_samples()),
+    "softmax": list(softmax_samples()),
     "conv2d_s64": list(conv2d_s64_samples()),
     "linear_s64": list(linear_s64_samples()),
     "pack_signs": list(pack_signs_samples()),

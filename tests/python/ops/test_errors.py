@@ -352,6 +352,12 @@ CASES: dict[str, tuple[Any, str]] = {
         layer_norm(input=torch.tensor([[1.0, 2.0, float("nan"), 0.0]])),
         "input must be finite, got 1 NaN or infinite values of 4",
     ),
+    "softmax-rank": (lambda: ops.softmax(reals(2, 3, 4)), r"input must have shape \[N, classes\]"),
+    "softmax-type": (lambda: ops.softmax(u8(2, 3)), "input must be float32"),
+    "softmax-finite": (
+        lambda: ops.softmax(torch.tensor([[1.0, float("inf")]]), True),
+        "input must be finite, got 1 NaN or infinite values of 2",
+    ),
     "pack-range": (
         lambda: ops.pack_int4(s8(1, 3, low=8, high=9)),
         r"input must lie in -8\.\.7, got 8 at index 0",

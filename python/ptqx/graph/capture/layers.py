@@ -144,6 +144,22 @@ def _layer_norm(call: Call, params: dict[str, str], normalized_shape: Any, eps: 
     return call.node("layer_norm", params=params, eps=float(eps), channels_last=len(shape) == 3)
 
 
+@captures(nn.Softmax, F.softmax, torch.softmax, "softmax", dim=None)
+def _softmax(call: Call, dim: int | None) -> Ref:
+    return _softmax_over(call, dim, log=False)
+
+
+@captures(nn.LogSoftmax, F.log_softmax, torch.log_softmax, "log_softmax", dim=None)
+def _log_softmax(call: Call, dim: int | None) -> Ref:
+    return _softmax_over(call, dim, log=True)
+
+
+def _softmax_over(call: Call, dim: int | None, log: bool) -> Ref:
+    if len(call.input_shape()) != 1 or dim not in (None, 1, -1):
+        raise Unsupported(f"over dim={dim} of {list(call.input_shape())} a sample; only over features")
+    return call.node("softmax", log=log)
+
+
 def _own_params(call: Call) -> dict[str, str]:
     own = dict(call.module.named_parameters(recurse=False))  # type: ignore[union-attr]
     if getattr(call.module, "weight", None) is not None and "weight" not in own:

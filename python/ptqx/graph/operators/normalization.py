@@ -1,4 +1,4 @@
-"""Layer normalization: real values in; codes out where a reader wants them."""
+"""Layer normalization: real values in; codes out where a reader wants them. Softmax: real values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ... import ops
-from ..formulas import layer_norm, quantize
+from ..formulas import layer_norm, quantize, softmax
 from ..ir import Node
 from .base import IntegerScope, Lowered, Operator, Value, operator
 
@@ -59,3 +59,20 @@ class LayerNorm(Operator):
             for role, absent in (("weight", 1.0), ("bias", 0.0))
         )
         return weight, bias
+
+
+@operator("softmax")
+class Softmax(Operator):
+    """Of features, or its logarithm; the end of many classifiers."""
+
+    def real(self, attrs: dict[str, Any], *inputs: Tensor) -> Tensor:
+        return F.log_softmax(inputs[0], 1) if attrs["log"] else F.softmax(inputs[0], 1)
+
+    def exact(self, model: SimulatedModel, node: Node, *inputs: Any) -> Value:
+        return softmax(inputs[0], node.attrs["log"])
+
+    def lower(self, model: SimulatedModel, node: Node) -> Lowered:
+        return Lowered({"log": node.attrs["log"]}, reason="exponentials are real numbers")
+
+    def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
+        return ops.softmax(inputs[0], node.attrs["log"])

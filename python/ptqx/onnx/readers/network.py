@@ -191,6 +191,13 @@ class Network(Nodes):
         if value.op_type == "Concat":
             attrs = {"dim": _channels(value)}
             return self._add(name, "cat", [self.real(v) for v in inputs], attrs, {}, None, shape)
+        if (
+            value.op_type in ("Softmax", "LogSoftmax")
+            and len(shape) == 1
+            and value.attrs.get("axis", -1) in (1, -1)
+        ):
+            attrs = {"log": value.op_type == "LogSoftmax"}
+            return self._add(name, "softmax", [self.real(inputs[0])], attrs, {}, None, shape)
         if value.op_type in MOVEMENTS:
             x = self.real(inputs[0])
             op, attrs = MOVEMENTS[value.op_type](value, self._shapes[x])

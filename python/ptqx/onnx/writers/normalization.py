@@ -1,4 +1,4 @@
-"""Layer normalization: the written formula in style "integer", ONNX's own in style "qdq"."""
+"""Layer normalization: the written formula in style "integer", ONNX's own in style "qdq". Softmax."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ def layer_norm(b: Builder, node: IntegerNode) -> str:
     formula = _written if b.style == "integer" else _own
     y = formula(b, node, b.real(node.inputs[0]))
     return to_codes(b, node, y) if b.is_codes(node.name) else y
+
+
+@writer("softmax")
+def softmax(b: Builder, node: IntegerNode) -> str:
+    return b.op("LogSoftmax" if node.attrs["log"] else "Softmax", b.real(node.inputs[0]), axis=1)
 
 
 def _own(b: Builder, node: IntegerNode, x: str) -> str:
