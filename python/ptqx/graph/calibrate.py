@@ -37,6 +37,7 @@ def calibrate(prep: SimulatedModel, loader: Iterable[Any], progress: bool = Fals
         PtqxError: no batch, NaN or infinite values (naming the place and the count), or batches that don't
             fit.
     """
+    check_loader(loader)
     keys = list(prep.graph.quantizers)
     quantizers = [prep.activation_quantizer(key) for key in keys]
     for quantizer in quantizers:
@@ -62,12 +63,29 @@ def calibrate(prep: SimulatedModel, loader: Iterable[Any], progress: bool = Fals
     return prep
 
 
-def batch_input(batch: Any, sample_shape: tuple[int, ...]) -> Tensor:
-    """The float32 input of what a loader yields: x, or the first of (x, y, …)."""
+def check_loader(loader: Any) -> None:
+    """
+    Raises:
+        PtqxError: no batches can be had of it.
+    """
+    if isinstance(loader, Tensor):
+        raise PtqxError("loader: expected batches, got one tensor; [tensor] is a loader with one batch")
+    if not isinstance(loader, Iterable) and not hasattr(loader, "__getitem__"):
+        raise PtqxError(f"loader: expected batches x or (x, y), got {type(loader).__name__}")
+
+
+def first_tensor(batch: Any) -> Tensor:
+    """x of what a loader yields: x, or (x, y, …)."""
     x = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
     if not isinstance(x, Tensor) or not x.is_floating_point():
         got = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
         raise PtqxError(f"loader: expected batches x or (x, y) with a floating-point tensor x, got {got}")
+    return x
+
+
+def batch_input(batch: Any, sample_shape: tuple[int, ...]) -> Tensor:
+    """The float32 input of what a loader yields: x, or the first of (x, y, …)."""
+    x = first_tensor(batch)
     if x.dim() != len(sample_shape) + 1 or x.shape[1] != sample_shape[0]:
         raise PtqxError(
             f"loader: expected batches of shape [N, {', '.join(map(str, sample_shape))}], got {list(x.shape)}"

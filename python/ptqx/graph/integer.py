@@ -61,6 +61,8 @@ class IntegerModel(nn.Module, GraphTensors):
     def run(self, x: Tensor, keep: dict[str, Tensor] | None = None) -> Tensor:
         """forward; `keep` receives what every node gives (codes or float32)."""
         shape = self.graph.input_shape
+        if not isinstance(x, Tensor):
+            raise PtqxError(f"input: expected a tensor, got {type(x).__name__}")
         if x.dim() != len(shape) + 1 or x.shape[1] != shape[0] or not x.is_floating_point():
             raise PtqxError(
                 f"input: expected float32 of shape {['N', *shape]}, got {x.dtype} {list(x.shape)}"

@@ -17,6 +17,7 @@ from .fusion import LAYERS, fuse, fuse_residuals
 from .ir import Graph
 from .placement import MOVERS, assign_kinds, layers, place_quantizers
 from .simulated import QUANTIZERS, SimulatedModel
+from .source_model import source_model
 
 CAPTURE_TOLERANCE = 1e-3  # of the largest output: folding a batch norm moves roundings, nothing more
 
@@ -26,8 +27,9 @@ def prepare(
 ) -> SimulatedModel:
     """Make the simulated model: captured, fused, with quantizers where the integer network rounds.
 
-    `model` is not changed. Batch norms are folded into their layers; with `qat` they stay unfolded in
-    train(), their statistics keep learning, and the folded weights are what is quantized.
+    `model` is not changed; it may be wrapped by DataParallel or torch.compile. Batch norms are folded into
+    their layers; with `qat` they stay unfolded in train(), their statistics keep learning, and the folded
+    weights are what is quantized.
 
     Args:
         model: takes one float32 tensor with the batch first, returns one.
@@ -45,14 +47,13 @@ def prepare(
     >>> [node.op for node in prep.graph]
     ['quantize', 'conv2d']
     """
-    if not isinstance(model, nn.Module):
-        raise PtqxError(f"model: expected an nn.Module, got {type(model).__name__}")
     if isinstance(model, SimulatedModel):
         raise PtqxError("model: it is prepared already; give prepare the float model")
     chosen = find_recipe(recipe)
     example = example_tensor(example_inputs)
-    check_finite_model(model)
-    copied = copy.deepcopy(model)
+    copied = source_model(model)
+    check_finite_model(copied)
+    reference = copy.deepcopy(copied).eval()
     graph = capture(copied, example)
     for name, values in graph.constants.items():
         copied.register_buffer(name, values.detach().clone())
@@ -76,7 +77,7 @@ def prepare(
         _check_without_floats(graph, schemes)
     prep = SimulatedModel(copied, graph, chosen, schemes, qat)
     prep.fit_weights()
-    _check_capture(model, prep, example)
+    _check_capture(reference, prep, example)
     return prep
 
 
@@ -138,9 +139,8 @@ def _check_without_floats(graph: Graph, schemes: dict[str, tuple[Scheme | None, 
             )
 
 
-def _check_capture(model: nn.Module, prep: SimulatedModel, example: Tensor) -> None:
+def _check_capture(reference: nn.Module, prep: SimulatedModel, example: Tensor) -> None:
     """The captured network must compute what the model computes, for one and for two samples."""
-    reference = copy.deepcopy(model).eval()
     for count in (1, 2):
         batch = torch.cat([example, example])[:count]
         with torch.no_grad():
@@ -160,5 +160,5 @@ def _check_capture(model: nn.Module, prep: SimulatedModel, example: Tensor) -> N
         if error > CAPTURE_TOLERANCE:
             raise PtqxError(
                 f"the captured network differs from the model by {error:.3g} of the largest output; does its "
-                "forward change tensors in place, or depend on values or on the batch size?"
+                "forward change tensors in place, have hooks, or depend on values or on the batch size?"
             )

@@ -11,7 +11,7 @@ from torch import nn
 from ..errors import PtqxError
 from ..quant import METHODS, Recipe, named_options
 from ..quant import recipe as find_recipe
-from .calibrate import calibrate
+from .calibrate import calibrate, check_loader, first_tensor
 from .convert import convert
 from .integer import IntegerModel
 from .prepare import prepare
@@ -40,6 +40,7 @@ def quantize(
     """
     chosen = find_recipe(recipe)
     check_methods(chosen)
+    check_loader(loader)
     if chosen.methods and iter(loader) is loader:  # methods need the batches again
         loader = list(loader)
     if example_inputs is None:
@@ -47,7 +48,7 @@ def quantize(
         first = next(batches, None)
         if first is None:
             raise PtqxError("loader: the calibration set is empty; give at least one batch")
-        example_inputs = (first[0] if isinstance(first, (tuple, list)) else first)[:1]
+        example_inputs = first_tensor(first)[:1]
         if batches is loader:  # an iterator gives its first batch only once
             loader = itertools.chain([first], batches)
     prep = calibrate(prepare(model, chosen, example_inputs), loader, progress)

@@ -133,7 +133,8 @@ class Capturer:
         if isinstance(value, (tuple, list)) and len(value) == 1:
             value = value[0]
         if not isinstance(value, Ref):
-            kind = f"{len(value)} values" if isinstance(value, (tuple, list, dict)) else type(value).__name__
+            several = isinstance(value, (tuple, list, dict))
+            kind = f"a {type(value).__name__} with {len(value)} values" if several else type(value).__name__
             raise PtqxError(f"the model returns {kind}; ptqx captures models that return one tensor")
         return value.name
 

@@ -34,9 +34,9 @@ class TracedModule:
 def trace(root: nn.Module, is_leaf: IsLeaf) -> TracedModule:
     """Trace `root`; modules of torch.nn and those for which `is_leaf(module, path)` are not entered."""
     tracer = _Tracer(is_leaf)
-    before = set(vars(root))
+    before, defaults = set(vars(root)), _defaults(root)
     try:
-        graph = tracer.trace(root, concrete_args=_defaults(root))
+        graph = tracer.trace(root, concrete_args=defaults)
     except Exception as error:
         reason, source = _blame(error)
         raise PtqxError(
@@ -123,6 +123,11 @@ def _nodes_after(graph: fx.Graph, last: fx.Node) -> list[fx.Node]:
 def _defaults(root: nn.Module) -> dict[str, Any]:
     """Arguments of forward that have defaults keep them: they are no inputs of the graph."""
     parameters = list(inspect.signature(root.forward).parameters.values())
+    if parameters and parameters[0].kind is inspect.Parameter.VAR_POSITIONAL:
+        raise PtqxError(
+            f"{type(root).__name__}.forward takes *{parameters[0].name}; ptqx captures models with one input "
+            "tensor, by a name"
+        )
     return {p.name: p.default for p in parameters[1:] if p.default is not p.empty}
 
 
