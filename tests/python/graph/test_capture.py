@@ -326,7 +326,7 @@ def test_capture_when_two_inputs_are_needed_says_so() -> None:
 
 
 def test_capture_when_a_tuple_is_returned_says_so() -> None:
-    with pytest.raises(PtqxError, match="returns 2 values"):
+    with pytest.raises(PtqxError, match="returns a tuple with 2 values"):
         capture(Function(lambda x: (x, x)), torch.randn(1, 3, 6, 6))
 
 
