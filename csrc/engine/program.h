@@ -29,6 +29,12 @@ struct Value {
   int64_t pixels() const { return h * w; }
   int64_t size() const { return c * h * w; }
   size_t bytes() const { return static_cast<size_t>(size()) * (is_float ? sizeof(float) : 1); }
+  void take_shape(const Value& from) {
+    spatial = from.spatial;
+    c = from.c;
+    h = from.h;
+    w = from.w;
+  }
   bool same_shape(const Value& other) const {
     return spatial == other.spatial && c == other.c && h == other.h && w == other.w;
   }

@@ -7,11 +7,7 @@ namespace ptqx::engine {
 Operation read_layer_norm(NodeReader& reader) {
   reader.require(reader.input().is_float, "takes float32");
   const Value& x = reader.input();
-  Value& y = reader.output();
-  y.spatial = x.spatial;
-  y.c = x.c;
-  y.h = x.h;
-  y.w = x.w;
+  reader.output().take_shape(x);
   LayerNorm norm;
   reader.tensor("weight", DType::kF32, {x.c});
   norm.weight = reader.finite_f32("weight", x.c);
@@ -24,7 +20,7 @@ Operation read_layer_norm(NodeReader& reader) {
 Operation read_softmax(NodeReader& reader) {
   reader.require(reader.input().is_float && reader.output().is_float, "takes float32 and gives float32");
   reader.require(!reader.input().spatial, "the input must have the shape [classes]");
-  reader.output().c = reader.input().c;
+  reader.output().take_shape(reader.input());
   return Softmax{reader.boolean_or("log", false)};
 }
 

@@ -8,13 +8,6 @@
 namespace ptqx::engine {
 namespace {
 
-void set_shape(Value& to, const Value& from) {
-  to.spatial = from.spatial;
-  to.c = from.c;
-  to.h = from.h;
-  to.w = from.w;
-}
-
 ActivationSpec pointwise_activation(NodeReader& reader) {
   ActivationSpec activation = reader.activation();
   reader.require(activation.args.kind != kernels::Activation::kPrelu,
@@ -26,20 +19,20 @@ ActivationSpec pointwise_activation(NodeReader& reader) {
 
 Operation read_quantize(NodeReader& reader) {
   reader.require(reader.input().is_float && !reader.output().is_float, "takes float32 and gives uint8");
-  set_shape(reader.output(), reader.input());
+  reader.output().take_shape(reader.input());
   return Quantize{};
 }
 
 Operation read_dequantize(NodeReader& reader) {
   reader.require(!reader.input().is_float && reader.output().is_float, "takes uint8 and gives float32");
-  set_shape(reader.output(), reader.input());
+  reader.output().take_shape(reader.input());
   return Dequantize{};
 }
 
 Operation read_add(NodeReader& reader) {
   reader.require_one_dtype();
   reader.require(reader.input(0).same_shape(reader.input(1)), "the inputs must have one shape");
-  set_shape(reader.output(), reader.input());
+  reader.output().take_shape(reader.input());
   for (size_t i = 0; i < 2; ++i) {
     reader.require(std::isfinite(reader.input(i).scale / reader.output().scale),
                    "input scale / output scale overflows float32");
@@ -61,7 +54,7 @@ Operation read_mul(NodeReader& reader) {
   const bool per_pixel = a.spatial && b.spatial && a.h == b.h && a.w == b.w && (a.c == 1 || b.c == 1);
   reader.require(a.same_shape(b) || per_channel || per_pixel,
                  "the inputs must have one shape, or one of them [channels, 1, 1] or [1, height, width]");
-  set_shape(reader.output(), a.size() >= b.size() ? a : b);
+  reader.output().take_shape(a.size() >= b.size() ? a : b);
   reader.require(std::isfinite(a.scale * b.scale / reader.output().scale),
                  "input scales / output scale overflow float32");
   return Mul{pointwise_activation(reader)};
@@ -75,7 +68,7 @@ Operation read_mul_fixed_point(NodeReader& reader) {
 
 Operation read_activation(NodeReader& reader) {
   reader.require(reader.input().is_float && reader.output().is_float, "takes float32 and gives float32");
-  set_shape(reader.output(), reader.input());
+  reader.output().take_shape(reader.input());
   return Activate{reader.activation()};
 }
 
@@ -84,7 +77,7 @@ Operation read_lookup(NodeReader& reader) {
   reader.require(!reader.output().is_float, "takes uint8 and gives uint8");
   const Value& x = reader.input();
   const Value& y = reader.output();
-  set_shape(reader.output(), x);
+  reader.output().take_shape(x);
   Lookup lookup;
   std::memcpy(lookup.table.data(), reader.tensor("table", DType::kU8, {256}).data.data(),
               lookup.table.size());

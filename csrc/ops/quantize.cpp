@@ -48,12 +48,6 @@ Quantized dynamic_quantize_meta(const Tensor& input, int64_t qmin, int64_t qmax,
 
 // ---- CPU ----
 
-void check_finite(const Tensor& dense) {
-  const int64_t nonfinite = parallel_min_max(dense.const_data_ptr<float>(), dense.numel()).nonfinite;
-  TORCH_CHECK_VALUE(nonfinite == 0, "input must be finite, got ", nonfinite, " NaN or infinite values of ",
-                    dense.numel());
-}
-
 /// Calls compute(in, out) on tensors that lie as scale_layout needs them, and leaves the result in `output`.
 template <class Compute>
 void in_scale_order(const Tensor& input, const Tensor& output, int64_t group_size, const Compute& compute) {

@@ -21,10 +21,8 @@ Tensor softmax_meta(const Tensor& input, bool /*log*/) {
 Tensor softmax_cpu(const Tensor& input, bool log) {
   Tensor output = softmax_meta(input, log);
   const Tensor dense = input.to(at::kFloat).contiguous();
+  check_finite(dense);
   const auto* x = dense.const_data_ptr<float>();
-  const int64_t nonfinite = parallel_min_max(x, dense.numel()).nonfinite;
-  TORCH_CHECK_VALUE(nonfinite == 0, "input must be finite, got ", nonfinite, " NaN or infinite values of ",
-                    dense.numel());
   auto* y = output.mutable_data_ptr<float>();
   const int64_t classes = input.size(1);
   constexpr int64_t kGrain = 512;  // elements: about 10 microseconds

@@ -119,6 +119,12 @@ kernels::MinMax parallel_min_max(const float* x, int64_t count) {
   return total;
 }
 
+void check_finite(const Tensor& input) {
+  const int64_t nonfinite = parallel_min_max(input.const_data_ptr<float>(), input.numel()).nonfinite;
+  TORCH_CHECK_VALUE(nonfinite == 0, "input must be finite, got ", nonfinite, " NaN or infinite values of ",
+                    input.numel());
+}
+
 TORCH_LIBRARY_FRAGMENT(ptqx, m) {
   // min is inf and max -inf where nothing is finite; nonfinite counts NaN and infinities.
   m.def("min_max(Tensor input) -> (Tensor min, Tensor max, Tensor nonfinite)", kAnyStrides);

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .ir import Graph, Node
 
 TO_LAST, TO_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
@@ -57,13 +59,18 @@ def _turn(node: Node) -> None:
         node.attrs["channels_last"] = False
     if node.op == "linear":
         node.op = "conv2d"
-        node.attrs |= {
-            "kernel_size": [1, 1],
-            "stride": [1, 1],
-            "padding": [0, 0, 0, 0],
-            "dilation": [1, 1],
-            "groups": 1,
-        }
+        node.attrs |= of_one_pixel(groups=1)
+
+
+def of_one_pixel(groups: int) -> dict[str, Any]:
+    """Attributes of a 1x1 convolution."""
+    return {
+        "kernel_size": [1, 1],
+        "stride": [1, 1],
+        "padding": [0, 0, 0, 0],
+        "dilation": [1, 1],
+        "groups": groups,
+    }
 
 
 def _last(graph: Graph, name: str, same: dict[str, str]) -> str:

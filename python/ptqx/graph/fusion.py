@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .activations import ACTIVATIONS
 from .capture.call import Slot
-from .channel_order import channels_first
+from .channel_order import channels_first, of_one_pixel
 from .ir import Graph, Node
 
 LAYERS = ("conv2d", "linear")
@@ -27,6 +27,7 @@ def fuse(graph: Graph) -> None:
     for node in graph:
         if node.op in RESHAPES:
             _merge_reshape(graph, node)
+    graph.prune()
     for node in graph:
         if node.op == "batch_norm":
             _fold_batch_norm(graph, node)
@@ -74,8 +75,6 @@ def _merge_reshape(graph: Graph, node: Node) -> None:
         node.inputs = list(before.inputs)
     if graph.shape(node.inputs[0]) == node.shape:
         graph.bypass(node)
-    if before is not None and not graph.consumers(before.name) and graph.output != before.name:
-        graph.prune()
 
 
 def _fold_batch_norm(graph: Graph, node: Node) -> None:
@@ -152,14 +151,7 @@ def _as_depthwise(graph: Graph, node: Node, attrs: dict[str, object]) -> None:
     if len(node.shape) == 1:
         _as_one_pixel(graph, node)
     node.op, node.module = "conv2d", None
-    node.attrs = {
-        "stride": [1, 1],
-        "padding": [0, 0, 0, 0],
-        "dilation": [1, 1],
-        "groups": node.shape[0],
-        "kernel_size": [1, 1],
-        **attrs,
-    }
+    node.attrs = {**of_one_pixel(groups=node.shape[0]), **attrs}
 
 
 def _as_one_pixel(graph: Graph, node: Node) -> None:

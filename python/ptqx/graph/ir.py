@@ -57,7 +57,8 @@ class QuantizerSite:
 
 @dataclass
 class Graph:
-    """Nodes in execution order, with one input and one output.
+    """Nodes in execution order, with one input and one output. `constants` were made while tracing; the model
+    needs them as further buffers.
 
     >>> graph = Graph("input", (3, 4, 4))
     >>> graph.add(Node("pool", "max_pool2d", ["input"], shape=(3, 2, 2)))
@@ -72,9 +73,7 @@ class Graph:
     nodes: dict[str, Node] = field(default_factory=dict)
     output: str = ""
     quantizers: dict[str, QuantizerSite] = field(default_factory=dict)
-    constants: dict[str, Tensor] = field(
-        default_factory=dict
-    )  # made while tracing; further buffers of the model
+    constants: dict[str, Tensor] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Node]:
         return iter(list(self.nodes.values()))
