@@ -102,7 +102,8 @@ ConvGeometry::ConvGeometry(const PackedConv2d::Impl& packed, const Conv2dCall& c
       call(packed.binary ? counted_signs(conv_call) : conv_call),
       oh(packed.shape.output_h(conv_call.h)),
       ow(packed.shape.output_w(conv_call.w)),
-      tail_bounded(kernels::tail_is_bounded(conv_call.tail, packed.shape.out_channels)) {
+      tail_bounded(kernels::tail_is_bounded(conv_call.tail, packed.shape.out_channels)),
+      grid_(conv_call.grid.value_or(OutputGrid{.h = oh, .w = ow})) {
   check(layer, conv_call);
   const Conv2dShape& s = layer.shape;
   rows = axis_segments(oh, call.h, s.kernel_h, s.stride_h, s.pad_top, s.dilation_h);

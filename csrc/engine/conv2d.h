@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -70,12 +71,20 @@ class PackedConv2d {
   std::unique_ptr<Impl> impl_;
 };
 
+/// Which pixels of an image of h x w a convolution gives.
+struct OutputGrid {
+  int64_t h, w;
+  int64_t first_y = 0, first_x = 0;
+  int64_t step_y = 1, step_x = 1;
+};
+
 /// What a layer is applied to, but for addresses.
 struct Conv2dCall {
   int64_t n, h, w;
   int32_t input_zero_point = 0;
-  bool zero_point_per_sample = false;  // Conv2dData::input_zero_points instead of input_zero_point
-  bool scale_per_sample = false;       // t = float32(acc) * (sample_scale[n] * multiplier[c]) + bias_f32
+  bool zero_point_per_sample = false;   // Conv2dData::input_zero_points instead of input_zero_point
+  bool scale_per_sample = false;        // t = float32(acc) * (sample_scale[n] * multiplier[c]) + bias_f32
+  std::optional<OutputGrid> grid = {};  // without one, its outputs are the whole image
   /// Per-group weights: multiplier is [groups of input channels][out_channels], and
   /// t = sum over ascending groups of float32(acc_g) * m_g, then + bias_f32; bias must be null.
   /// Tail::residual is of no account: each run brings its own.
@@ -88,7 +97,8 @@ struct Conv2dData {
   const uint8_t* residual = nullptr;  // laid out like the output; may be the output, if that is codes
   const int32_t* input_zero_points = nullptr;  // [n]
   const float* sample_scale = nullptr;         // [n]
-  void* output;  // [n][oh][ow][out_channels] of uint8_t, int32_t or float, by tail.output
+  void* output;  // [n][oh][ow][out_channels], or of the grid's image, of uint8_t, int32_t or float, by
+                 // tail.output
 };
 
 /// The ways to compute a call, by name. All give the same integers. The first is what the cost model takes.

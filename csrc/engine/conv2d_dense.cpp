@@ -181,13 +181,13 @@ class DenseConv final : public Conv2dPlan::Driver {
       const uint8_t* pixel =
           any_taps ? chunk.data.input + ((n * call_.h + h) * call_.w + w) * s.in_channels : chunk.data.input;
       const int64_t step = any_taps ? s.stride_w * s.in_channels : 0;
-      int64_t place = ((n * geometry_.oh + oy) * geometry_.ow + ox) * s.out_channels;
+      int64_t place = geometry_.place(n, oy, ox);
       const int64_t end = std::min(i + width - x, chunk.m);
       if (call_.scale_per_sample) std::fill(chunk.scales + i, chunk.scales + end, chunk.data.sample_scale[n]);
       if (!geometry_.corrected_at_start()) {
         std::fill(chunk.zero_points + i, chunk.zero_points + end, geometry_.input_zero_point(chunk.data, n));
       }
-      for (; i < end; ++i, pixel += step, place += s.out_channels) {
+      for (; i < end; ++i, pixel += step, place += geometry_.place_step()) {
         chunk.pixels[i] = pixel;
         chunk.places[i] = place;
       }

@@ -69,7 +69,7 @@ class DepthwiseConv final : public Conv2dPlan::Driver {
     int64_t places[kStripPixels];
     float scales[kStripPixels];
     for (int64_t x = x_begin; x < x_end; ++x) {
-      places[x - x_begin] = ((line.n * geometry_.oh + line.y) * geometry_.ow + x) * s.out_channels;
+      places[x - x_begin] = geometry_.place(line.n, line.y, x);
       if (call_.scale_per_sample) scales[x - x_begin] = data.sample_scale[line.n];
     }
     const int64_t channels = std::min(kDepthwiseChannels, s.out_channels - channel);

@@ -151,6 +151,14 @@ class ConvGeometry {
   /// padded.
   void region_sums(const AxisSegment& row, const AxisSegment& column, int64_t slice, int64_t channel,
                    int64_t count, int32_t* sums) const;
+  /// Where channel 0 of an output pixel lies in output and residual.
+  int64_t place(int64_t n, int64_t y, int64_t x) const {
+    const int64_t row = n * grid_.h + grid_.first_y + y * grid_.step_y;
+    return (row * grid_.w + grid_.first_x + x * grid_.step_x) * layer.shape.out_channels;
+  }
+  /// From there to the next pixel of its line.
+  int64_t place_step() const { return grid_.step_x * layer.shape.out_channels; }
+  int64_t sample_size() const { return grid_.h * grid_.w * layer.shape.out_channels; }
   /// Pairs of an output pixel and a valid tap, of a sample.
   int64_t products() const;
   int32_t input_zero_point(const Conv2dData& data, int64_t sample) const {
@@ -161,6 +169,7 @@ class ConvGeometry {
   bool starts_differ() const { return corrected_at_start() && call.input_zero_point != 0; }
   void fill_starts();
 
+  const OutputGrid grid_;
   std::vector<int32_t> starts_;  // [row segments][column segments][padded], or [padded] if all are alike
 };
 

@@ -24,7 +24,7 @@ class TapConv final : public Conv2dPlan::Driver {
           for (size_t column = 0; column < g.columns.size(); ++column) {
             for (int64_t x = g.columns[column].begin; x < g.columns[column].end; ++x) {
               starts_.push_back(g.start(row, column));
-              places_.push_back(((n * g.oh + y) * g.ow + x) * layer_.shape.out_channels);
+              places_.push_back(g.place(n, y, x));
               samples_.push_back(n);
             }
           }

@@ -84,9 +84,9 @@ void TileConv::add_pixels(const Item& item, Pixels& pixels, int64_t count, int64
   int64_t* places = pixels.places + pixels.count;
   for (int64_t i = 0; i < count; ++i) places[i] = place + i * step;
   if (call_.scale_per_sample) {
-    const int64_t sample_size = geometry_.oh * geometry_.ow * layer_.shape.out_channels;
     float* scales = pixels.scales + pixels.count;
-    for (int64_t i = 0; i < count; ++i) scales[i] = item.data.sample_scale[places[i] / sample_size];
+    for (int64_t i = 0; i < count; ++i)
+      scales[i] = item.data.sample_scale[places[i] / geometry_.sample_size()];
   }
   pixels.count += count;
 }

@@ -88,7 +88,7 @@ class TileConv : public Conv2dPlan::Driver {
 };
 
 /// Whether output pixels are input pixels, all of them one line.
-bool is_pointwise(const Conv2dShape& shape);
+bool pixels_are_a_line(const ConvGeometry& geometry);
 bool can_run_line_tiles(const ConvGeometry& geometry);
 std::unique_ptr<const Conv2dPlan::Driver> gathered_tiles_driver(ConvGeometry geometry, int threads,
                                                                 bool whole);

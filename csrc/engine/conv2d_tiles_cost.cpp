@@ -74,7 +74,7 @@ double cost_of_lines(const ConvGeometry& geometry) {
   const Conv2dShape& s = geometry.layer.shape;
   const Conv2dCall& call = geometry.call;
   const int64_t all = steps(geometry.layer, s.kernel_h, s.kernel_w);
-  if (is_pointwise(s)) {
+  if (pixels_are_a_line(geometry)) {
     return cost_of_products(geometry.layer, ceil_div(call.n * call.h * call.w, kTilePixels), all, kProduct);
   }
   const int64_t tiles = geometry.oh * ceil_div(geometry.ow, kTilePixels);

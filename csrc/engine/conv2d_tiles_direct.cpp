@@ -53,7 +53,6 @@ class LineTiles : public TileConv {
 
   void prepare(const Item& item, int64_t chunk, Pixels& pixels) const override {
     const int64_t n = chunk / bands(), band = chunk % bands();
-    const int64_t channels = layer_.shape.out_channels;
     const int64_t begin = geometry_.oh * band / bands(), end = geometry_.oh * (band + 1) / bands();
     copy_lines(item, n, begin * layer_.shape.stride_h - layer_.shape.pad_top, input_lines(end - begin));
     for (int64_t oy = begin; oy < end; ++oy) {
@@ -61,7 +60,7 @@ class LineTiles : public TileConv {
       for (int64_t ox = 0; ox < geometry_.ow; ox += kTilePixels) {
         const int64_t count = std::min(kTilePixels, geometry_.ow - ox);
         pixels.tiles[pixels.tile_count++] = {line + ox * product_.pixel_step, count};
-        add_pixels(item, pixels, count, ((n * geometry_.oh + oy) * geometry_.ow + ox) * channels, channels);
+        add_pixels(item, pixels, count, geometry_.place(n, oy, ox), geometry_.place_step());
       }
     }
   }
@@ -229,9 +228,8 @@ class SampleTiles final : public TileConv {
     const int64_t w = ox * s.stride_w - s.pad_left + region.column->tap_begin * s.dilation_w;
     if (any_taps) codes += (h * call_.w + w) * kTilePixels * s.in_channels;
     pixels.tiles[pixels.tile_count++] = {codes, samples_of(group)};
-    const int64_t n = group * kTilePixels, channels = s.out_channels;
-    add_pixels(item, pixels, samples_of(group), ((n * geometry_.oh + oy) * geometry_.ow + ox) * channels,
-               geometry_.oh * geometry_.ow * channels);
+    add_pixels(item, pixels, samples_of(group), geometry_.place(group * kTilePixels, oy, ox),
+               geometry_.sample_size());
   }
 
   const int64_t groups_;
@@ -241,9 +239,10 @@ class SampleTiles final : public TileConv {
 
 }  // namespace
 
-bool is_pointwise(const Conv2dShape& s) {
-  return s.kernel_h == 1 && s.kernel_w == 1 && s.stride_h == 1 && s.stride_w == 1 && s.pad_top == 0 &&
-         s.pad_left == 0 && s.pad_bottom == 0 && s.pad_right == 0;
+bool pixels_are_a_line(const ConvGeometry& geometry) {
+  const Conv2dShape& s = geometry.layer.shape;
+  return !geometry.call.grid && s.kernel_h == 1 && s.kernel_w == 1 && s.stride_h == 1 && s.stride_w == 1 &&
+         s.pad_top == 0 && s.pad_left == 0 && s.pad_bottom == 0 && s.pad_right == 0;
 }
 
 bool can_run_line_tiles(const ConvGeometry& geometry) {
@@ -251,13 +250,12 @@ bool can_run_line_tiles(const ConvGeometry& geometry) {
   const int64_t c = layer.shape.in_channels;
   if (!layer.rows_are_steps() || geometry.oh == 0 || geometry.ow == 0) return false;
   // No tile but the last is to be read beyond its end by more than that has.
-  if (is_pointwise(layer.shape)) return 2 * c >= ceil_div(c, kTileBytes) * kTileBytes;
+  if (pixels_are_a_line(geometry)) return 2 * c >= ceil_div(c, kTileBytes) * kTileBytes;
   return ceil_div(geometry.ow, kTilePixels) <= TileConv::kMostTiles;
 }
 
 std::unique_ptr<const Conv2dPlan::Driver> line_tiles_driver(ConvGeometry geometry, int threads) {
-  if (is_pointwise(geometry.layer.shape))
-    return std::make_unique<const PointTiles>(std::move(geometry), threads);
+  if (pixels_are_a_line(geometry)) return std::make_unique<const PointTiles>(std::move(geometry), threads);
   return std::make_unique<const LineTiles>(std::move(geometry), threads);
 }
 

@@ -257,8 +257,7 @@ class GatheredTiles final : public TileConv {
       if (any_taps) pixel += ((n * call_.h + h) * call_.w + w) * s.in_channels;
       const int64_t wanted = std::min(width - x, last - pixels.count);
       for (int64_t i = 0; i < wanted; ++i) codes[pixels.count + i] = pixel + i * step;
-      add_pixels(item, pixels, wanted, ((n * geometry_.oh + oy) * geometry_.ow + ox) * s.out_channels,
-                 s.out_channels);
+      add_pixels(item, pixels, wanted, geometry_.place(n, oy, ox), geometry_.place_step());
     }
   }
 

@@ -69,8 +69,8 @@ class PairTiles final : public Conv2dPlan::Driver {
 
 bool can_run_pair_tiles(const ConvGeometry& geometry) {
   const PackedConv2d::Impl* pairs = geometry.layer.pairs.get();
-  return pairs != nullptr && geometry.oh > 0 && geometry.ow > 0 && geometry.ow % 2 == 0 &&
-         geometry.ow / 2 <= TileConv::kMostTiles * kernels::kTilePixels;
+  return pairs != nullptr && !geometry.call.grid && geometry.oh > 0 && geometry.ow > 0 &&
+         geometry.ow % 2 == 0 && geometry.ow / 2 <= TileConv::kMostTiles * kernels::kTilePixels;
 }
 
 std::unique_ptr<const Conv2dPlan::Driver> pair_tiles_driver(const ConvGeometry& geometry, int threads) {

@@ -235,8 +235,7 @@ class WinogradConv final : public Conv2dPlan::Driver {
     const int64_t x = tile % tiles_.columns * kWinogradTile;
     int64_t places[kOutputs];
     for (int64_t i = 0; i < kOutputs; ++i) {
-      const int64_t row = (n * geometry_.oh + y + i / kWinogradTile) * geometry_.ow;
-      places[i] = (row + x + i % kWinogradTile) * layer_.shape.out_channels;
+      places[i] = geometry_.place(n, y + i / kWinogradTile, x + i % kWinogradTile);
     }
     const kernels::ConvTailArgs args{.tail = &tail,
                                      .channel = channel,

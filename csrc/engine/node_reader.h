@@ -125,5 +125,6 @@ Operation read_slice(NodeReader& reader);
 Operation read_channel_shuffle(NodeReader& reader);
 Operation read_pad(NodeReader& reader);
 Operation read_upsample_nearest2d(NodeReader& reader);
+Operation read_upsample_zeros2d(NodeReader& reader);
 
 }  // namespace ptqx::engine

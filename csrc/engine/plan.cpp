@@ -65,6 +65,15 @@ PlanBuilder::PlanBuilder(const Program& program)
   buffer(0) = kInputBuffer;
 }
 
+std::vector<const Node*> PlanBuilder::only_consumers(const Node& node) const {
+  std::vector<const Node*> nodes;
+  if (index_of(node) == program_.output) return nodes;
+  for (const int consumer : consumers_[static_cast<size_t>(index_of(node))]) {
+    nodes.push_back(&program_.nodes[static_cast<size_t>(consumer)]);
+  }
+  return nodes;
+}
+
 int PlanBuilder::new_buffer(size_t bytes_per_sample) {
   plan_.buffer_bytes.push_back(bytes_per_sample);
   return static_cast<int>(plan_.buffer_bytes.size()) - 1;

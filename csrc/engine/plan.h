@@ -44,7 +44,13 @@ class PlanBuilder {
  public:
   explicit PlanBuilder(const Program& program);
 
+  /// The node that gives an input.
+  const Node& source(const Node& node, size_t index = 0) const {
+    return program_.nodes[static_cast<size_t>(node.inputs[index])];
+  }
   const Value& input(const Node& node, size_t index = 0) const { return source(node, index).output; }
+  /// The nodes that read what `node` gives, each as often as it does, if the graph's output does not.
+  std::vector<const Node*> only_consumers(const Node& node) const;
   /// The buffer that holds an input, in memory order; made on the way for the graph's own input.
   int input_buffer(const Node& node, size_t index = 0);
   /// The buffer of input 0 without that: the graph's own input has its planes one after another.
@@ -68,9 +74,6 @@ class PlanBuilder {
   Plan finish();
 
  private:
-  const Node& source(const Node& node, size_t index) const {
-    return program_.nodes[static_cast<size_t>(node.inputs[index])];
-  }
   int& buffer(int node) { return buffers_[static_cast<size_t>(node)]; }
   int index_of(const Node& node) const { return static_cast<int>(&node - program_.nodes.data()); }
 
@@ -103,6 +106,10 @@ void add_steps(PlanBuilder& plan, const Node& node, const Slice& slice);
 void add_steps(PlanBuilder& plan, const Node& node, const ChannelShuffle& shuffle);
 void add_steps(PlanBuilder& plan, const Node& node, const Pad& pad);
 void add_steps(PlanBuilder& plan, const Node& node, const UpsampleNearest2d& upsample);
+void add_steps(PlanBuilder& plan, const Node& node, const UpsampleZeros2d& upsample);
+
+/// Whether every reader of `node` is a convolution by phases (conv_phases.h), so that nobody needs its zeros.
+bool only_read_by_phases(const PlanBuilder& plan, const Node& node, const UpsampleZeros2d& upsample);
 
 /// [h][w][c] to [c][h][w] or back, for every sample; elements of 1 or 4 bytes.
 Step transpose_step(const std::string& name, const Value& value, int from, int to, bool to_planar);

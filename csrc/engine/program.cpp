@@ -55,6 +55,7 @@ constexpr Kind kKinds[] = {
     {"channel_shuffle", 1, 1, read_channel_shuffle},
     {"pad", 1, 1, read_pad},
     {"upsample_nearest2d", 1, 1, read_upsample_nearest2d},
+    {"upsample_zeros2d", 1, 1, read_upsample_zeros2d},
 };
 
 const Kind& find_kind(const std::string& name, const std::string& op) {

@@ -135,10 +135,14 @@ struct Pad {
 struct UpsampleNearest2d {
   int64_t factor_h, factor_w;
 };
+/// factor - 1 zeros after every pixel of a row but the last, and so of a column.
+struct UpsampleZeros2d {
+  int64_t factor_h, factor_w;
+};
 
 using Operation = std::variant<Input, Quantize, Dequantize, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d,
                                Add, Mul, Activate, Lookup, LayerNorm, Softmax, Cat, Flatten, Reshape, Permute,
-                               Slice, ChannelShuffle, Pad, UpsampleNearest2d>;
+                               Slice, ChannelShuffle, Pad, UpsampleNearest2d, UpsampleZeros2d>;
 
 struct Node {
   std::string name;

@@ -1,5 +1,5 @@
 // Nodes that move codes and keep the scale: cat, flatten, reshape, permute, slice, channel_shuffle, pad,
-// upsample_nearest2d.
+// upsample_nearest2d, upsample_zeros2d.
 
 #include <array>
 
@@ -121,6 +121,19 @@ Operation read_upsample_nearest2d(NodeReader& reader) {
   y.h = x.h * factor[0];
   y.w = x.w * factor[1];
   return UpsampleNearest2d{factor[0], factor[1]};
+}
+
+Operation read_upsample_zeros2d(NodeReader& reader) {
+  reader.require_moved_codes();
+  reader.require_spatial();
+  const auto factor = reader.integers("scale_factor", 2, 1, kMaxExtent);
+  const Value& x = reader.input();
+  Value& y = reader.output();
+  y.spatial = true;
+  y.c = x.c;
+  y.h = (x.h - 1) * factor[0] + 1;
+  y.w = (x.w - 1) * factor[1] + 1;
+  return UpsampleZeros2d{factor[0], factor[1]};
 }
 
 }  // namespace ptqx::engine

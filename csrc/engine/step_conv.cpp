@@ -1,9 +1,11 @@
 // conv2d, linear, their dynamic forms, those of signs and those without floats.
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 
 #include "engine/conv2d_impl.h"
+#include "engine/conv_phases.h"
 #include "engine/engine.h"
 #include "engine/plan.h"
 #include "engine/text.h"
@@ -85,10 +87,8 @@ void requantize_without_floats(FixedPoint fixed_point, Layer& layer) {
   tail.qmax = fixed_point.high;
 }
 
-std::shared_ptr<Layer> make_layer(const PlanBuilder& plan, const Node& node, Conv2d& conv) {
-  if (const Value* features = plan.features_from(node)) conv.weight = permute_columns(conv.weight, *features);
-  const Value& x = plan.input(node);
-  const Value& y = node.output;
+/// From `x` to `y`. The arrays of `conv` move over.
+std::shared_ptr<Layer> make_layer(const Value& x, const Value& y, Conv2d& conv) {
   auto layer = std::make_shared<Layer>(Layer{.weight = pack_layer(conv),
                                              .multiplier = std::move(conv.multiplier),
                                              .bias_f32 = std::move(conv.bias_f32),
@@ -112,6 +112,12 @@ std::shared_ptr<Layer> make_layer(const PlanBuilder& plan, const Node& node, Con
   call.tail.qmax = y.qmax;
   if (conv.fixed_point) requantize_without_floats(std::move(*conv.fixed_point), *layer);
   return layer;
+}
+
+void take_residual(const PlanBuilder& plan, const Node& node, const Conv2d& conv, Layer& layer) {
+  if (node.inputs.size() < 2) return;
+  layer.call.tail.residual_multiplier = conv.residual_multiplier;
+  layer.call.tail.residual_zero_point = plan.input(node, 1).zero_point;
 }
 
 /// All that the speed of a layer depends on but samples, workers and machine.
@@ -180,68 +186,172 @@ int add_pack_signs(PlanBuilder& plan, const Node& node) {
   return to;
 }
 
-}  // namespace
+/// The buffers of a layer; -1 where it has none.
+struct LayerBuffers {
+  int x, residual, y;
+  DynamicBuffers dynamic;
 
-void add_steps(PlanBuilder& plan, const Node& node, Conv2d& conv) try {
-  const std::shared_ptr<const Layer> layer = [&] {
-    std::shared_ptr<Layer> made = make_layer(plan, node, conv);
-    if (node.inputs.size() > 1) {
-      made->call.tail.residual_multiplier = conv.residual_multiplier;
-      made->call.tail.residual_zero_point = plan.input(node, 1).zero_point;
+  Conv2dData data(const Run& run) const {
+    const bool is_dynamic = dynamic.codes >= 0;
+    return {.input = run.at<const uint8_t>(x),
+            .residual = residual >= 0 ? run.at<const uint8_t>(residual) : nullptr,
+            .input_zero_points = is_dynamic ? run.at<const int32_t>(dynamic.zero_point) : nullptr,
+            .sample_scale = is_dynamic ? run.at<const float>(dynamic.scale) : nullptr,
+            .output = run.at<uint8_t>(y)};
+  }
+};
+
+/// `node` reads the layer's input.
+LayerBuffers add_buffers(PlanBuilder& plan, const Node& node, const Conv2d& conv) {
+  LayerBuffers buffers{-1, -1, -1, {-1, -1, -1}};
+  if (conv.dynamic) {
+    buffers.dynamic = add_dynamic_quantize(plan, node);
+    buffers.x = buffers.dynamic.codes;
+  } else {
+    buffers.x = conv.binary ? add_pack_signs(plan, node) : plan.input_buffer(node);
+  }
+  if (node.inputs.size() > 1) buffers.residual = plan.input_buffer(node, 1);
+  return buffers;
+}
+
+Conv2dCall call_on(const Layer& layer, int64_t samples) {
+  Conv2dCall call = layer.call;
+  call.n = samples;
+  return call;
+}
+
+Work layer_work(const std::shared_ptr<const Layer>& layer, const LayerBuffers& buffers, int64_t samples,
+                int threads, const std::string& strategy) {
+  const auto plan =
+      std::make_shared<const Conv2dPlan>(layer->weight, call_on(*layer, samples), threads, strategy);
+  return {
+      .items = plan->items(),
+      .run = [=](const Run& run, int64_t begin, int64_t end) { plan->run(buffers.data(run), begin, end); },
+      .scratch_bytes = plan->scratch_bytes(),
+      .strategy = plan->strategy(),
+      .kernel = plan->kernel_name()};
+}
+
+/// The items of several works, one work after the other.
+Work joined(std::vector<Work> works) {
+  Work all{.items = 0, .run = {}, .strategy = works.front().strategy, .kernel = works.front().kernel};
+  for (const Work& work : works) {
+    all.items += work.items;
+    all.scratch_bytes = std::max(all.scratch_bytes, work.scratch_bytes);
+  }
+  all.run = [works = std::move(works)](const Run& run, int64_t begin, int64_t end) {
+    int64_t first = 0;
+    for (const Work& work : works) {
+      const int64_t from = std::clamp(begin - first, int64_t{0}, work.items);
+      const int64_t to = std::clamp(end - first, int64_t{0}, work.items);
+      if (from < to) work.run(run, from, to);
+      first += work.items;
     }
+  };
+  return all;
+}
+
+/// Its phases, if the convolution reads an image with zeros between its pixels and has some.
+std::vector<ConvPhase> phases_of(const PlanBuilder& plan, const Node& node, const Conv2d& conv) {
+  const Node& source = plan.source(node);
+  const auto* upsample = std::get_if<UpsampleZeros2d>(&source.operation);
+  if (upsample == nullptr || conv.binary) return {};
+  const Value& x = plan.input(source);
+  return conv_phases(conv.shape, x.h, x.w, upsample->factor_h, upsample->factor_w)
+      .value_or(std::vector<ConvPhase>{});
+}
+
+using Layers = std::vector<std::shared_ptr<const Layer>>;
+
+/// A step without its work.
+Step layer_step(const Node& node, const LayerBuffers& buffers, const Layers& layers) {
+  Step step{.name = node.name, .op = node.op, .reads = {buffers.x}, .writes = {buffers.y}, .work = {}};
+  if (buffers.residual >= 0) step.reads.push_back(buffers.residual);
+  if (buffers.dynamic.codes >= 0) {
+    step.reads.insert(step.reads.end(), {buffers.dynamic.scale, buffers.dynamic.zero_point});
+  }
+  if (buffers.residual != buffers.x) step.overwrites = buffers.residual;
+  step.kernel = layers.front()->weight.kernel_name();
+  step.suits_tiles = layers.front()->weight.suits_tiles();
+  for (const auto& layer : layers) {
+    const Conv2dShape& shape = layer->weight.shape();
+    step.macs += nominal_macs(shape, layer->call.h, layer->call.w);
+    step.useful_macs += useful_macs(shape, layer->call.h, layer->call.w);
+    step.bytes += layer->bytes();
+  }
+  return step;
+}
+
+/// `reader` is `node`, but reads the image without zeros between its pixels.
+void add_phases(PlanBuilder& plan, const Node& node, const Node& reader, const Conv2d& conv,
+                const std::vector<ConvPhase>& phases) {
+  Layers layers;
+  for (const ConvPhase& phase : phases) {
+    Conv2d part = conv;
+    part.shape = phase.shape;
+    part.weight = phase_weight(conv.shape, conv.weight, phase);
+    std::shared_ptr<Layer> layer = make_layer(plan.input(reader), node.output, part);
+    layer->call.grid = phase.grid;
+    take_residual(plan, reader, conv, *layer);
+    plan.require_slack(layer->weight.input_slack());
+    layers.push_back(std::move(layer));
+  }
+  LayerBuffers buffers = add_buffers(plan, reader, conv);
+  buffers.y = plan.output_buffer(node);
+  Step step = layer_step(node, buffers, layers);
+  step.work = [=](int64_t samples, int threads) {
+    std::vector<Work> works;
+    for (const auto& layer : layers) works.push_back(layer_work(layer, buffers, samples, threads, {}));
+    return joined(std::move(works));
+  };
+  plan.add(std::move(step));
+}
+
+void add_whole(PlanBuilder& plan, const Node& node, Conv2d& conv) {
+  if (const Value* features = plan.features_from(node)) conv.weight = permute_columns(conv.weight, *features);
+  const std::shared_ptr<const Layer> layer = [&] {
+    std::shared_ptr<Layer> made = make_layer(plan.input(node), node.output, conv);
+    take_residual(plan, node, conv, *made);
     return made;
   }();
   plan.require_slack(layer->weight.input_slack());
-
-  const bool dynamic = conv.dynamic;
-  const DynamicBuffers dynamic_input = dynamic ? add_dynamic_quantize(plan, node) : DynamicBuffers{};
-  Step step{.name = node.name, .op = node.op, .reads = {}, .writes = {}, .work = {}};
-  const int x = dynamic       ? dynamic_input.codes
-                : conv.binary ? add_pack_signs(plan, node)
-                              : plan.input_buffer(node);
-  const int residual = node.inputs.size() > 1 ? plan.input_buffer(node, 1) : -1;
-  const int y = plan.output_buffer(node);
-  step.reads = {x};
-  if (residual >= 0) step.reads.push_back(residual);
-  if (dynamic) step.reads.insert(step.reads.end(), {dynamic_input.scale, dynamic_input.zero_point});
-  step.writes = {y};
-  if (residual != x) step.overwrites = residual;
-  step.kernel = layer->weight.kernel_name();
-  step.suits_tiles = layer->weight.suits_tiles();
-  step.macs = nominal_macs(conv.shape, plan.input(node).h, plan.input(node).w);
-  step.useful_macs = useful_macs(conv.shape, plan.input(node).h, plan.input(node).w);
-  step.bytes = layer->bytes();
-
-  const auto data_of = [=](const Run& run) {
-    return Conv2dData{
-        .input = run.at<const uint8_t>(x),
-        .residual = residual >= 0 ? run.at<const uint8_t>(residual) : nullptr,
-        .input_zero_points = dynamic ? run.at<const int32_t>(dynamic_input.zero_point) : nullptr,
-        .sample_scale = dynamic ? run.at<const float>(dynamic_input.scale) : nullptr,
-        .output = run.at<uint8_t>(y)};
-  };
-  const auto call_on = [=](int64_t samples) {
-    Conv2dCall call = layer->call;
-    call.n = samples;
-    return call;
-  };
-  const auto work = [=](int64_t samples, int threads, const std::string& strategy) {
-    const auto conv_plan =
-        std::make_shared<const Conv2dPlan>(layer->weight, call_on(samples), threads, strategy);
-    return Work{
-        .items = conv_plan->items(),
-        .run = [=](const Run& run, int64_t begin, int64_t end) { conv_plan->run(data_of(run), begin, end); },
-        .scratch_bytes = conv_plan->scratch_bytes(),
-        .strategy = conv_plan->strategy(),
-        .kernel = conv_plan->kernel_name()};
-  };
-  step.work = [=](int64_t samples, int threads) { return work(samples, threads, {}); };
-  step.strategies = {
-      .layer = layer_key(conv, *layer, plan.input(node)),
-      .names = [=](int64_t samples,
-                   int threads) { return conv2d_strategies(layer->weight, call_on(samples), threads); },
-      .work = work};
+  LayerBuffers buffers = add_buffers(plan, node, conv);
+  buffers.y = plan.output_buffer(node);
+  Step step = layer_step(node, buffers, {layer});
+  step.work = [=](int64_t samples, int threads) { return layer_work(layer, buffers, samples, threads, {}); };
+  step.strategies = {.layer = layer_key(conv, *layer, plan.input(node)),
+                     .names =
+                         [=](int64_t samples, int threads) {
+                           return conv2d_strategies(layer->weight, call_on(*layer, samples), threads);
+                         },
+                     .work =
+                         [=](int64_t samples, int threads, const std::string& strategy) {
+                           return layer_work(layer, buffers, samples, threads, strategy);
+                         }};
   plan.add(std::move(step));
+}
+
+}  // namespace
+
+bool only_read_by_phases(const PlanBuilder& plan, const Node& node, const UpsampleZeros2d&) {
+  const std::vector<const Node*> consumers = plan.only_consumers(node);
+  return !consumers.empty() && std::all_of(consumers.begin(), consumers.end(), [&](const Node* consumer) {
+    const auto* conv = std::get_if<Conv2d>(&consumer->operation);
+    const bool is_residual = consumer->inputs.size() > 1 && &plan.source(*consumer, 1) == &node;
+    return conv != nullptr && !is_residual && !phases_of(plan, *consumer, *conv).empty();
+  });
+}
+
+void add_steps(PlanBuilder& plan, const Node& node, Conv2d& conv) try {
+  const std::vector<ConvPhase> phases = phases_of(plan, node, conv);
+  if (phases.empty()) {
+    add_whole(plan, node, conv);
+  } else {
+    Node reader{.name = node.name, .op = node.op, .inputs = node.inputs};
+    reader.inputs[0] = plan.source(node).inputs[0];
+    add_phases(plan, node, reader, conv, phases);
+    conv.weight = {};
+  }
 } catch (const std::invalid_argument& error) {
   throw Error("node " + quote(node.name) + " (" + node.op + "): " + error.what());
 }

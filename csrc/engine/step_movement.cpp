@@ -1,5 +1,5 @@
 // Nodes that move elements of 1 or 4 bytes: cat, flatten, reshape, permute, slice, channel_shuffle,
-// pad, upsample_nearest2d.
+// pad, upsample_nearest2d, upsample_zeros2d.
 // Most are a copy of runs of channels, pixel by pixel.
 
 #include <algorithm>
@@ -219,6 +219,24 @@ void add_steps(PlanBuilder& plan, const Node& node, const UpsampleNearest2d& ups
           }
         }
       }));
+}
+
+void add_steps(PlanBuilder& plan, const Node& node, const UpsampleZeros2d& upsample) {
+  if (only_read_by_phases(plan, node, upsample)) return;
+  const Value& x = plan.input(node);
+  const Value& y = node.output;
+  const int from = plan.input_buffer(node);
+  const int to = plan.output_buffer(node);
+  const int64_t pixel_bytes = y.c * element_bytes(y);
+  const int zero = y.is_float ? 0 : y.zero_point;
+  plan.add(row_step(node, {from}, to, [=](const Run& run, int64_t sample, int64_t row) {
+    uint8_t* out = run.at<uint8_t>(to) + (sample * y.h + row) * y.w * pixel_bytes;
+    std::memset(out, zero, static_cast<size_t>(y.w * pixel_bytes));
+    if (row % upsample.factor_h != 0) return;
+    const int64_t pixel = (sample * x.h + row / upsample.factor_h) * x.w;
+    copy_pixels(run.at<const uint8_t>(from) + pixel * pixel_bytes, pixel_bytes, out,
+                upsample.factor_w * pixel_bytes, x.w, pixel_bytes);
+  }));
 }
 
 }  // namespace ptqx::engine

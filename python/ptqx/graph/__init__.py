@@ -10,6 +10,7 @@ from .document import IntegerGraph, IntegerNode
 from .engine import Engine, compile
 from .explain import ExplainRow, Explanation, explain
 from .export import export
+from .fusion import weight_uses
 from .image import ImageOptions
 from .integer import IntegerModel
 from .io import load, save
@@ -53,4 +54,5 @@ __all__ = [
     "prepare",
     "quantize",
     "save",
+    "weight_uses",
 ]

@@ -74,18 +74,28 @@ def coverage(model: nn.Module) -> Coverage:
         model = model.to_integer_model()
     if not isinstance(model, IntegerModel):
         raise PtqxError(f"model: expected an integer model or an engine, got {type(model).__name__}")
-    shapes: dict[str, torch.Tensor] = {}
-    model.run(torch.zeros(1, *model.graph.input_shape), shapes)
-    rows = tuple(_row(node, shapes[node.name].shape) for node in model.graph)
+    x = torch.zeros(1, *model.graph.input_shape)
+    values = {model.graph.input: x}
+    model.run(x, values)
+    rows = tuple(_row(node, _macs(model, node, values)) for node in model.graph)
     if not any("weight" in node.tensors and node.attrs["weight_bits"] < 32 for node in model.graph):
         raise PtqxError("nothing is quantized: every layer stayed float")
     return Coverage(rows)
 
 
-def _row(node: IntegerNode, shape: torch.Size) -> CoverageRow:
+def _macs(model: IntegerModel, node: IntegerNode, values: dict[str, torch.Tensor]) -> int:
+    """Multiplications of one sample; those with zeros between pixels are none."""
     weight_shape = node.attrs.get("weight_shape")
+    if not weight_shape:
+        return 0
+    source = model.graph.nodes.get(node.inputs[0])
+    if source is not None and source.op == "upsample_zeros2d":
+        return math.prod(weight_shape) * math.prod(values[source.inputs[0]].shape[2:])
+    return math.prod(weight_shape[1:]) * values[node.name].numel()
+
+
+def _row(node: IntegerNode, macs: int) -> CoverageRow:
     bits = node.attrs.get("weight_bits")
-    macs = math.prod(shape) * math.prod(weight_shape[1:]) if weight_shape else 0
     in_float = node.op in ("float", "activation", "layer_norm", "softmax") or node.op.endswith("_float")
     is_simulated = node.op.endswith("_simulated")
     gives_real = node.output.dtype == "float32" and not _computes_on_codes(node)

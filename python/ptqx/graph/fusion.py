@@ -65,7 +65,16 @@ def macs(graph: Graph, name: str) -> int:
     node = graph.nodes[name]
     channels = graph.shape(node.inputs[0])[0]
     kernel = node.attrs.get("kernel_size", [1, 1])
-    return math.prod(node.shape) * (channels // node.attrs.get("groups", 1)) * math.prod(kernel)
+    weights = node.shape[0] * (channels // node.attrs.get("groups", 1)) * math.prod(kernel)
+    return weight_uses(graph, node) * weights
+
+
+def weight_uses(graph: Graph, node: Node) -> int:
+    """How often a layer multiplies each of its weights, per sample; not with the zeros between pixels."""
+    source = graph.nodes.get(node.inputs[0])
+    if source is not None and source.op == "upsample_zeros2d":
+        return math.prod(graph.shape(source.inputs[0])[1:])
+    return math.prod(node.shape[1:])
 
 
 def _merge_reshape(graph: Graph, node: Node) -> None:

@@ -19,6 +19,7 @@ MOVERS = (
     "channel_shuffle",
     "pad",
     "upsample_nearest2d",
+    "upsample_zeros2d",
     "permute",
     "dropout",
 )

@@ -54,13 +54,20 @@ def _column(parameter: Tensor, weight: Tensor) -> Tensor:
 
 
 def raw_weight(model: SimulatedModel, node: Node) -> Tensor:
-    """The layer's own weight, [out, in, 1, 1] of a linear layer that runs as a convolution; ones for a batch
+    """The layer's own weight, OIHW or [out, in], also of a transposed convolution; ones for a batch
     norm, a scale, a bias or a PReLU that runs as a 1x1 convolution of each channel."""
     if "weight" in node.params:
         weight = model.tensor(node.params["weight"])
+        if node.attrs.get("transposed"):
+            return _of_convolution(weight, node.attrs["groups"])
         return weight[:, :, None, None] if weight.dim() == 2 and "kernel_size" in node.attrs else weight
     reference = next(model.tensor(path) for role, path in node.params.items() if role != "weight")
     return torch.ones(node.shape[0], 1, 1, 1, dtype=torch.float32, device=reference.device)
+
+
+def _of_convolution(weight: Tensor, groups: int) -> Tensor:
+    """[in, out / groups, KH, KW] of a transposed convolution as OIHW of the convolution that it is."""
+    return weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1).flip(2, 3)
 
 
 def batch_norm_factor(model: SimulatedModel, node: Node) -> Tensor:

@@ -108,8 +108,8 @@ def own_weights(prep: SimulatedModel) -> None:
     for node, (weight, bias) in zip(layers, values, strict=True):
         for role in [role for role in node.params if role != "slopes"]:
             del node.params[role]
-        node.attrs.pop("bn_eps", None)
-        node.attrs.pop("bn_module", None)
+        for key in ("bn_eps", "bn_module", "transposed"):
+            node.attrs.pop(key, None)
         set_layer(prep, node.name, weight, bias)
 
 

@@ -123,6 +123,7 @@ class Builder:
 
     def build(self) -> onnx.ModelProto:
         graph = self.graph
+        self._drop_unread()
         x = helper.make_tensor_value_info(graph.input, TensorProto.FLOAT, ["N", *graph.input_shape])
         y = helper.make_tensor_value_info(graph.output, TensorProto.FLOAT, ["N", *self.shapes[graph.output]])
         body = helper.make_graph(self.nodes, "ptqx", [x], [y], self.initializers)
@@ -138,6 +139,15 @@ class Builder:
         if model.ByteSize() > MAX_BYTES:
             raise PtqxError(f"the ONNX model would have {model.ByteSize():,} bytes; its format ends at 2 GiB")
         return model
+
+    def _drop_unread(self) -> None:
+        """What nobody reads: zeros between pixels, in front of ConvTranspose."""
+        read = {self.graph.output}
+        for node in reversed(self.nodes):
+            if read.intersection(node.output):
+                read.update(node.input)
+        self.nodes = [node for node in self.nodes if read.intersection(node.output)]
+        self.initializers = [tensor for tensor in self.initializers if tensor.name in read]
 
     _scope = ""
 

@@ -187,6 +187,8 @@ def _tracked_layers(model: SimulatedModel) -> Iterator[tuple[str, _Track]]:
             continue
         if "layer_scale" in node.params:
             continue  # what is quantized moves with the scale
+        if node.attrs.get("transposed"):
+            continue  # what is quantized is no view of the weight
         if weights.levels == "uniform" and weights.rounding == "nearest":
             yield node.name, _Track.of(_Layer(model, node.name).codes())
 

@@ -15,7 +15,7 @@ Ids = list[int]  # of channels, one for every index of an axis
 
 # What every channel goes through alone, whatever the number of channels.
 CHANNELWISE = (
-    *("unary", "dropout", "pad", "upsample_nearest2d"),
+    *("unary", "dropout", "pad", "upsample_nearest2d", "upsample_zeros2d"),
     *("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d"),
 )
 
@@ -122,11 +122,13 @@ class Channels:
         groups = node.attrs.get("groups", 1)
         if (node.op == "linear" and len(shapes[0]) != 1) or groups not in (1, len(inputs[0])):
             return None
-        depthwise = groups > 1
+        depthwise, transposed = groups > 1, node.attrs.get("transposed", False)
+        if depthwise and transposed:
+            return None
         out = [i for i in inputs[0] for _ in range(count // groups)] if depthwise else self._new(count)
-        self._use(path, 0, out, writes=True)
+        self._use(path, int(transposed), out, writes=True)
         if not depthwise:
-            self._use(path, 1, inputs[0])
+            self._use(path, int(not transposed), inputs[0])
         if "bias" in node.params:
             self._use(node.params["bias"], 0, out)
         return out

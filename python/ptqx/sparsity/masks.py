@@ -99,8 +99,10 @@ def parse_pattern(text: str) -> Pattern:
 
 
 def layer_weights(model: nn.Module, example_inputs: Any) -> list[str]:
-    """The parameters that are weights of convolutions and linear layers, by their paths."""
-    paths = [node.params["weight"] for node in capture(model, example_inputs) if node.op in LAYERS]
+    """The parameters that are weights of convolutions and linear layers, by their paths; not of transposed
+    convolutions, whose input channels are no row."""
+    layers = [node for node in capture(model, example_inputs) if node.op in LAYERS]
+    paths = [node.params["weight"] for node in layers if not node.attrs.get("transposed")]
     return list(dict.fromkeys(paths))
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import PtqxError, unknown_name
 from ..files import write_tensors
-from ..graph import Graph, capture
+from ..graph import Graph, capture, weight_uses
 from ..tables import aligned
 from .channels import Channels
 from .importance import relative_importance
@@ -169,7 +169,7 @@ class _Network:
         """Of the network with those channels, bool [number of ids], read at the roots."""
         sizes = {path: self._size(path, kept) for path in self.parameters}
         layers = [n for n in self.graph if n.op in LAYERS]
-        macs = sum(sizes[n.params["weight"]] * math.prod(n.shape[1:]) for n in layers)
+        macs = sum(sizes[n.params["weight"]] * weight_uses(self.graph, n) for n in layers)
         return Cost(sum(sizes.values()), macs, int((kept & self.channels.removable).sum()))
 
     def narrowed(self, kept: Tensor) -> dict[str, Tensor]:

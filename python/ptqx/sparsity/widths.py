@@ -42,6 +42,9 @@ def _note_widths(module: nn.Module) -> None:
             module.groups = module.weight.shape[0] // multiplier
         module.out_channels = module.weight.shape[0]
         module.in_channels = module.weight.shape[1] * module.groups
+    elif isinstance(module, nn.ConvTranspose2d):
+        module.in_channels = module.weight.shape[0]
+        module.out_channels = module.weight.shape[1] * module.groups
     elif isinstance(module, nn.Linear):
         module.out_features, module.in_features = module.weight.shape
     elif isinstance(module, _BatchNorm) and module.running_mean is not None:

@@ -31,17 +31,31 @@ class RandomNetwork {
 
   Made step(const Made& x) {
     using Method = Made (RandomNetwork::*)(const Made&);
-    static constexpr Method kMethods[] = {
-        &RandomNetwork::conv,     &RandomNetwork::conv,     &RandomNetwork::depthwise,
-        &RandomNetwork::residual, &RandomNetwork::max_pool, &RandomNetwork::avg_pool,
-        &RandomNetwork::add,      &RandomNetwork::mul,      &RandomNetwork::excite,
-        &RandomNetwork::cat,      &RandomNetwork::slice,    &RandomNetwork::shuffle,
-        &RandomNetwork::pad,      &RandomNetwork::upsample, &RandomNetwork::lookup,
-        &RandomNetwork::permute,  &RandomNetwork::reshape,  &RandomNetwork::layer_norm};
+    static constexpr Method kMethods[] = {&RandomNetwork::conv,
+                                          &RandomNetwork::conv,
+                                          &RandomNetwork::depthwise,
+                                          &RandomNetwork::residual,
+                                          &RandomNetwork::max_pool,
+                                          &RandomNetwork::avg_pool,
+                                          &RandomNetwork::add,
+                                          &RandomNetwork::mul,
+                                          &RandomNetwork::excite,
+                                          &RandomNetwork::cat,
+                                          &RandomNetwork::slice,
+                                          &RandomNetwork::shuffle,
+                                          &RandomNetwork::pad,
+                                          &RandomNetwork::upsample,
+                                          &RandomNetwork::lookup,
+                                          &RandomNetwork::permute,
+                                          &RandomNetwork::reshape,
+                                          &RandomNetwork::layer_norm,
+                                          &RandomNetwork::transposed_conv};
     return (this->*kMethods[b_.integer(0, std::size(kMethods) - 1)])(x);
   }
 
-  Made conv(const Made& x) {
+  Made conv(const Made& x) { return b_.conv2d(x, some_conv(x)); }
+
+  ConvOptions some_conv(const Made& x) {
     ConvOptions o;
     o.dynamic = dynamic_;
     o.out = pick({1, 4, 8, 17});
@@ -61,7 +75,25 @@ class RandomNetwork {
     if (x.shape[0] % 2 == 0 && o.out % 2 == 0 && o.group_size == 0 && b_.coin()) o.groups = 2;
     while (x.shape[1] + o.padding[0] + o.padding[2] <= o.dilation[0] * (o.kernel[0] - 1)) ++o.padding[0];
     while (x.shape[2] + o.padding[1] + o.padding[3] <= o.dilation[1] * (o.kernel[1] - 1)) ++o.padding[3];
-    return b_.conv2d(x, o);
+    return o;
+  }
+
+  Made transposed_conv(const Made& x) {
+    if (x.shape[1] > 12 || x.shape[2] > 20) return x;
+    const std::vector<int64_t> factor = {b_.integer(1, 3), b_.integer(1, 2)};
+    const std::vector<int64_t> shape = {x.shape[0], (x.shape[1] - 1) * factor[0] + 1,
+                                        (x.shape[2] - 1) * factor[1] + 1};
+    const Made zeros = b_.moved("upsample_zeros2d", {x}, shape, {{"scale_factor", factor}});
+    if (!dynamic_ && b_.coin()) {
+      const Made other = second_branch(zeros);
+      ConvOptions o = same_size(zeros);
+      o.residual = &other;
+      return b_.conv2d(zeros, o);
+    }
+    ConvOptions o = some_conv(zeros);
+    o.stride = {1, b_.integer(1, 4) == 1 ? 2 : 1};
+    o.dilation = {1, 1};
+    return b_.conv2d(zeros, o);
   }
 
   ConvOptions same_size(const Made& x) {

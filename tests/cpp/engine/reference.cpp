@@ -165,7 +165,8 @@ class Reference {
         {"slice", &Reference::slice},
         {"channel_shuffle", &Reference::channel_shuffle},
         {"pad", &Reference::pad},
-        {"upsample_nearest2d", &Reference::upsample_nearest2d}};
+        {"upsample_nearest2d", &Reference::upsample_nearest2d},
+        {"upsample_zeros2d", &Reference::upsample_zeros2d}};
     Array y = empty_output(node);
     (this->*methods.at(node["op"]))(node, y);
     return y;
@@ -575,6 +576,16 @@ class Reference {
     const std::vector<int64_t> factor = node["attrs"]["scale_factor"];
     gather(node, y, {x.c(), x.h() * factor[0], x.w() * factor[1]}, [&](int64_t c, int64_t h, int64_t w) {
       return static_cast<int64_t>(x.at(c, h / factor[0], w / factor[1]));
+    });
+  }
+
+  void upsample_zeros2d(const json& node, Array& y) const {
+    const Array& x = in(node);
+    const std::vector<int64_t> factor = node["attrs"]["scale_factor"];
+    const int64_t height = (x.h() - 1) * factor[0] + 1, width = (x.w() - 1) * factor[1] + 1;
+    gather(node, y, {x.c(), height, width}, [&](int64_t c, int64_t h, int64_t w) {
+      const bool pixel = h % factor[0] == 0 && w % factor[1] == 0;
+      return pixel ? static_cast<int64_t>(x.at(c, h / factor[0], w / factor[1])) : int64_t{-1};
     });
   }
 

@@ -58,6 +58,78 @@ def _conv2d(
     )
 
 
+@captures(nn.ConvTranspose2d, stride=1, padding=0, dilation=1, groups=1)
+def _conv_transpose2d_module(call: Call, stride: Any, padding: Any, dilation: Any, groups: int) -> Ref:
+    kernel = pair(call.module.kernel_size)  # type: ignore[union-attr]
+    return _conv_transpose2d(call, _own_params(call), kernel, stride, padding, dilation, groups)
+
+
+@captures(
+    F.conv_transpose2d,
+    torch.conv_transpose2d,
+    weight=REQUIRED,
+    bias=None,
+    stride=1,
+    padding=0,
+    output_padding=0,
+    groups=1,
+    dilation=1,
+)
+def _conv_transpose2d_function(
+    call: Call,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    groups: int,
+    dilation: Any,
+) -> Ref:
+    params = parameter_paths(weight=weight, bias=bias)
+    return _conv_transpose2d(call, params, list(weight.value.shape[2:]), stride, padding, dilation, groups)
+
+
+def _conv_transpose2d(
+    call: Call,
+    params: dict[str, str],
+    kernel: list[int],
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+) -> Ref:
+    """As the convolution with stride 1 that it is, of the image with zeros between its pixels (Dumoulin and
+    Visin, arXiv:1603.07285, section 4). What the output's size adds (`output_padding`) is padding there."""
+    if len(call.input_shape()) != 3:
+        raise Unsupported(f"input of {len(call.input_shape()) + 1} dimensions, expected [N, C, H, W]")
+    channels, *sizes = call.input_shape()
+    factor, spread = pair(stride), pair(dilation)
+    reach = [d * (k - 1) for d, k in zip(spread, kernel, strict=True)]
+    before = [r - p for r, p in zip(reach, pair(padding), strict=True)]
+    sizes = [(size - 1) * f + 1 for size, f in zip(sizes, factor, strict=True)]
+    after = [
+        out - size + r - b
+        for out, size, r, b in zip(call.output_shape[2:], sizes, reach, before, strict=True)
+    ]
+    if min(before + after) < 0:
+        raise Unsupported(f"padding {padding}, more than dilation * (kernel_size - 1)")
+    source = call.input
+    if factor != [1, 1]:
+        shape = (channels, *sizes)
+        source = call.node("upsample_zeros2d", shape=shape, suffix=".zeros", scale_factor=factor)
+    return call.node(
+        "conv2d",
+        [source],
+        params,
+        kernel_size=kernel,
+        stride=[1, 1],
+        padding=before + after,
+        dilation=spread,
+        groups=int(groups),
+        transposed=True,
+    )
+
+
 def _four_sides(padding: Any, kernel: list[int], dilation: list[int]) -> list[int]:
     """[top, left, bottom, right]; "same" puts the odd one at the bottom and right, as PyTorch does."""
     if padding == "valid":

@@ -21,7 +21,8 @@ from ..formulas import (
     per_sample,
     round_and_clamp,
 )
-from ..ir import Node
+from ..ir import Graph, Node
+from ..placement import MOVERS
 from ..weights import (
     MAX_INPUT,
     check_accumulators,
@@ -126,6 +127,8 @@ class StaticLayer(_Layer):
         """Whether inputs and weights are all +1 or -1, and every output channel sees all of the inputs."""
         weights = model.weight_quantizer(node).scheme
         signs = weights.levels == "binary" and model.input_scheme(node).of_activations
+        if _holds_zeros(model.graph, node.inputs[0]):
+            return False
         return signs and not weights.group_size and node.attrs.get("groups", 1) == 1
 
     def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
@@ -147,6 +150,16 @@ class StaticLayer(_Layer):
         out = (*scope.qparams(node.name), node.output.qmin, node.output.qmax)
         added = scope.qparams(node.inputs[1]) if len(node.inputs) > 1 else (None, None)
         return _kernel(op), (*fixed, *out, *shape, *tail), (*added, *form)
+
+
+def _holds_zeros(graph: Graph, name: str) -> bool:
+    """Whether padding or zeros between pixels, which are no signs, are among the codes that a node gives."""
+    if name not in graph.nodes:
+        return False
+    node = graph.nodes[name]
+    if node.op in ("pad", "upsample_zeros2d"):
+        return True
+    return node.op in (*MOVERS, "cat") and any(_holds_zeros(graph, source) for source in node.inputs)
 
 
 def _kernel(name: str) -> Any:

@@ -64,6 +64,20 @@ class UpsampleNearest2d(Mover):
         return x.repeat_interleave(by_height, dim=2).repeat_interleave(by_width, dim=3)
 
 
+@operator("upsample_zeros2d")
+class UpsampleZeros2d(Mover):
+    """Zeros between the pixels: zero points, for codes."""
+
+    def move(self, attrs: dict[str, Any], x: Tensor, zero: Tensor | None) -> Tensor:
+        by_height, by_width = attrs["scale_factor"]
+        n, c, h, w = x.shape
+        value = x.new_zeros(()) if zero is None else zero.reshape(()).to(x.dtype)
+        shape = (n, c, (h - 1) * by_height + 1, (w - 1) * by_width + 1)
+        spread = value.expand(shape).clone(memory_format=torch.channels_last)
+        spread[:, :, ::by_height, ::by_width] = x
+        return spread
+
+
 @operator("max_pool2d")
 class MaxPool2d(Mover):
     def move(self, attrs: dict[str, Any], x: Tensor, zero: Tensor | None) -> Tensor:

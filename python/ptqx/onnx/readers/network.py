@@ -232,6 +232,8 @@ class Network(Nodes):
             x, scale = layer.x.node, self.quantization(layer.x.node).scale
         else:
             x, scale = self.real(layer.x), np.float32(1.0)
+        if layer.zeros is not None:
+            x = self._with_zeros(x, layer.zeros, name)
         lowered = lowered_layer(layer, scale, integer, name)
         attrs = {**lowered.attrs, **tail.attrs(1.0 if meaning is None else meaning.scale)}
         if tail.slopes is not None:
@@ -241,6 +243,13 @@ class Network(Nodes):
         op = layer.op if integer else f"{layer.op}_float"
         reason = "" if integer else "its input or its weights are not quantized in the ONNX file"
         return self._add(name, op, inputs, attrs, lowered.tensors, meaning, shape, reason)
+
+    def _with_zeros(self, x: str, factor: list[int], name: str) -> str:
+        channels, *sizes = self._shapes[x]
+        shape = (channels, *((size - 1) * f + 1 for size, f in zip(sizes, factor, strict=True)))
+        output = self.nodes[x].output if x in self.nodes else None
+        attrs = {"scale_factor": list(factor)}
+        return self._add(f"{name}/zeros", "upsample_zeros2d", [x], attrs, {}, output, shape)
 
     def _average(
         self, value: Pending, op: str, attrs: dict[str, Any], x: str, name: str, meaning: Quantization | None

@@ -112,13 +112,14 @@ def _number(value: Value | None, default: float) -> float:
 @dataclass(frozen=True, eq=False)
 class Layer:
     """A convolution or linear layer: `weight` OIHW or [out, in]; `attrs` are those of the integer graph's
-    node."""
+    node. With `zeros` the image is x with zeros between its pixels, that many times as large."""
 
     op: str
     x: Value
     weight: Constant | QuantizedConstant
     bias: Constant | QuantizedConstant | None
     attrs: Attrs
+    zeros: list[int] | None = None
 
 
 def layer_of(value: Value) -> Layer | None:
@@ -127,7 +128,7 @@ def layer_of(value: Value) -> Layer | None:
         return None
     if value.op_type == "Add":
         return _product_and_bias(value)
-    if value.op_type not in ("Conv", "Gemm", "MatMul"):
+    if value.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
         return None
     x, weight, *rest = value.inputs
     bias = rest[0] if rest else None
@@ -137,6 +138,8 @@ def layer_of(value: Value) -> Layer | None:
         return None
     if value.op_type == "Conv":
         return Layer("conv2d", x, weight, bias, _convolution(value, weight))
+    if value.op_type == "ConvTranspose":
+        return _transposed_convolution(value, x, weight, bias)
     attrs = value.attrs
     if attrs.get("transA") or attrs.get("alpha", 1.0) != 1.0 or attrs.get("beta", 1.0) != 1.0:
         raise PtqxError(f"{value.label}: only alpha=1, beta=1, transA=0 can be read")
@@ -165,6 +168,42 @@ def _convolution(value: Pending, weight: Constant | QuantizedConstant) -> Attrs:
         "dilation": list(value.attrs.get("dilations", [1, 1])),
         "groups": value.attrs.get("group", 1),
     }
+
+
+def _transposed_convolution(
+    value: Pending,
+    x: Value,
+    weight: Constant | QuantizedConstant,
+    bias: Constant | QuantizedConstant | None,
+) -> Layer:
+    """As the convolution with stride 1 of the image with zeros between its pixels."""
+    attrs = _convolution(value, weight)
+    if attrs["groups"] != 1 or "output_shape" in value.attrs:
+        raise PtqxError(f"{value.label}: only group=1 without output_shape can be read")
+    kernel = _of_convolution(weight)
+    sizes = (kernel.array if isinstance(kernel, Constant) else kernel.codes).shape[2:]
+    reach = [d * (k - 1) for d, k in zip(attrs["dilation"], sizes, strict=True)]
+    longer = list(value.attrs.get("output_padding", [0, 0]))
+    before = [r - p for r, p in zip(reach, attrs["padding"][:2], strict=True)]
+    after = [r - p + o for r, p, o in zip(reach, attrs["padding"][2:], longer, strict=True)]
+    if min(before + after) < 0:
+        raise PtqxError(f"{value.label}: only padding up to dilation * (kernel_shape - 1) can be read")
+    zeros = None if attrs["stride"] == [1, 1] else attrs["stride"]
+    return Layer("conv2d", x, kernel, bias, {**attrs, "stride": [1, 1], "padding": before + after}, zeros)
+
+
+def _of_convolution(weight: Constant | QuantizedConstant) -> Constant | QuantizedConstant:
+    """[in, out, KH, KW] as OIHW."""
+
+    def ordered(array: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(np.flip(array.swapaxes(0, 1), (2, 3)))
+
+    if isinstance(weight, Constant):
+        return Constant(ordered(weight.array))
+    w = weight
+    if w.block_size:
+        raise PtqxError("weights of a transposed convolution in blocks can't be read")
+    return QuantizedConstant(ordered(w.codes), w.dtype, w.scale, w.zero_point, 1 - w.axis, 0)
 
 
 def transposed(weight: Constant | QuantizedConstant) -> Constant | QuantizedConstant:

@@ -62,9 +62,24 @@ def channel_shuffle(b: Builder, node: IntegerNode, x: str) -> str:
 def pad(b: Builder, node: IntegerNode, x: str) -> str:
     top, left, bottom, right = node.attrs["padding"]
     pads = integers(b, [0, 0, top, left, 0, 0, bottom, right])
+    return b.op("Pad", x, pads, _zero(b, node))
+
+
+@mover("upsample_zeros2d")
+def upsample_zeros(b: Builder, node: IntegerNode, x: str) -> str:
+    c, h, w = b.shapes[node.inputs[0]]
+    by_height, by_width = node.attrs["scale_factor"]
+    pads = integers(b, [0, 0, 0, 0, 0, 0, 0, 0, 0, by_height - 1, 0, by_width - 1])
+    spread = b.op("Pad", to_shape(b, x, (c, h, 1, w, 1)), pads, _zero(b, node))
+    whole = to_shape(b, spread, (c, h * by_height, w * by_width))
+    ends = integers(b, b.shapes[node.name][1:])
+    return b.op("Slice", whole, integers(b, [0, 0]), ends, integers(b, [2, 3]), integers(b, [1, 1]))
+
+
+def _zero(b: Builder, node: IntegerNode) -> str:
+    """What stands for 0 among the values that the node moves."""
     on_codes = b.style == "integer" and b.is_codes(node.name)
-    value = b.scalar(b.qparams(node.name).zero_point, np.uint8) if on_codes else b.scalar(0.0)
-    return b.op("Pad", x, pads, value)
+    return b.scalar(b.qparams(node.name).zero_point, np.uint8) if on_codes else b.scalar(0.0)
 
 
 @mover("upsample_nearest2d")

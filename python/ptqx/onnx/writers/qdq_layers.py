@@ -10,15 +10,15 @@ from ...graph import IntegerNode
 from ..builder import Builder
 from .base import add_named_tail, to_codes, writer
 from .real import layer
-from .weights import dequantized_bias, dequantized_weight
+from .weights import dequantized_bias
 
 
 @writer("conv2d_simulated", "linear_simulated")
 @writer("conv2d", "linear", "binary_conv2d", "binary_linear", styles=("qdq",))
 @writer("conv2d_fixed_point", "linear_fixed_point", styles=("qdq",))
 def static_layer(b: Builder, node: IntegerNode) -> str:
-    x, *residual = node.inputs
-    y = layer(b, node, b.real(x), dequantized_weight(b, node), dequantized_bias(b, node))
+    residual = node.inputs[1:]
+    y = layer(b, node, dequantized_bias(b, node))
     if residual:
         y = b.op("Add", y, b.real(residual[0]))
     return finished(b, node, y)

@@ -16,6 +16,7 @@ from ...graph import IntegerNode
 from ...graph.formulas import TAIL_KINDS
 from ..builder import Builder
 from .base import add_named_tail, to_codes, writer
+from .transposed import image_without_zeros, transposed_attributes
 from .weights import dequantized_weight
 
 Function = Callable[..., str]
@@ -98,14 +99,17 @@ FUNCTIONS: dict[str, Function] = {
 def float_layer(b: Builder, node: IntegerNode) -> str:
     bias = b.tensor(node, "bias")
     bias_name = "" if bias is None else b.constant(bias, "bias")
-    return add_named_tail(
-        b, node, layer(b, node, b.real(node.inputs[0]), dequantized_weight(b, node), bias_name)
-    )
+    return add_named_tail(b, node, layer(b, node, bias_name))
 
 
-def layer(b: Builder, node: IntegerNode, x: str, weight: str, bias: str) -> str:
-    """Conv, Gemm or MatMul of real values; `bias` may be ""."""
+def layer(b: Builder, node: IntegerNode, bias: str) -> str:
+    """Conv, ConvTranspose, Gemm or MatMul of real values; `bias` may be ""."""
     rest = [bias] if bias else []
+    image = image_without_zeros(b, node) if "stride" in node.attrs else None
+    if image is not None:
+        weight = dequantized_weight(b, node, transposed=True)
+        return b.op("ConvTranspose", b.real(image), weight, *rest, **transposed_attributes(b, node))
+    x, weight = b.real(node.inputs[0]), dequantized_weight(b, node)
     if "stride" in node.attrs:
         return b.op("Conv", x, weight, *rest, **conv_attributes(node))
     if len(b.shapes[node.name]) == 1:

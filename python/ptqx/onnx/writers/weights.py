@@ -8,6 +8,7 @@ from torch import Tensor
 from ...graph import IntegerNode
 from ...graph.operators.stored_weights import is_held_in_float, real_weight, stored_codes, unpacked_weight
 from ..builder import Builder
+from .transposed import transposed_weight
 
 
 def weight_codes(b: Builder, node: IntegerNode) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -19,19 +20,24 @@ def weight_codes(b: Builder, node: IntegerNode) -> tuple[Tensor, Tensor, Tensor 
     return unpacked_weight(b.model, node), scale, zero_point if has_offset else None
 
 
-def dequantized_weight(b: Builder, node: IntegerNode) -> str:
+def dequantized_weight(b: Builder, node: IntegerNode, transposed: bool = False) -> str:
     """The layer's real weights: float32 as they are or of levels that are no whole numbers, or
-    DequantizeLinear of INT4 or INT8, per tensor, per output channel or in blocks of input channels."""
+    DequantizeLinear of INT4 or INT8, per tensor, per output channel or in blocks of input channels;
+    `transposed` in the order of ConvTranspose."""
+
+    def ordered(weight: Tensor) -> Tensor:
+        return transposed_weight(weight) if transposed else weight
+
     if is_held_in_float(b.model, node):
-        return b.constant(real_weight(b.model, node), "weight")
+        return b.constant(ordered(real_weight(b.model, node)), "weight")
     stored = stored_codes(b.model, node)
     if not stored.on_grid:
-        return b.constant(stored.real(), "weight")
+        return b.constant(ordered(stored.real()), "weight")
     codes, scale, zero_point = weight_codes(b, node)
     if zero_point is None:
         zero_point = torch.zeros(len(codes), dtype=torch.int32)
     group_size = node.attrs["group_size"]
-    layout = {"axis": 1, "block_size": group_size} if group_size else {"axis": 0}
+    layout = {"axis": 1, "block_size": group_size} if group_size else {"axis": int(transposed)}
     if group_size:
         blocks = (*scale.shape, *codes.shape[2:])
         scale = scale.reshape(*scale.shape, *[1] * (codes.dim() - 2)).expand(blocks)
@@ -40,7 +46,7 @@ def dequantized_weight(b: Builder, node: IntegerNode) -> str:
         layout, scale, zero_point = {}, scale.reshape(()), zero_point[0]
     return b.op(
         "DequantizeLinear",
-        b.integers(codes, "weight", beside=zero_point),
+        b.integers(ordered(codes), "weight", beside=zero_point),
         b.constant(scale, "weight_scale"),
         b.integers(zero_point, "weight_zero_point", beside=codes),
         **layout,
