@@ -171,6 +171,19 @@ double NodeReader::positive(const char* name) {
   return number;
 }
 
+std::vector<double> NodeReader::reals_or_none(const char* name, size_t count) {
+  std::vector<double> numbers;
+  const json values = has(name) ? attribute(name) : json::array();
+  const auto is_finite = [](const json& value) {
+    return value.is_number() && std::isfinite(value.get<double>());
+  };
+  if (!values.is_array() || values.size() != count || !std::all_of(values.begin(), values.end(), is_finite)) {
+    fail(std::string(name) + " must be " + std::to_string(count) + " finite numbers in an array");
+  }
+  for (const json& value : values) numbers.push_back(value.get<double>());
+  return numbers;
+}
+
 bool NodeReader::boolean_or(const char* name, bool fallback) {
   if (!has(name)) return fallback;
   const json& value = attribute(name);

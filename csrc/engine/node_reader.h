@@ -46,6 +46,8 @@ class NodeReader {
   int64_t integer(const char* name, int64_t low, int64_t high);
   int64_t integer_or(const char* name, int64_t fallback, int64_t low, int64_t high);
   double positive(const char* name);  // and finite
+  /// `count` finite numbers; a missing attribute is none.
+  std::vector<double> reals_or_none(const char* name, size_t count);
   bool boolean_or(const char* name, bool fallback);
   std::string text_or(const char* name, const std::string& fallback);
   std::vector<int64_t> integers(const char* name, size_t count, int64_t low, int64_t high);

@@ -95,6 +95,7 @@ void add_steps(PlanBuilder& plan, const Node& node, const AdaptiveAvgPool2d& ada
 void add_steps(PlanBuilder& plan, const Node& node, const Add& add);
 void add_steps(PlanBuilder& plan, const Node& node, const Mul& mul);
 void add_steps(PlanBuilder& plan, const Node& node, const Activate& activate);
+void add_steps(PlanBuilder& plan, const Node& node, const ApplyFunction& apply);
 void add_steps(PlanBuilder& plan, const Node& node, const Lookup& lookup);
 void add_steps(PlanBuilder& plan, const Node& node, LayerNorm& norm);
 void add_steps(PlanBuilder& plan, const Node& node, const Softmax& softmax);

@@ -13,6 +13,7 @@
 #include "engine/container.h"
 #include "engine/conv2d.h"
 #include "engine/tuning.h"
+#include "kernels/real_function.h"
 #include "kernels/types.h"
 
 namespace ptqx::engine {
@@ -101,8 +102,13 @@ struct Mul {
   ActivationSpec activation;
   std::optional<FixedPoint> fixed_point = {};
 };
+/// Of real values.
 struct Activate {
   ActivationSpec activation;
+};
+struct ApplyFunction {
+  kernels::RealFunction function;
+  double number;
 };
 struct Lookup {
   std::array<uint8_t, 256> table;
@@ -140,9 +146,10 @@ struct UpsampleZeros2d {
   int64_t factor_h, factor_w;
 };
 
-using Operation = std::variant<Input, Quantize, Dequantize, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d,
-                               Add, Mul, Activate, Lookup, LayerNorm, Softmax, Cat, Flatten, Reshape, Permute,
-                               Slice, ChannelShuffle, Pad, UpsampleNearest2d, UpsampleZeros2d>;
+using Operation =
+    std::variant<Input, Quantize, Dequantize, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, Add, Mul,
+                 Activate, ApplyFunction, Lookup, LayerNorm, Softmax, Cat, Flatten, Reshape, Permute, Slice,
+                 ChannelShuffle, Pad, UpsampleNearest2d, UpsampleZeros2d>;
 
 struct Node {
   std::string name;

@@ -2,6 +2,8 @@
 
 #include <cmath>
 #include <cstring>
+#include <string>
+#include <vector>
 
 #include "engine/node_reader.h"
 
@@ -13,6 +15,29 @@ ActivationSpec pointwise_activation(NodeReader& reader) {
   reader.require(activation.args.kind != kernels::Activation::kPrelu,
                  "activation prelu is only for conv2d and linear");
   return activation;
+}
+
+struct FunctionRow {
+  const char* name;
+  kernels::RealFunction function;
+  bool with_number = false;
+};
+constexpr FunctionRow kFunctions[] = {
+    {"sigmoid", kernels::RealFunction::kSigmoid},
+    {"silu", kernels::RealFunction::kSilu},
+    {"tanh", kernels::RealFunction::kTanh},
+    {"add_scalar", kernels::RealFunction::kAdd, true},
+    {"mul_scalar", kernels::RealFunction::kMultiply, true},
+    {"subtract_from", kernels::RealFunction::kSubtractFrom, true},
+    {"divide_by_scalar", kernels::RealFunction::kDivide, true},
+};
+
+ApplyFunction apply_function(NodeReader& reader, const FunctionRow& row) {
+  const std::vector<double> numbers = reader.reals_or_none("activation_args", row.with_number ? 1 : 0);
+  const double number = row.with_number ? numbers[0] : 0.0;
+  reader.require(row.function != kernels::RealFunction::kDivide || number != 0.0,
+                 "activation divide_by_scalar needs a number other than 0");
+  return {row.function, number};
 }
 
 }  // namespace
@@ -69,6 +94,10 @@ Operation read_mul_fixed_point(NodeReader& reader) {
 Operation read_activation(NodeReader& reader) {
   reader.require(reader.input().is_float && reader.output().is_float, "takes float32 and gives float32");
   reader.output().take_shape(reader.input());
+  const std::string name = reader.text_or("activation", "none");
+  for (const FunctionRow& row : kFunctions) {
+    if (name == row.name) return apply_function(reader, row);
+  }
   return Activate{reader.activation()};
 }
 

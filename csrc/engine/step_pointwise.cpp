@@ -252,6 +252,15 @@ void add_steps(PlanBuilder& plan, const Node& node, const Activate& activate) {
                    });
 }
 
+void add_steps(PlanBuilder& plan, const Node& node, const ApplyFunction& apply) {
+  const int from = plan.input_buffer(node);
+  const int to = plan.output_buffer(node);
+  add_flat_step(plan, node, {from}, to, [=](const Run& run, int64_t begin, int64_t end) {
+    kernels::real_function_f32(apply.function, apply.number, run.at<const float>(from) + begin, end - begin,
+                               run.at<float>(to) + begin);
+  });
+}
+
 void add_steps(PlanBuilder& plan, const Node& node, const Lookup& lookup) {
   const int from = plan.input_buffer(node);
   const int to = plan.output_buffer(node);

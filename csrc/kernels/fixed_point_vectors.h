@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "kernels/fixed_point.h"
+#include "kernels/vector_of.h"
 #ifdef __AVX512F__
 #include "kernels/simd_avx512.h"
 #else
@@ -14,9 +15,6 @@
 
 namespace ptqx::kernels {
 namespace {
-
-template <class Number, int Bytes>
-using VectorOf [[gnu::vector_size(Bytes)]] = Number;
 
 template <class Vector>
 inline Vector load(const void* from) {

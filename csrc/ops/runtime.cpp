@@ -17,6 +17,7 @@
 #include "kernels/pointwise.h"
 #include "kernels/pool.h"
 #include "kernels/quantize.h"
+#include "kernels/real_function.h"
 #include "kernels/reduce.h"
 #include "kernels/tile_gemm.h"
 #include "kernels/winograd.h"
@@ -112,6 +113,7 @@ std::vector<KernelRow> kernel_rows() {
   add_rows(all, "moments", kernels::moments_rows());
   add_rows(all, "histogram", kernels::histogram_rows());
   add_rows(all, "normalize_u8", kernels::normalize_u8_rows());
+  add_rows(all, "real_function", kernels::real_function_rows());
   add_rows(all, "max_pool2d_u8", kernels::max_pool2d_u8_rows());
   add_rows(all, "avg_pool2d_u8", kernels::avg_pool2d_u8_rows());
   add_rows(all, "adaptive_avg_pool2d_u8", kernels::adaptive_avg_pool2d_u8_rows());

@@ -6,6 +6,7 @@ part.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +16,8 @@ from torch import Tensor
 TAIL_KINDS = ("none", "clip", "leaky_relu", "prelu", "hardsigmoid", "hardswish")
 EXACT_IN_FLOAT32 = 2**24
 MAX_ACCUMULATOR = 2**31 - 1
+REAL_FUNCTIONS = ("sigmoid", "silu", "tanh")
+LN2_HIGH, LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10  # as csrc/kernels/exp.h
 
 
 class QParams(NamedTuple):
@@ -158,12 +161,38 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
 
 
 def softmax(x: Tensor, log: bool) -> Tensor:
-    """Of [N, classes] float32, as csrc/kernels/softmax.h writes it but for exp and log: the last bits of
-    float64, in which these may differ, show in one float32 of some 10^8."""
+    """Of [N, classes] float32, as csrc/kernels/softmax.h writes it but for the log: the last bits of float64,
+    in which it may differ, show in one float32 of some 10^8."""
     shifted = x.double() - x.double().amax(1, keepdim=True)
-    padded = F.pad(shifted.exp(), (0, -x.shape[1] % 16))
-    total = _sum_lanes(padded.unflatten(1, (-1, 16)))
-    return (shifted - total.log() if log else shifted.exp() / total).float()
+    powers = _exp_of_negative(shifted)
+    total = _sum_lanes(F.pad(powers, (0, -x.shape[1] % 16)).unflatten(1, (-1, 16)))
+    return (shifted - total.log() if log else powers / total).float()
+
+
+def real_function(name: str, x: Tensor) -> Tensor:
+    """Sigmoid, SiLU or tanh of float32, as csrc/kernels/real_function.h writes them."""
+    wide = x.double()
+    if name == "tanh":
+        magnitude = wide.abs()
+        e = _exp_of_negative(-2.0 * magnitude)
+        small = magnitude - magnitude * (magnitude * magnitude) * (1.0 / 3.0)
+        result = torch.where(magnitude < 2.0**-12, small, (1.0 - e) / (1.0 + e))
+        return torch.where(wide < 0, -result, result).float()
+    e = _exp_of_negative(-wide.abs())
+    share = 1.0 / (1.0 + e)
+    sigmoid = torch.where(wide < 0, e * share, share)
+    return (wide * sigmoid if name == "silu" else sigmoid).float()
+
+
+def _exp_of_negative(x: Tensor) -> Tensor:
+    """csrc/kernels/exp.h"""
+    bounded = torch.where(x < -200.0, torch.zeros_like(x), x)
+    n = torch.round(bounded * math.log2(math.e))
+    r = (bounded - n * LN2_HIGH) - n * LN2_LOW
+    series = torch.full_like(x, 1.0 / math.factorial(13))
+    for k in range(12, -1, -1):
+        series = series * r + 1.0 / math.factorial(k)
+    return torch.where(x < -200.0, torch.zeros_like(x), torch.ldexp(series, n))
 
 
 def _sum_lanes(lanes: Tensor) -> Tensor:

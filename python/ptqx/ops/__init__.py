@@ -18,7 +18,7 @@ from .engine import engine_describe, engine_run
 from .linear import linear, linear_f32, linear_fixed_point, linear_s32, linear_s64
 from .normalization import layer_norm, softmax
 from .packing import pack_codes, pack_int4, unpack_codes, unpack_int4
-from .pointwise import add, cat, lookup, mul
+from .pointwise import activation, add, cat, lookup, mul
 from .pooling import adaptive_avg_pool2d, avg_pool2d, max_pool2d
 from .quantization import dequantize, dynamic_quantize, quantize, requantize
 from .statistics import histogram, min_max, moments
@@ -33,6 +33,7 @@ from .training import (
 )
 
 __all__ = [
+    "activation",
     "adaptive_avg_pool2d",
     "add",
     "avg_pool2d",

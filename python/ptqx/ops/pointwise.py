@@ -1,4 +1,4 @@
-"""Sums, products, concatenation and tables of codes."""
+"""Sums, products, concatenation and tables of codes; functions of real values."""
 
 from __future__ import annotations
 
@@ -113,3 +113,21 @@ def lookup(input: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
     tensor([ 0,  9, 33], dtype=torch.uint8)
     """
     return operators.lookup(input, table)
+
+
+def activation(input: torch.Tensor, function: str) -> torch.Tensor:
+    """A function of real values, float32, computed in float64 by one written exp and rounded once.
+
+    With `e = exp(-|x|)`: "sigmoid" is `1 / (1 + e)`, times e for negative x; "silu" is `x * sigmoid(x)`;
+    "tanh" is `(1 - e^2) / (1 + e^2)` with the sign of x. Results are the same bits everywhere, and within one
+    unit in the last place of PyTorch's. A NaN stays one.
+
+    Args:
+        input: real values of any shape and float type.
+
+    >>> activation(torch.tensor([0.0, 100.0]), "sigmoid")
+    tensor([0.5000, 1.0000])
+    >>> activation(torch.tensor([0.0, -100.0]), "tanh")
+    tensor([ 0., -1.])
+    """
+    return operators.activation(input, function)

@@ -313,6 +313,22 @@ TEST(Program, read_softmax_takes_float32_features) {
   EXPECT_THROW(read(wrong), Error);
 }
 
+TEST(Program, read_activation_takes_functions_of_real_values_with_their_numbers) {
+  const auto function_of = [](const std::string& name, nlohmann::json args) {
+    GraphBuilder b({3, 2, 2});
+    return b.finish(
+        b.reals("activation", {b.input}, {3, 2, 2}, {{"activation", name}, {"activation_args", args}}));
+  };
+  const auto none = nlohmann::json::array();
+  EXPECT_EQ(read(function_of("sigmoid", none)).nodes[1].output.h, 2);
+  EXPECT_NO_THROW(read(function_of("divide_by_scalar", {0.5})));
+  EXPECT_THROW(read(function_of("sigmoid", {0.5})), Error);
+  EXPECT_THROW(read(function_of("add_scalar", none)), Error);
+  EXPECT_THROW(read(function_of("add_scalar", {"inf"})), Error);
+  EXPECT_THROW(read(function_of("divide_by_scalar", {0.0})), Error);
+  EXPECT_THROW(read(function_of("gelu", none)), Error);
+}
+
 TEST(Program, read_duplicate_key_or_deep_nesting_in_the_graph_throws) {
   const Graph graph = sample_graph();
   const auto read_text = [&](const std::string& text) {

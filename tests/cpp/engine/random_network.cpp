@@ -267,8 +267,17 @@ class RandomNetwork {
                     {{"scale_factor", factor}});
   }
 
+  Made real_function(const Made& x) {
+    const std::string names[] = {"sigmoid", "silu", "tanh", "mul_scalar", "divide_by_scalar"};
+    const std::string& name = names[b_.integer(0, 4)];
+    nlohmann::json attrs = {{"activation", name}, {"activation_args", nlohmann::json::array()}};
+    if (name.ends_with("scalar")) attrs["activation_args"] = {1.7};
+    return b_.reals("activation", {x}, x.shape, attrs);
+  }
+
   Made lookup(const Made& x) {
     nlohmann::json roles = nlohmann::json::object();
+    if (dynamic_ && b_.coin()) return real_function(x);
     if (dynamic_) {
       nlohmann::json attrs;
       b_.set_activation(activation(7), 1.0F, x.shape[0], attrs, roles);

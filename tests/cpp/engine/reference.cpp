@@ -4,14 +4,23 @@
 #include <array>
 #include <cmath>
 #include <functional>
+#include <map>
 #include <stdexcept>
 
 #include "kernels/arith.h"
+#include "kernels/real_function.h"
 
 namespace ptqx::engine::testing {
 namespace {
 
 using nlohmann::json;
+
+const std::map<std::string, kernels::RealFunction> kFunctions = {
+    {"sigmoid", kernels::RealFunction::kSigmoid},
+    {"silu", kernels::RealFunction::kSilu},
+    {"tanh", kernels::RealFunction::kTanh},
+    {"mul_scalar", kernels::RealFunction::kMultiply},
+    {"divide_by_scalar", kernels::RealFunction::kDivide}};
 
 /// One value of one sample. Codes are in `q`, real numbers in `f`; spatial ones in [c][h][w] order.
 struct Array {
@@ -440,6 +449,9 @@ class Reference {
   }
 
   void activate(const json& node, Array& y) const {
+    const std::string name = node["attrs"].value("activation", "none");
+    const auto function = kFunctions.find(name);
+    if (function != kFunctions.end()) return apply(function->second, node, y);
     std::vector<float> slopes;
     const kernels::ActivationArgs args = activation(node, slopes);
     y.resize(in(node).shape);
@@ -447,6 +459,14 @@ class Reference {
       y.f[i] = kernels::activate(in(node).f[i], args,
                                  static_cast<int64_t>(i / (y.size() / static_cast<size_t>(y.c()))));
     }
+  }
+
+  void apply(kernels::RealFunction function, const json& node, Array& y) const {
+    const std::vector<double> numbers = node["attrs"]["activation_args"];
+    const double number = numbers.empty() ? 0.0 : numbers[0];
+    y.resize(in(node).shape);
+    const auto count = static_cast<int64_t>(y.size());
+    kernels::real_function_rows().front().function(function, number, in(node).f.data(), count, y.f.data());
   }
 
   void lookup(const json& node, Array& y) const {

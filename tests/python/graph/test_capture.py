@@ -391,8 +391,43 @@ def test_softmax_of_features_runs_in_the_engine(end: Callable[[Tensor], Tensor])
     with torch.no_grad():
         torch.testing.assert_close(integer(x), model(x), rtol=0.05, atol=0.05)
     assert torch.equal(torch.compile(integer, fullgraph=True)(x), integer(x))
-    if any(node.op == "activation" for node in integer.graph):
-        with pytest.raises(PtqxError, match="node 'mul'"):  # a function of real values
-            compile(integer, x)
-    else:
-        assert torch.equal(compile(integer, x)(x), integer(x))
+    assert torch.equal(compile(integer, x)(x), integer(x))
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        nn.Sigmoid(),
+        nn.Tanh(),
+        F.silu,
+        lambda x: (torch.tanh(x) + 1) / 2,
+        lambda x: 1 - 255 * x.sigmoid(),
+    ],
+    ids=["sigmoid", "tanh", "silu", "images", "arithmetic"],
+)
+@pytest.mark.parametrize("how", ["int8", "int8-dynamic"])
+def test_functions_of_real_values_run_in_the_engine(end: Callable[[Tensor], Tensor], how: str) -> None:
+    class Decoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last, self.end = nn.Conv2d(4, 8, 3), nn.Conv2d(8, 3, 1), end
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.end(self.last(F.silu(self.first(x))))
+
+    x = torch.randn(16, 4, 6, 6)
+    model = Decoder().eval()
+    integer = convert(calibrate(prepare(model, how, x), [x]))
+    assert "float" not in [node.op for node in integer.graph]
+    with torch.no_grad():
+        assert (integer(x) - model(x)).square().mean() < 1e-3 * model(x).square().mean()
+    torch.compiler.reset()  # one function is compiled a limited number of times
+    assert torch.equal(torch.compile(integer, fullgraph=True)(x), integer(x))
+    assert torch.equal(compile(integer, x)(x), integer(x))
+
+
+def test_functions_that_the_engine_has_no_form_for_are_named() -> None:
+    x = torch.randn(4, 3, 6, 6)
+    integer = convert(calibrate(prepare(nn.Sequential(nn.Conv2d(3, 4, 1), nn.GELU()), "int8", x), [x]))
+    with pytest.raises(PtqxError, match=r"node '1'.*gelu"):
+        compile(integer, x)

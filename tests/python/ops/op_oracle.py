@@ -455,6 +455,14 @@ def sum_lanes(values: np.ndarray) -> np.ndarray:
     return sums
 
 
+def activation(input, function):
+    x = input.float().numpy().astype(np.longdouble)
+    if function == "tanh":
+        return torch.from_numpy(np.tanh(x).astype(f32))
+    sigmoid = 1 / (1 + np.exp(-x))
+    return torch.from_numpy((x * sigmoid if function == "silu" else sigmoid).astype(f32))
+
+
 def softmax(input, log=False):
     x = input.float().numpy().astype(np.float64)
     shifted = x - x.max(axis=1, keepdims=True) if x.size else x

@@ -646,6 +646,17 @@ def layer_norm_samples() -> Iterator[Sample]:
     yield sample("no-samples", reals(0, 3, 4, 4), scale(0.02), zero(100))
 
 
+def activation_samples() -> Iterator[Sample]:
+    for function in ("sigmoid", "silu", "tanh"):
+        for layout, x in layouts(reals(2, 5, 3, 7, spread=4.0)):
+            yield Sample("activation", f"{function}-{layout}", (x, function))
+        edges = torch.tensor([0.0, 1e-30, 1e-4, 2.0**-12, 3e-4, 20.0, 103.0, 199.0, 201.0, 3e38])
+        yield Sample("activation", f"{function}-edges", (torch.cat([edges, -edges]), function))
+        yield Sample("activation", f"{function}-many", (reals(3, 40_000, spread=20.0), function))
+        yield Sample("activation", f"{function}-bfloat16", (reals(3, 17).bfloat16(), function))
+        yield Sample("activation", f"{function}-empty", (reals(0, 10), function))
+
+
 def softmax_samples() -> Iterator[Sample]:
     for log in (False, True):
         name = "log" if log else "shares"
@@ -860,6 +871,7 @@ SAMPLES: dict[str, list[Sample]] = {
     "layer_norm": list(layer_norm_samples()),
     "lookup": list(lookup_samples()),
     "softmax": list(softmax_samples()),
+    "activation": list(activation_samples()),
     "conv2d_s64": list(conv2d_s64_samples()),
     "linear_s64": list(linear_s64_samples()),
     "pack_signs": list(pack_signs_samples()),

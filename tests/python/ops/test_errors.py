@@ -352,6 +352,11 @@ CASES: dict[str, tuple[Any, str]] = {
         layer_norm(input=torch.tensor([[1.0, 2.0, float("nan"), 0.0]])),
         "input must be finite, got 1 NaN or infinite values of 4",
     ),
+    "activation-name": (
+        lambda: ops.activation(reals(2, 3), "gelu"),
+        "function must be 'sigmoid', 'silu' or 'tanh', got 'gelu'",
+    ),
+    "activation-type": (lambda: ops.activation(u8(2, 3), "tanh"), "input must be float32"),
     "softmax-rank": (lambda: ops.softmax(reals(2, 3, 4)), r"input must have shape \[N, classes\]"),
     "softmax-type": (lambda: ops.softmax(u8(2, 3)), "input must be float32"),
     "softmax-finite": (

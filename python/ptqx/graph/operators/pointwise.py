@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ... import ops
 from ..activations import ACTIVATIONS
-from ..formulas import Codes, QParams, apply_tail, round_and_clamp
+from ..formulas import REAL_FUNCTIONS, Codes, QParams, apply_tail, real_function, round_and_clamp
 from ..ir import Node
 from ..requantize import Requantizer, requantizer
 from .base import (
@@ -189,6 +190,8 @@ class Activate(Operator):
         return ACTIVATIONS[attrs["function"]].real(inputs[0], *attrs["args"])
 
     def exact(self, model: SimulatedModel, node: Node, *inputs: Any) -> Value:
+        if node.attrs["function"] in REAL_FUNCTIONS:
+            return real_function(node.attrs["function"], inputs[0])
         return run_tail(self.lower(model, node).attrs, inputs[0])
 
     def lower(self, model: SimulatedModel, node: Node) -> Lowered:
@@ -198,4 +201,6 @@ class Activate(Operator):
         return Lowered(lowered_tail({"activation": entry.name, "activation_args": node.attrs["args"]}, None))
 
     def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
+        if node.attrs["activation"] in REAL_FUNCTIONS:
+            return ops.activation(inputs[0], node.attrs["activation"])
         return run_tail(node.attrs, inputs[0])
