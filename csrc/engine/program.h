@@ -129,6 +129,7 @@ struct Slice {
 struct ChannelShuffle {
   int64_t groups;
 };
+/// Rows and columns of zeros before the input's; of negative ones, the input's that are left out.
 struct Pad {
   int64_t top, left;
 };

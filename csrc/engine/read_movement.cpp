@@ -1,6 +1,7 @@
 // Nodes that move codes and keep the scale: cat, flatten, reshape, permute, slice, channel_shuffle, pad,
 // upsample_nearest2d.
 
+#include <algorithm>
 #include <array>
 
 #include "engine/node_reader.h"
@@ -100,8 +101,13 @@ Operation read_channel_shuffle(NodeReader& reader) {
 Operation read_pad(NodeReader& reader) {
   reader.require_moved_codes();
   reader.require_spatial();
-  const auto padding = reader.integers("padding", 4, 0, kMaxExtent - 1);
+  const auto padding = reader.integers("padding", 4, 1 - kMaxExtent, kMaxExtent - 1);
   const Value& x = reader.input();
+  const auto left_after = [](int64_t size, int64_t before, int64_t after) {
+    return size + std::min(before, int64_t{0}) + std::min(after, int64_t{0});
+  };
+  reader.require(left_after(x.h, padding[0], padding[2]) >= 1 && left_after(x.w, padding[1], padding[3]) >= 1,
+                 "negative padding must leave a row and a column of the input");
   Value& y = reader.output();
   y.spatial = true;
   y.c = x.c;

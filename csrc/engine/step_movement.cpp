@@ -182,9 +182,12 @@ void add_steps(PlanBuilder& plan, const Node& node, const Pad& pad) {
   const Value& y = node.output;
   const int from = plan.input_buffer(node);
   const int to = plan.output_buffer(node);
-  const int64_t x_row = x.w * x.c * element_bytes(x);
-  const int64_t y_row = y.w * y.c * element_bytes(y);
-  const int64_t left = pad.left * y.c * element_bytes(y);
+  const int64_t pixel = y.c * element_bytes(y);
+  const int64_t x_row = x.w * pixel;
+  const int64_t y_row = y.w * pixel;
+  const int64_t skipped = std::max(-pad.left, int64_t{0}) * pixel;
+  const int64_t left = std::max(pad.left, int64_t{0}) * pixel;
+  const int64_t copied = std::min(x_row - skipped, y_row - left);
   // Codes are padded with what stands for 0.0; so is float32, whose bytes are then 0 too.
   const int zero = y.is_float ? 0 : y.zero_point;
   plan.add(row_step(node, {from}, to,
@@ -196,9 +199,10 @@ void add_steps(PlanBuilder& plan, const Node& node, const Pad& pad) {
                         return;
                       }
                       std::memset(out, zero, static_cast<size_t>(left));
-                      std::memcpy(out + left, run.at<const uint8_t>(from) + (sample * x_h + x_index) * x_row,
-                                  static_cast<size_t>(x_row));
-                      std::memset(out + left + x_row, zero, static_cast<size_t>(y_row - left - x_row));
+                      const int64_t begin = (sample * x_h + x_index) * x_row + skipped;
+                      std::memcpy(out + left, run.at<const uint8_t>(from) + begin,
+                                  static_cast<size_t>(copied));
+                      std::memset(out + left + copied, zero, static_cast<size_t>(y_row - left - copied));
                     }));
 }
 

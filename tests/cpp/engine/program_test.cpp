@@ -299,6 +299,25 @@ TEST(Program, read_layer_norm_names_what_is_wrong) {
   }
 }
 
+/// Reads a network of one `op` with these attributes on [4, 6, 6].
+Value moved(const char* op, const json& attributes) {
+  GraphBuilder b({4, 6, 6});
+  return read(b.finish(b.reals(op, {b.input}, {}, attributes))).nodes[1].output;
+}
+
+TEST(Program, read_pad_crops_with_negative_numbers) {
+  const Value y = moved("pad", {{"padding", {-5, 3, 1, -2}}});
+  EXPECT_EQ(y.h, 2);
+  EXPECT_EQ(y.w, 7);
+  constexpr int64_t kMost = (int64_t{1} << 20) - 1;
+  for (const std::vector<int64_t>& padding : {std::vector<int64_t>{-3, 0, -3, 0},
+                                              {0, -6, 0, 9},
+                                              {0, -kMost - 1, 0, kMost},
+                                              {-kMost, 0, kMost, 0}}) {
+    EXPECT_THROW(moved("pad", {{"padding", padding}}), Error);
+  }
+}
+
 TEST(Program, read_softmax_takes_float32_features) {
   const auto softmax_of = [](std::vector<int64_t> shape, bool codes) {
     GraphBuilder b(shape);

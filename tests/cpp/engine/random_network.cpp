@@ -223,7 +223,10 @@ class RandomNetwork {
   }
 
   Made pad(const Made& x) {
-    const std::vector<int64_t> p = {b_.integer(0, 2), b_.integer(0, 1), b_.integer(0, 1), b_.integer(0, 2)};
+    std::vector<int64_t> p = {b_.integer(0, 2), b_.integer(0, 1), b_.integer(0, 1), b_.integer(0, 2)};
+    for (size_t side = 0; side < 4; ++side) {  // at most one row before and one after is left out
+      if (x.shape[1 + side % 2] > 3 && b_.integer(0, 2) == 0) p[side] = -1;
+    }
     return b_.moved("pad", {x}, {x.shape[0], x.shape[1] + p[0] + p[2], x.shape[2] + p[1] + p[3]},
                     {{"padding", p}});
   }

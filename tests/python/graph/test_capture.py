@@ -24,6 +24,11 @@ class Function(nn.Module):
         return self.function(self.conv(x))
 
 
+def _center_crop(x: Tensor, height: int, width: int) -> Tensor:
+    top, left = (x.shape[-2] - height) // 2, (x.shape[-1] - width) // 2
+    return x[..., top : top + height, left : left + width]
+
+
 FORMS = {
     "relu": (nn.ReLU(), [F.relu, torch.relu, lambda x: x.relu()]),
     "relu6": (nn.ReLU6(), [F.relu6]),
@@ -103,6 +108,23 @@ FORMS = {
     ),
     "pad": (nn.ZeroPad2d((1, 2, 0, 1)), [lambda x: F.pad(x, (1, 2, 0, 1)), nn.ConstantPad2d(1, 0.0)]),
     "channel pad": (None, [lambda x: F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 2, 6))]),
+    "crop": (
+        nn.ZeroPad2d((-1, 2, -2, -1)),
+        [
+            lambda x: x[:, :, 1:5, 2:],
+            lambda x: x[..., 1:-1, -4:-2],
+            lambda x: x[:, 1:3, :4, 1:6:2],
+            lambda x: x[:, :, x.size(2) // 2 :],
+            lambda x: F.pad(x, (-1, 3, 2, -4)),
+            lambda x: F.pad(x, (0, 0, -1, -1, -1, 2)),
+            lambda x: torch.narrow(x, 2, 1, 3),
+            lambda x: x.narrow(-1, -3, 2),
+            lambda x: x.narrow(1, 1, 2),
+            lambda x: torch.cat(x.chunk(2, 3), 1),
+            lambda x: x.split([1, 4, 1], 2)[1],
+            lambda x: _center_crop(x, 3, 4),
+        ],
+    ),
     "upsample_nearest2d": (nn.Upsample(scale_factor=2), [lambda x: F.interpolate(x, scale_factor=3.0)]),
     "reshape": (
         None,

@@ -45,10 +45,18 @@ class ChannelShuffle(Mover):
 
 @operator("pad")
 class Pad(Mover):
-    """Zeros around the image: zero points, for codes. `padding` is [top, left, bottom, right]."""
+    """Zeros around the image: zero points, for codes. `padding` is [top, left, bottom, right]; where it is
+    negative, rows or columns are left out instead."""
 
     def move(self, attrs: dict[str, Any], x: Tensor, zero: Tensor | None) -> Tensor:
-        top, left, bottom, right = attrs["padding"]
+        rows, columns = (
+            slice(max(-attrs["padding"][axis], 0), x.shape[2 + axis] + min(attrs["padding"][2 + axis], 0))
+            for axis in (0, 1)
+        )
+        x = x[:, :, rows, columns]
+        top, left, bottom, right = (max(size, 0) for size in attrs["padding"])
+        if not any((top, left, bottom, right)):
+            return x.clone(memory_format=torch.channels_last)
         n, c, h, w = x.shape
         shape = (n, c, h + top + bottom, w + left + right)
         value = x.new_zeros(()) if zero is None else zero.reshape(()).to(x.dtype)

@@ -239,10 +239,17 @@ def _transpose(value: Pending, shape: tuple[int, ...]) -> tuple[str, Attrs]:
 def _slice(value: Pending, shape: tuple[int, ...]) -> tuple[str, Attrs]:
     arrays = [array_of(v) for v in value.inputs[1:]]
     starts, ends, axes, steps = ([] if a is None else a.tolist() for a in [*arrays, None, None][:4])
-    if axes != [1] or (steps or [1]) != [1]:
-        raise PtqxError(f"{value.label}: only channels can be sliced, without a step")
-    start, end, _ = slice(starts[0], ends[0]).indices(shape[0])
-    return "slice", {"dim": 1, "start": start, "end": end}
+    rank = len(shape) + 1
+    along = [axis % rank for axis in axes or range(len(starts))]
+    bounds = {axis: slice(*ends) for axis, *ends in zip(along, starts, ends, strict=True)}
+    space = {2, 3} if rank == 4 else set()
+    if any(step != 1 for step in steps) or not (bounds.keys() <= {1} or bounds.keys() <= space):
+        raise PtqxError(f"{value.label}: only channels, or rows and columns, can be sliced, without a step")
+    indices = [bounds.get(axis + 1, slice(None)).indices(size)[:2] for axis, size in enumerate(shape)]
+    if 1 in bounds:
+        return "slice", {"dim": 1, "start": indices[0][0], "end": indices[0][1]}
+    (top, bottom), (left, right) = indices[1:]
+    return "pad", {"padding": [-top, -left, bottom - shape[1], right - shape[2]]}
 
 
 @movement("MaxPool")
@@ -255,7 +262,7 @@ def _max_pool(value: Pending, shape: tuple[int, ...]) -> tuple[str, Attrs]:
 def _pad(value: Pending, shape: tuple[int, ...]) -> tuple[str, Attrs]:
     pads = array_of(value.inputs[1])
     number = _number(value.inputs[2] if len(value.inputs) > 2 else None, 0.0)
-    if pads is None or pads.size != 8 or any(pads[[0, 1, 4, 5]]) or number != 0.0 or pads.min() < 0:
+    if pads is None or pads.size != 8 or any(pads[[0, 1, 4, 5]]) or number != 0.0:
         raise PtqxError(f"{value.label}: only zeros around height and width can be read")
     return "pad", {"padding": [int(pads[i]) for i in (2, 3, 6, 7)]}
 
