@@ -102,6 +102,8 @@ void add_steps(PlanBuilder& plan, const Node& node, const Permute& permute);
 void add_steps(PlanBuilder& plan, const Node& node, const Slice& slice);
 void add_steps(PlanBuilder& plan, const Node& node, const ChannelShuffle& shuffle);
 void add_steps(PlanBuilder& plan, const Node& node, const Pad& pad);
+void add_steps(PlanBuilder& plan, const Node& node, const PixelShuffle& shuffle);
+void add_steps(PlanBuilder& plan, const Node& node, const PixelUnshuffle& unshuffle);
 void add_steps(PlanBuilder& plan, const Node& node, const UpsampleNearest2d& upsample);
 
 /// [h][w][c] to [c][h][w] or back, for every sample; elements of 1 or 4 bytes.

@@ -54,6 +54,8 @@ constexpr Kind kKinds[] = {
     {"slice", 1, 1, read_slice},
     {"channel_shuffle", 1, 1, read_channel_shuffle},
     {"pad", 1, 1, read_pad},
+    {"pixel_shuffle", 1, 1, read_pixel_shuffle},
+    {"pixel_unshuffle", 1, 1, read_pixel_unshuffle},
     {"upsample_nearest2d", 1, 1, read_upsample_nearest2d},
 };
 

@@ -133,13 +133,20 @@ struct ChannelShuffle {
 struct Pad {
   int64_t top, left;
 };
+/// [c * factor^2, h, w] to [c, h * factor, w * factor], as torch.nn.PixelShuffle; the other is its inverse.
+struct PixelShuffle {
+  int64_t factor;
+};
+struct PixelUnshuffle {
+  int64_t factor;
+};
 struct UpsampleNearest2d {
   int64_t factor_h, factor_w;
 };
 
 using Operation = std::variant<Input, Quantize, Dequantize, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d,
                                Add, Mul, Activate, Lookup, LayerNorm, Softmax, Cat, Flatten, Reshape, Permute,
-                               Slice, ChannelShuffle, Pad, UpsampleNearest2d>;
+                               Slice, ChannelShuffle, Pad, PixelShuffle, PixelUnshuffle, UpsampleNearest2d>;
 
 struct Node {
   std::string name;

@@ -1,5 +1,5 @@
 // Nodes that move codes and keep the scale: cat, flatten, reshape, permute, slice, channel_shuffle, pad,
-// upsample_nearest2d.
+// pixel_shuffle, pixel_unshuffle, upsample_nearest2d.
 
 #include <algorithm>
 #include <array>
@@ -114,6 +114,34 @@ Operation read_pad(NodeReader& reader) {
   y.h = x.h + padding[0] + padding[2];
   y.w = x.w + padding[1] + padding[3];
   return Pad{padding[0], padding[1]};
+}
+
+Operation read_pixel_shuffle(NodeReader& reader) {
+  reader.require_moved_codes();
+  reader.require_spatial();
+  const int64_t factor = reader.integer("upscale_factor", 1, kMaxExtent);
+  const Value& x = reader.input();
+  reader.require(x.c % (factor * factor) == 0, "upscale_factor^2 must divide the channels");
+  Value& y = reader.output();
+  y.spatial = true;
+  y.c = x.c / (factor * factor);
+  y.h = x.h * factor;
+  y.w = x.w * factor;
+  return PixelShuffle{factor};
+}
+
+Operation read_pixel_unshuffle(NodeReader& reader) {
+  reader.require_moved_codes();
+  reader.require_spatial();
+  const int64_t factor = reader.integer("downscale_factor", 1, kMaxExtent);
+  const Value& x = reader.input();
+  reader.require(x.h % factor == 0 && x.w % factor == 0, "downscale_factor must divide height and width");
+  Value& y = reader.output();
+  y.spatial = true;
+  y.c = x.c * factor * factor;
+  y.h = x.h / factor;
+  y.w = x.w / factor;
+  return PixelUnshuffle{factor};
 }
 
 Operation read_upsample_nearest2d(NodeReader& reader) {

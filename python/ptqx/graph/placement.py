@@ -18,6 +18,8 @@ MOVERS = (
     "slice",
     "channel_shuffle",
     "pad",
+    "pixel_shuffle",
+    "pixel_unshuffle",
     "upsample_nearest2d",
     "permute",
     "dropout",

@@ -318,6 +318,17 @@ TEST(Program, read_pad_crops_with_negative_numbers) {
   }
 }
 
+TEST(Program, read_pixel_shuffles_take_factors_that_divide) {
+  const Value up = moved("pixel_shuffle", {{"upscale_factor", 2}});
+  EXPECT_EQ((std::vector{up.c, up.h, up.w}), (std::vector<int64_t>{1, 12, 12}));
+  const Value down = moved("pixel_unshuffle", {{"downscale_factor", 3}});
+  EXPECT_EQ((std::vector{down.c, down.h, down.w}), (std::vector<int64_t>{36, 2, 2}));
+  for (const int64_t factor : {int64_t{0}, int64_t{-2}, int64_t{4}, int64_t{1} << 20, int64_t{1} << 40}) {
+    EXPECT_THROW(moved("pixel_shuffle", {{"upscale_factor", factor}}), Error);
+    EXPECT_THROW(moved("pixel_unshuffle", {{"downscale_factor", factor}}), Error);
+  }
+}
+
 TEST(Program, read_softmax_takes_float32_features) {
   const auto softmax_of = [](std::vector<int64_t> shape, bool codes) {
     GraphBuilder b(shape);

@@ -165,6 +165,8 @@ class Reference {
         {"slice", &Reference::slice},
         {"channel_shuffle", &Reference::channel_shuffle},
         {"pad", &Reference::pad},
+        {"pixel_shuffle", &Reference::pixel_shuffle},
+        {"pixel_unshuffle", &Reference::pixel_unshuffle},
         {"upsample_nearest2d", &Reference::upsample_nearest2d}};
     Array y = empty_output(node);
     (this->*methods.at(node["op"]))(node, y);
@@ -567,6 +569,22 @@ class Reference {
     gather(node, y, {x.c(), x.h() + p[0] + p[2], x.w() + p[1] + p[3]}, [&](int64_t c, int64_t h, int64_t w) {
       const bool inside = h >= p[0] && h < p[0] + x.h() && w >= p[1] && w < p[1] + x.w();
       return inside ? static_cast<int64_t>(x.at(c, h - p[0], w - p[1])) : int64_t{-1};
+    });
+  }
+
+  void pixel_shuffle(const json& node, Array& y) const {
+    const Array& x = in(node);
+    const int64_t r = node["attrs"]["upscale_factor"];
+    gather(node, y, {x.c() / (r * r), x.h() * r, x.w() * r}, [&](int64_t c, int64_t h, int64_t w) {
+      return static_cast<int64_t>(x.at((c * r + h % r) * r + w % r, h / r, w / r));
+    });
+  }
+
+  void pixel_unshuffle(const json& node, Array& y) const {
+    const Array& x = in(node);
+    const int64_t r = node["attrs"]["downscale_factor"];
+    gather(node, y, {x.c() * r * r, x.h() / r, x.w() / r}, [&](int64_t c, int64_t h, int64_t w) {
+      return static_cast<int64_t>(x.at(c / (r * r), h * r + c / r % r, w * r + c % r));
     });
   }
 

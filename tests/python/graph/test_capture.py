@@ -125,6 +125,14 @@ FORMS = {
             lambda x: _center_crop(x, 3, 4),
         ],
     ),
+    "pixel_shuffle": (
+        nn.PixelShuffle(2),
+        [lambda x: F.pixel_shuffle(torch.cat([x, x], 1), 2), lambda x: torch.pixel_shuffle(x, 1)],
+    ),
+    "pixel_unshuffle": (
+        nn.PixelUnshuffle(3),
+        [lambda x: F.pixel_unshuffle(x, 2), lambda x: F.pixel_shuffle(F.pixel_unshuffle(x[:, :1], 2), 2)],
+    ),
     "upsample_nearest2d": (nn.Upsample(scale_factor=2), [lambda x: F.interpolate(x, scale_factor=3.0)]),
     "reshape": (
         None,

@@ -187,7 +187,8 @@ class PoolsAndMoves(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = nn.functional.pad(torch.relu(self.first(x)), (1, 0, 2, 1))
         x = nn.functional.interpolate(self.pool(x), scale_factor=2.0, mode="nearest")
-        x = self.uncounted(self.divided(x))
+        x = self.uncounted(self.divided(nn.functional.pad(x, (1, -2, -1, 2))))
+        x = nn.functional.pixel_shuffle(nn.functional.pixel_unshuffle(x[:, :, 1:11, :8], 2), 2)
         x = self.largest(torch.nn.functional.channel_shuffle(x, 4))
         x = nn.functional.adaptive_avg_pool2d(torch.tanh(x), (3, 3))
         return self.last(x.permute(0, 2, 3, 1).reshape(-1, 72))

@@ -146,6 +146,30 @@ def test_softmax_comes_back_and_is_near_onnx_runtimes(log: bool, tmp_path: Path)
     assert torch.equal(ptqx.onnx.load(tmp_path / "qdq.onnx")(x), qmodel(x))
 
 
+class Blocks(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(3, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.pad(F.channel_shuffle(torch.relu(self.first(x)), 2), (-1, 2, 1, -2))
+        x = F.pixel_unshuffle(F.pixel_shuffle(x, 2)[:, :, 1:, 1:-1][:, :, :15, :15], 3)
+        return self.last(F.pixel_shuffle(torch.cat([x[:, :12]], 1), 2))
+
+
+def test_blocks_and_crops_come_back_bit_by_bit_and_run_in_the_engine(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(3, 3, 9, 8)
+    qmodel = ptqx.quantize(Blocks().eval(), [x], "int8")
+    ptqx.onnx.export(qmodel, tmp_path / "qdq.onnx", x)
+    loaded = ptqx.onnx.load(tmp_path / "qdq.onnx")
+    ops = [node.op for node in loaded.graph]
+    assert ops.count("channel_shuffle") == 3  # one of them back from the order of SpaceToDepth's channels
+    assert not {"reshape", "permute"} & set(ops)
+    assert torch.equal(loaded(x), qmodel(x))
+    assert torch.equal(ptqx.compile(loaded, x)(x), qmodel(x))
+
+
 @pytest.mark.parametrize("per_channel", [True, False])
 @pytest.mark.parametrize("activations", ["QUInt8", "QInt8"])
 def test_a_model_of_onnx_runtimes_quantizer(activations: str, per_channel: bool, tmp_path: Path) -> None:
@@ -296,6 +320,14 @@ def conv(**attrs: Any) -> Nodes:
 
 
 REFUSED: dict[str, tuple[Nodes, str]] = {
+    "step": (
+        [
+            helper.make_node("Constant", [], ["two"], value_ints=[2]),
+            helper.make_node("Constant", [], ["eight"], value_ints=[8]),
+            helper.make_node("Slice", ["d", "two", "eight", "two", "two"], ["y"]),
+        ],
+        "can be sliced, without a step",
+    ),
     "operation": (
         [helper.make_node("Einsum", ["d"], ["y"], equation="nchw->nchw")],
         "Einsum.*no such operation",

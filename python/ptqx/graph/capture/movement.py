@@ -1,9 +1,7 @@
-"""Capture of what moves values without changing them: shapes, slices, crops, padding, shuffles, nearest
-upsampling."""
+"""Capture of what moves values without changing them: shapes, slices, crops, padding, shuffles."""
 
 from __future__ import annotations
 
-import math
 import operator
 from typing import Any
 
@@ -225,22 +223,6 @@ def _pad_channels(call: Call, source: Ref, before: int, after: int) -> Ref:
 @captures(nn.ZeroPad2d, nn.ConstantPad2d, padding=REQUIRED, value=None)
 def _constant_pad2d(call: Call, padding: Any, value: Any) -> Ref:
     return _pad(call, list(padding), "constant", value)
-
-
-@captures(
-    nn.Upsample,
-    nn.UpsamplingNearest2d,
-    F.interpolate,
-    size=None,
-    scale_factor=None,
-    mode="nearest",
-    align_corners=None,
-)
-def _interpolate(call: Call, size: Any, scale_factor: Any, mode: str, align_corners: Any) -> Ref:
-    factors = [out / into for out, into in zip(call.output_shape[2:], call.input_shape()[1:], strict=True)]
-    if mode != "nearest" or any(f != math.floor(f) for f in factors):
-        raise Unsupported(f"mode {mode!r} by {factors}; only nearest by whole factors has an integer form")
-    return call.node("upsample_nearest2d", scale_factor=[int(f) for f in factors])
 
 
 @captures(torch.permute, "permute", torch.transpose, "transpose")

@@ -65,6 +65,18 @@ class Pad(Mover):
         return padded
 
 
+@operator("pixel_shuffle")
+class PixelShuffle(Mover):
+    def move(self, attrs: dict[str, Any], x: Tensor, zero: Tensor | None) -> Tensor:
+        return F.pixel_shuffle(x, attrs["upscale_factor"])
+
+
+@operator("pixel_unshuffle")
+class PixelUnshuffle(Mover):
+    def move(self, attrs: dict[str, Any], x: Tensor, zero: Tensor | None) -> Tensor:
+        return F.pixel_unshuffle(x, attrs["downscale_factor"])
+
+
 @operator("upsample_nearest2d")
 class UpsampleNearest2d(Mover):
     def move(self, attrs: dict[str, Any], x: Tensor, zero: Tensor | None) -> Tensor:
