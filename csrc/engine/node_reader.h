@@ -127,5 +127,6 @@ Operation read_pad(NodeReader& reader);
 Operation read_pixel_shuffle(NodeReader& reader);
 Operation read_pixel_unshuffle(NodeReader& reader);
 Operation read_upsample_nearest2d(NodeReader& reader);
+Operation read_upsample_bilinear2d(NodeReader& reader);
 
 }  // namespace ptqx::engine

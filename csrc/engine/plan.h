@@ -105,6 +105,7 @@ void add_steps(PlanBuilder& plan, const Node& node, const Pad& pad);
 void add_steps(PlanBuilder& plan, const Node& node, const PixelShuffle& shuffle);
 void add_steps(PlanBuilder& plan, const Node& node, const PixelUnshuffle& unshuffle);
 void add_steps(PlanBuilder& plan, const Node& node, const UpsampleNearest2d& upsample);
+void add_steps(PlanBuilder& plan, const Node& node, const UpsampleBilinear2d& upsample);
 
 /// [h][w][c] to [c][h][w] or back, for every sample; elements of 1 or 4 bytes.
 Step transpose_step(const std::string& name, const Value& value, int from, int to, bool to_planar);

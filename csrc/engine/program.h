@@ -143,10 +143,15 @@ struct PixelUnshuffle {
 struct UpsampleNearest2d {
   int64_t factor_h, factor_w;
 };
+/// To the size of the output; codes keep scale and zero point.
+struct UpsampleBilinear2d {
+  bool align_corners;
+};
 
-using Operation = std::variant<Input, Quantize, Dequantize, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d,
-                               Add, Mul, Activate, Lookup, LayerNorm, Softmax, Cat, Flatten, Reshape, Permute,
-                               Slice, ChannelShuffle, Pad, PixelShuffle, PixelUnshuffle, UpsampleNearest2d>;
+using Operation =
+    std::variant<Input, Quantize, Dequantize, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, Add, Mul,
+                 Activate, Lookup, LayerNorm, Softmax, Cat, Flatten, Reshape, Permute, Slice, ChannelShuffle,
+                 Pad, PixelShuffle, PixelUnshuffle, UpsampleNearest2d, UpsampleBilinear2d>;
 
 struct Node {
   std::string name;

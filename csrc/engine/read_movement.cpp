@@ -1,5 +1,5 @@
 // Nodes that move codes and keep the scale: cat, flatten, reshape, permute, slice, channel_shuffle, pad,
-// pixel_shuffle, pixel_unshuffle, upsample_nearest2d.
+// pixel_shuffle, pixel_unshuffle, upsample_nearest2d, upsample_bilinear2d.
 
 #include <algorithm>
 #include <array>
@@ -155,6 +155,19 @@ Operation read_upsample_nearest2d(NodeReader& reader) {
   y.h = x.h * factor[0];
   y.w = x.w * factor[1];
   return UpsampleNearest2d{factor[0], factor[1]};
+}
+
+Operation read_upsample_bilinear2d(NodeReader& reader) {
+  // What is between codes is in their range: rounding a weighted mean can't leave it.
+  reader.require_moved_codes();
+  reader.require_spatial();
+  const auto size = reader.integers("size", 2, 1, kMaxExtent);
+  Value& y = reader.output();
+  y.spatial = true;
+  y.c = reader.input().c;
+  y.h = size[0];
+  y.w = size[1];
+  return UpsampleBilinear2d{reader.boolean_or("align_corners", false)};
 }
 
 }  // namespace ptqx::engine

@@ -329,6 +329,23 @@ TEST(Program, read_pixel_shuffles_take_factors_that_divide) {
   }
 }
 
+TEST(Program, read_upsample_bilinear2d_takes_a_size_within_bounds) {
+  const Value y = moved("upsample_bilinear2d", {{"size", {2, 9}}, {"align_corners", true}});
+  EXPECT_EQ((std::vector{y.c, y.h, y.w}), (std::vector<int64_t>{4, 2, 9}));
+  const json wrong[] = {{{"align_corners", true}},
+                        {{"size", {0, 9}}},
+                        {{"size", {2, -9}}},
+                        {{"size", {1 << 20, 1 << 20}}},
+                        {{"size", {1 << 21, 1}}},
+                        {{"size", {2, 9, 9}}},
+                        {{"size", {2, 9}}, {"align_corners", 1}}};
+  for (const json& attributes : wrong) EXPECT_THROW(moved("upsample_bilinear2d", attributes), Error);
+  GraphBuilder b({4, 6, 6});
+  const Made x = b.quantize(b.input, {0.1F, 7});
+  const Made other_scale = b.codes("upsample_bilinear2d", {x}, {4, 9, 9}, {0.2F, 7}, {{"size", {9, 9}}});
+  EXPECT_THROW(read(b.finish(b.dequantize(other_scale))), Error);
+}
+
 TEST(Program, read_softmax_takes_float32_features) {
   const auto softmax_of = [](std::vector<int64_t> shape, bool codes) {
     GraphBuilder b(shape);

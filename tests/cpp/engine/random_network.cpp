@@ -40,7 +40,8 @@ class RandomNetwork {
                                           &RandomNetwork::pad,           &RandomNetwork::upsample,
                                           &RandomNetwork::lookup,        &RandomNetwork::permute,
                                           &RandomNetwork::reshape,       &RandomNetwork::layer_norm,
-                                          &RandomNetwork::pixel_shuffle, &RandomNetwork::pixel_unshuffle};
+                                          &RandomNetwork::pixel_shuffle, &RandomNetwork::pixel_unshuffle,
+                                          &RandomNetwork::bilinear};
     return (this->*kMethods[b_.integer(0, std::size(kMethods) - 1)])(x);
   }
 
@@ -254,6 +255,12 @@ class RandomNetwork {
     const std::vector<int64_t> factor = {2, b_.integer(1, 2)};
     return b_.moved("upsample_nearest2d", {x}, {x.shape[0], x.shape[1] * 2, x.shape[2] * factor[1]},
                     {{"scale_factor", factor}});
+  }
+
+  Made bilinear(const Made& x) {
+    const std::vector<int64_t> size = {b_.integer(1, 14), b_.integer(1, 14)};
+    return b_.moved("upsample_bilinear2d", {x}, {x.shape[0], size[0], size[1]},
+                    {{"size", size}, {"align_corners", b_.coin()}});
   }
 
   Made lookup(const Made& x) {

@@ -134,6 +134,18 @@ FORMS = {
         [lambda x: F.pixel_unshuffle(x, 2), lambda x: F.pixel_shuffle(F.pixel_unshuffle(x[:, :1], 2), 2)],
     ),
     "upsample_nearest2d": (nn.Upsample(scale_factor=2), [lambda x: F.interpolate(x, scale_factor=3.0)]),
+    "upsample_bilinear2d": (
+        nn.Upsample(scale_factor=2, mode="bilinear"),
+        [
+            nn.UpsamplingBilinear2d(scale_factor=1.7),
+            nn.Upsample((7, 13), mode="bilinear", align_corners=True),
+            lambda x: F.interpolate(x, scale_factor=(1.5, 0.5), mode="bilinear"),
+            lambda x: F.interpolate(x, size=(4, 1), mode="bilinear", align_corners=False),
+            lambda x: F.interpolate(x[:, :, :1], (1, 9), mode="bilinear", align_corners=True),
+            lambda x: F.interpolate(x, scale_factor=1.7, mode="bilinear", recompute_scale_factor=True),
+            lambda x: x + F.interpolate(F.max_pool2d(x, 2), x.shape[2:], mode="bilinear"),
+        ],
+    ),
     "reshape": (
         None,
         [

@@ -203,6 +203,30 @@ def test_windows_and_moves(style: str, tmp_path: Path) -> None:
     assert all(step.largest_difference <= 2 for step in verdict.steps if step.gives_codes), str(verdict)
 
 
+class Upsampled(nn.Module):
+    def __init__(self, size: tuple[int, int], align_corners: bool) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 2, 1)
+        self.how = {"size": size, "mode": "bilinear", "align_corners": align_corners}
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.interpolate(torch.relu(self.first(x)), **self.how)
+        return nn.functional.interpolate(self.last(x), **self.how)
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("size", [(22, 18), (16, 5), (1, 9)], ids=str)
+def test_bilinear_upsampling(size: tuple[int, int], align_corners: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(4, 3, 11, 9)
+    model = ptqx.quantize(Upsampled(size, align_corners).eval(), [x], "int8")
+    for optimizations in ("all", "off"):
+        integer = ptqx.onnx.verify(model, exported(model, x, tmp_path, style="integer"), x, optimizations)
+        assert integer.equal, str(integer)
+    qdq = ptqx.onnx.verify(model, exported(model, x, tmp_path), x)
+    assert all(step.largest_difference <= 1 for step in qdq.steps if step.gives_codes), str(qdq)
+
+
 def test_any_batch_size_and_valid_metadata(tmp_path: Path) -> None:
     import onnxruntime
 

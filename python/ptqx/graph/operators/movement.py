@@ -1,14 +1,22 @@
-"""Operations that move codes: shapes, slices, padding, shuffles, nearest upsampling, max-pool."""
+"""Operations that move codes, or lay others between them: shapes, slices, padding, shuffles, upsampling,
+max-pool."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import IntegerScope, Mover, as_codes, operator, spatial
+from ... import ops
+from ..formulas import Codes, round_and_clamp, upsample_bilinear2d
+from ..ir import Node
+from .base import IntegerScope, Mover, Operator, Value, as_codes, operator, spatial
+
+if TYPE_CHECKING:
+    from ..document import IntegerNode
+    from ..simulated import SimulatedModel
 
 
 @operator("flatten")
@@ -82,6 +90,31 @@ class UpsampleNearest2d(Mover):
     def move(self, attrs: dict[str, Any], x: Tensor, zero: Tensor | None) -> Tensor:
         by_height, by_width = attrs["scale_factor"]
         return x.repeat_interleave(by_height, dim=2).repeat_interleave(by_width, dim=3)
+
+
+@operator("upsample_bilinear2d")
+class UpsampleBilinear2d(Operator):
+    """Weighted means of four values; codes keep scale and zero point."""
+
+    def real(self, attrs: dict[str, Any], *inputs: Tensor) -> Tensor:
+        size, align_corners = attrs["size"], attrs["align_corners"]
+        return F.interpolate(inputs[0], size, mode="bilinear", align_corners=align_corners)
+
+    def exact(self, model: SimulatedModel, node: Node, *inputs: Any) -> Value:
+        (x,) = inputs
+        if not isinstance(x, Codes):
+            return upsample_bilinear2d(x, node.attrs["size"], node.attrs["align_corners"])
+        means = upsample_bilinear2d(x.centered(), node.attrs["size"], node.attrs["align_corners"])
+        return Codes(round_and_clamp(means, x.qparams), x.qparams)
+
+    def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
+        size, align_corners = node.attrs["size"], node.attrs["align_corners"]
+        if node.output.dtype == "int16":
+            zero_point = scope.qparams(node.name)[1]
+            means = upsample_bilinear2d(inputs[0].float() - zero_point, size, align_corners)
+            return as_codes(node, means.round() + zero_point)
+        zero = None if node.output.dtype == "float32" else scope.qparams(node.name)[1]
+        return ops.upsample_bilinear2d(inputs[0], zero, size, align_corners)
 
 
 @operator("max_pool2d")

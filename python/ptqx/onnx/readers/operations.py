@@ -270,10 +270,35 @@ def _pad(value: Pending, shape: tuple[int, ...]) -> tuple[str, Attrs]:
 @movement("Resize")
 def _resize(value: Pending, shape: tuple[int, ...]) -> tuple[str, Attrs]:
     factors = [out / into for out, into in zip(value.shape[1:], shape[1:], strict=True)]
+    if value.shape[0] == shape[0] and value.attrs.get("mode") == "linear":
+        return "upsample_bilinear2d", _bilinear(value, shape)
     is_nearest = value.attrs.get("mode", "nearest") == "nearest"
     if not is_nearest or value.shape[0] != shape[0] or any(f != int(f) or f < 1 for f in factors):
-        raise PtqxError(f"{value.label}: only nearest by whole factors can be read, got {factors}")
+        raise PtqxError(
+            f"{value.label}: only linear, and nearest by whole factors, can be read, got {factors}"
+        )
     return "upsample_nearest2d", {"scale_factor": [int(f) for f in factors]}
+
+
+def _bilinear(value: Pending, shape: tuple[int, ...]) -> Attrs:
+    """Where PyTorch has the same coordinates."""
+    corners = value.attrs.get("coordinate_transformation_mode", "half_pixel")
+    size = list(value.shape[1:])
+    known = corners in ("half_pixel", "align_corners") or (corners == "pytorch_half_pixel" and min(size) > 1)
+    if len(size) != 2 or not known or value.attrs.get("antialias", 0):
+        raise PtqxError(
+            f"{value.label}: only linear over rows and columns, half_pixel or align_corners and without "
+            f"antialias, can be read; this is {corners}"
+        )
+    scales = array_of(value.inputs[2]) if len(value.inputs) > 2 else None
+    if corners != "align_corners" and scales is not None and scales.size:
+        given = scales.flatten()[-2:]
+        if any(
+            not isclose(f * before, after, rel_tol=1e-5)
+            for f, before, after in zip(given, shape[1:], size, strict=True)
+        ):
+            raise PtqxError(f"{value.label}: scales {given.tolist()} of {list(shape[1:])} give no whole size")
+    return {"size": size, "align_corners": corners == "align_corners"}
 
 
 def average_of(value: Pending, shape: tuple[int, ...]) -> tuple[str, Attrs] | None:
