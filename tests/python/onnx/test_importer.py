@@ -372,6 +372,14 @@ REFUSED: dict[str, tuple[Nodes, str]] = {
         "half_pixel or align_corners.*this is asymmetric",
     ),
     "no whole size": (resize([1, 1, 1.7, 1.7], mode="linear"), "give no whole size"),
+    "computed bounds": (
+        [
+            helper.make_node("Constant", [], ["two"], value_ints=[2]),
+            helper.make_node("Shape", ["d"], ["rows"], start=2, end=3),
+            helper.make_node("Slice", ["d", "two", "rows", "two"], ["y"]),
+        ],
+        "its bounds are computed; only constants",
+    ),
     "step": (
         [
             helper.make_node("Constant", [], ["two"], value_ints=[2]),

@@ -94,7 +94,7 @@ class UpsampleNearest2d(Mover):
 
 @operator("upsample_bilinear2d")
 class UpsampleBilinear2d(Operator):
-    """Weighted means of four values; codes keep scale and zero point."""
+    """Weighted means of four values, float32 in every recipe; codes keep scale and zero point."""
 
     def real(self, attrs: dict[str, Any], *inputs: Tensor) -> Tensor:
         size, align_corners = attrs["size"], attrs["align_corners"]

@@ -238,6 +238,8 @@ def _transpose(value: Pending, shape: tuple[int, ...]) -> tuple[str, Attrs]:
 @movement("Slice")
 def _slice(value: Pending, shape: tuple[int, ...]) -> tuple[str, Attrs]:
     arrays = [array_of(v) for v in value.inputs[1:]]
+    if any(a is None and v is not None for a, v in zip(arrays, value.inputs[1:], strict=True)):
+        raise PtqxError(f"{value.label}: its bounds are computed; only constants can be read")
     starts, ends, axes, steps = ([] if a is None else a.tolist() for a in [*arrays, None, None][:4])
     rank = len(shape) + 1
     along = [axis % rank for axis in axes or range(len(starts))]
@@ -284,7 +286,7 @@ def _bilinear(value: Pending, shape: tuple[int, ...]) -> Attrs:
     """Where PyTorch has the same coordinates."""
     corners = value.attrs.get("coordinate_transformation_mode", "half_pixel")
     size = list(value.shape[1:])
-    known = corners in ("half_pixel", "align_corners") or (corners == "pytorch_half_pixel" and min(size) > 1)
+    known = corners in ("half_pixel", "align_corners") or (corners == "pytorch_half_pixel" and 1 not in size)
     if len(size) != 2 or not known or value.attrs.get("antialias", 0):
         raise PtqxError(
             f"{value.label}: only linear over rows and columns, half_pixel or align_corners and without "
