@@ -126,7 +126,10 @@ Operation read_permute(NodeReader& reader);
 Operation read_slice(NodeReader& reader);
 Operation read_channel_shuffle(NodeReader& reader);
 Operation read_pad(NodeReader& reader);
+Operation read_pixel_shuffle(NodeReader& reader);
+Operation read_pixel_unshuffle(NodeReader& reader);
 Operation read_upsample_nearest2d(NodeReader& reader);
 Operation read_upsample_zeros2d(NodeReader& reader);
+Operation read_upsample_bilinear2d(NodeReader& reader);
 
 }  // namespace ptqx::engine

@@ -106,7 +106,10 @@ void add_steps(PlanBuilder& plan, const Node& node, const Permute& permute);
 void add_steps(PlanBuilder& plan, const Node& node, const Slice& slice);
 void add_steps(PlanBuilder& plan, const Node& node, const ChannelShuffle& shuffle);
 void add_steps(PlanBuilder& plan, const Node& node, const Pad& pad);
+void add_steps(PlanBuilder& plan, const Node& node, const PixelShuffle& shuffle);
+void add_steps(PlanBuilder& plan, const Node& node, const PixelUnshuffle& unshuffle);
 void add_steps(PlanBuilder& plan, const Node& node, const UpsampleNearest2d& upsample);
+void add_steps(PlanBuilder& plan, const Node& node, const UpsampleBilinear2d& upsample);
 void add_steps(PlanBuilder& plan, const Node& node, const UpsampleZeros2d& upsample);
 
 /// Whether every reader of `node` is a convolution by phases (conv_phases.h), so that nobody needs its zeros.

@@ -54,8 +54,11 @@ constexpr Kind kKinds[] = {
     {"slice", 1, 1, read_slice},
     {"channel_shuffle", 1, 1, read_channel_shuffle},
     {"pad", 1, 1, read_pad},
+    {"pixel_shuffle", 1, 1, read_pixel_shuffle},
+    {"pixel_unshuffle", 1, 1, read_pixel_unshuffle},
     {"upsample_nearest2d", 1, 1, read_upsample_nearest2d},
     {"upsample_zeros2d", 1, 1, read_upsample_zeros2d},
+    {"upsample_bilinear2d", 1, 1, read_upsample_bilinear2d},
 };
 
 const Kind& find_kind(const std::string& name, const std::string& op) {

@@ -135,8 +135,16 @@ struct Slice {
 struct ChannelShuffle {
   int64_t groups;
 };
+/// Rows and columns of zeros before the input's; of negative ones, the input's that are left out.
 struct Pad {
   int64_t top, left;
+};
+/// [c * factor^2, h, w] to [c, h * factor, w * factor], as torch.nn.PixelShuffle; the other is its inverse.
+struct PixelShuffle {
+  int64_t factor;
+};
+struct PixelUnshuffle {
+  int64_t factor;
 };
 struct UpsampleNearest2d {
   int64_t factor_h, factor_w;
@@ -145,11 +153,15 @@ struct UpsampleNearest2d {
 struct UpsampleZeros2d {
   int64_t factor_h, factor_w;
 };
+/// To the size of the output; codes keep scale and zero point.
+struct UpsampleBilinear2d {
+  bool align_corners;
+};
 
-using Operation =
-    std::variant<Input, Quantize, Dequantize, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, Add, Mul,
-                 Activate, ApplyFunction, Lookup, LayerNorm, Softmax, Cat, Flatten, Reshape, Permute, Slice,
-                 ChannelShuffle, Pad, UpsampleNearest2d, UpsampleZeros2d>;
+using Operation = std::variant<Input, Quantize, Dequantize, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d,
+                               Add, Mul, Activate, ApplyFunction, Lookup, LayerNorm, Softmax, Cat, Flatten,
+                               Reshape, Permute, Slice, ChannelShuffle, Pad, PixelShuffle, PixelUnshuffle,
+                               UpsampleNearest2d, UpsampleZeros2d, UpsampleBilinear2d>;
 
 struct Node {
   std::string name;

@@ -1,6 +1,7 @@
 // Nodes that move codes and keep the scale: cat, flatten, reshape, permute, slice, channel_shuffle, pad,
-// upsample_nearest2d, upsample_zeros2d.
+// pixel_shuffle, pixel_unshuffle, upsample_nearest2d, upsample_zeros2d, upsample_bilinear2d.
 
+#include <algorithm>
 #include <array>
 
 #include "engine/node_reader.h"
@@ -100,14 +101,47 @@ Operation read_channel_shuffle(NodeReader& reader) {
 Operation read_pad(NodeReader& reader) {
   reader.require_moved_codes();
   reader.require_spatial();
-  const auto padding = reader.integers("padding", 4, 0, kMaxExtent - 1);
+  const auto padding = reader.integers("padding", 4, 1 - kMaxExtent, kMaxExtent - 1);
   const Value& x = reader.input();
+  const auto left_after = [](int64_t size, int64_t before, int64_t after) {
+    return size + std::min(before, int64_t{0}) + std::min(after, int64_t{0});
+  };
+  reader.require(left_after(x.h, padding[0], padding[2]) >= 1 && left_after(x.w, padding[1], padding[3]) >= 1,
+                 "negative padding must leave a row and a column of the input");
   Value& y = reader.output();
   y.spatial = true;
   y.c = x.c;
   y.h = x.h + padding[0] + padding[2];
   y.w = x.w + padding[1] + padding[3];
   return Pad{padding[0], padding[1]};
+}
+
+Operation read_pixel_shuffle(NodeReader& reader) {
+  reader.require_moved_codes();
+  reader.require_spatial();
+  const int64_t factor = reader.integer("upscale_factor", 1, kMaxExtent);
+  const Value& x = reader.input();
+  reader.require(x.c % (factor * factor) == 0, "upscale_factor^2 must divide the channels");
+  Value& y = reader.output();
+  y.spatial = true;
+  y.c = x.c / (factor * factor);
+  y.h = x.h * factor;
+  y.w = x.w * factor;
+  return PixelShuffle{factor};
+}
+
+Operation read_pixel_unshuffle(NodeReader& reader) {
+  reader.require_moved_codes();
+  reader.require_spatial();
+  const int64_t factor = reader.integer("downscale_factor", 1, kMaxExtent);
+  const Value& x = reader.input();
+  reader.require(x.h % factor == 0 && x.w % factor == 0, "downscale_factor must divide height and width");
+  Value& y = reader.output();
+  y.spatial = true;
+  y.c = x.c * factor * factor;
+  y.h = x.h / factor;
+  y.w = x.w / factor;
+  return PixelUnshuffle{factor};
 }
 
 Operation read_upsample_nearest2d(NodeReader& reader) {
@@ -134,6 +168,19 @@ Operation read_upsample_zeros2d(NodeReader& reader) {
   y.h = (x.h - 1) * factor[0] + 1;
   y.w = (x.w - 1) * factor[1] + 1;
   return UpsampleZeros2d{factor[0], factor[1]};
+}
+
+Operation read_upsample_bilinear2d(NodeReader& reader) {
+  // What is between codes is in their range: rounding a weighted mean can't leave it.
+  reader.require_moved_codes();
+  reader.require_spatial();
+  const auto size = reader.integers("size", 2, 1, kMaxExtent);
+  Value& y = reader.output();
+  y.spatial = true;
+  y.c = reader.input().c;
+  y.h = size[0];
+  y.w = size[1];
+  return UpsampleBilinear2d{reader.boolean_or("align_corners", false)};
 }
 
 }  // namespace ptqx::engine

@@ -1,5 +1,5 @@
 // Nodes that move elements of 1 or 4 bytes: cat, flatten, reshape, permute, slice, channel_shuffle,
-// pad, upsample_nearest2d, upsample_zeros2d.
+// pad, pixel_shuffle, pixel_unshuffle, upsample_nearest2d, upsample_zeros2d.
 // Most are a copy of runs of channels, pixel by pixel.
 
 #include <algorithm>
@@ -182,9 +182,12 @@ void add_steps(PlanBuilder& plan, const Node& node, const Pad& pad) {
   const Value& y = node.output;
   const int from = plan.input_buffer(node);
   const int to = plan.output_buffer(node);
-  const int64_t x_row = x.w * x.c * element_bytes(x);
-  const int64_t y_row = y.w * y.c * element_bytes(y);
-  const int64_t left = pad.left * y.c * element_bytes(y);
+  const int64_t pixel = y.c * element_bytes(y);
+  const int64_t x_row = x.w * pixel;
+  const int64_t y_row = y.w * pixel;
+  const int64_t skipped = std::max(-pad.left, int64_t{0}) * pixel;
+  const int64_t left = std::max(pad.left, int64_t{0}) * pixel;
+  const int64_t copied = std::min(x_row - skipped, y_row - left);
   // Codes are padded with what stands for 0.0; so is float32, whose bytes are then 0 too.
   const int zero = y.is_float ? 0 : y.zero_point;
   plan.add(row_step(node, {from}, to,
@@ -196,10 +199,70 @@ void add_steps(PlanBuilder& plan, const Node& node, const Pad& pad) {
                         return;
                       }
                       std::memset(out, zero, static_cast<size_t>(left));
-                      std::memcpy(out + left, run.at<const uint8_t>(from) + (sample * x_h + x_index) * x_row,
-                                  static_cast<size_t>(x_row));
-                      std::memset(out + left + x_row, zero, static_cast<size_t>(y_row - left - x_row));
+                      const int64_t begin = (sample * x_h + x_index) * x_row + skipped;
+                      std::memcpy(out + left, run.at<const uint8_t>(from) + begin,
+                                  static_cast<size_t>(copied));
+                      std::memset(out + left + copied, zero, static_cast<size_t>(y_row - left - copied));
                     }));
+}
+
+void add_steps(PlanBuilder& plan, const Node& node, const PixelShuffle& shuffle) {
+  const Value& y = node.output;
+  const int from = plan.input_buffer(node);
+  const int to = plan.output_buffer(node);
+  const int64_t r = shuffle.factor;
+  // A pixel of the input is [c][r * r], of which each row of the output takes r columns.
+  const auto spread_row = [=, c = y.c, pixels = y.w / r](const auto* in, auto* out) {
+    for (int64_t pixel = 0; pixel < pixels; ++pixel, in += c * r * r, out += c * r) {
+      if (c == 1) {
+        std::copy(in, in + r, out);
+        continue;
+      }
+      for (int64_t j = 0; j < r; ++j) {
+        for (int64_t i = 0; i < c; ++i) out[j * c + i] = in[i * r * r + j];
+      }
+    }
+  };
+  plan.add(row_step(node, {from}, to, [=, size = y.size()](const Run& run, int64_t sample, int64_t row) {
+    const int64_t begin = sample * size + row / r * r * y.w * y.c + row % r * r;
+    const int64_t end = sample * size + row * y.w * y.c;
+    if (y.is_float) {
+      spread_row(run.at<const float>(from) + begin, run.at<float>(to) + end);
+    } else {
+      spread_row(run.at<const uint8_t>(from) + begin, run.at<uint8_t>(to) + end);
+    }
+  }));
+}
+
+void add_steps(PlanBuilder& plan, const Node& node, const PixelUnshuffle& unshuffle) {
+  const Value& x = plan.input(node);
+  const Value& y = node.output;
+  const int from = plan.input_buffer(node);
+  const int to = plan.output_buffer(node);
+  const int64_t r = unshuffle.factor;
+  // r rows of the input, each r pixels of it, become one pixel [c][r][r].
+  const auto gather_row = [=, c = x.c, row_size = x.w * x.c, pixels = y.w](const auto* in, auto* out) {
+    for (int64_t pixel = 0; pixel < pixels; ++pixel, in += r * c, out += c * r * r) {
+      for (int64_t i = 0; i < r; ++i) {
+        const auto* row = in + i * row_size;
+        if (c == 1) {
+          std::copy(row, row + r, out + i * r);
+          continue;
+        }
+        for (int64_t j = 0; j < r; ++j) {
+          for (int64_t k = 0; k < c; ++k) out[(k * r + i) * r + j] = row[j * c + k];
+        }
+      }
+    }
+  };
+  plan.add(row_step(node, {from}, to, [=, size = y.size()](const Run& run, int64_t sample, int64_t row) {
+    const int64_t begin = sample * size + row * y.w * y.c;  // as many elements before it in either
+    if (y.is_float) {
+      gather_row(run.at<const float>(from) + begin, run.at<float>(to) + begin);
+    } else {
+      gather_row(run.at<const uint8_t>(from) + begin, run.at<uint8_t>(to) + begin);
+    }
+  }));
 }
 
 void add_steps(PlanBuilder& plan, const Node& node, const UpsampleNearest2d& upsample) {

@@ -20,6 +20,7 @@
 #include "kernels/real_function.h"
 #include "kernels/reduce.h"
 #include "kernels/tile_gemm.h"
+#include "kernels/upsample.h"
 #include "kernels/winograd.h"
 #include "ops/engine_cache.h"
 #include "ops/executor.h"
@@ -117,6 +118,8 @@ std::vector<KernelRow> kernel_rows() {
   add_rows(all, "max_pool2d_u8", kernels::max_pool2d_u8_rows());
   add_rows(all, "avg_pool2d_u8", kernels::avg_pool2d_u8_rows());
   add_rows(all, "adaptive_avg_pool2d_u8", kernels::adaptive_avg_pool2d_u8_rows());
+  add_rows(all, "upsample_bilinear2d_u8", kernels::upsample_bilinear2d_u8_rows());
+  add_rows(all, "upsample_bilinear2d_f32", kernels::upsample_bilinear2d_f32_rows());
   add_rows(all, "add_u8", kernels::add_u8_rows());
   add_rows(all, "add_fixed_point_u8", kernels::add_fixed_point_u8_rows());
   add_rows(all, "mul_u8", kernels::mul_u8_rows());

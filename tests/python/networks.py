@@ -60,6 +60,57 @@ class ConvNeXtBlock(nn.Module):
         return x + self.layer_scale * y
 
 
+def double_convolution(channels: int, out: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for before in (channels, out):
+        conv = nn.Conv2d(before, out, 3, padding=1, bias=False)
+        layers += [conv, nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
+
+
+class UNet(nn.Module):
+    """Ronneberger et al., arXiv:1505.04597, with bilinear upsampling: what comes from the other side is
+    cropped to what came up. `unpadded` as in the paper, where convolutions take a frame off."""
+
+    def __init__(self, classes: int = 3, width: int = 4, unpadded: bool = False) -> None:
+        super().__init__()
+        self.first, self.second = double_convolution(3, width), double_convolution(width, 2 * width)
+        self.bottom = double_convolution(2 * width, 2 * width)
+        self.up2, self.up1 = double_convolution(4 * width, width), double_convolution(2 * width, width)
+        self.last = nn.Conv2d(width, classes, 1)
+        self.upsample = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=not unpadded)
+        for conv in self.modules():
+            if unpadded and isinstance(conv, nn.Conv2d):
+                conv.padding = (0, 0)
+        with_statistics(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = self.first(x)
+        second = self.second(F.max_pool2d(first, 2))
+        x = self.up2(self._joined(self.bottom(F.max_pool2d(second, 2)), second))
+        return self.last(self.up1(self._joined(x, first)))
+
+    def _joined(self, below: Tensor, across: Tensor) -> Tensor:
+        up = self.upsample(below)
+        top, left = (across.size(2) - up.size(2)) // 2, (across.size(3) - up.size(3)) // 2
+        across = across[:, :, top : top + up.size(2), left : left + up.size(3)]
+        return torch.cat([across, up], dim=1)
+
+
+class SuperResolution(nn.Module):
+    """As ESPCN, Shi et al., arXiv:1609.05158: the image itself, of one channel, is made of r * r of them."""
+
+    def __init__(self, factor: int = 3, width: int = 8) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            *(nn.Conv2d(1, width, 5, padding=2), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1), nn.ReLU()),
+            *(nn.Conv2d(width, factor * factor, 3, padding=1), nn.PixelShuffle(factor)),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
 class ControlFlow(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.sum() > 0:

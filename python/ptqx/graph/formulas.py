@@ -195,6 +195,29 @@ def _exp_of_negative(x: Tensor) -> Tensor:
     return torch.where(x < -200.0, torch.zeros_like(x), torch.ldexp(series, n))
 
 
+def bilinear_taps(size: int, outputs: int, align_corners: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each output of one axis: the index before its place in the input, the one after it, and float32 the
+    weight of the latter, as csrc/kernels/upsample.h writes them."""
+    places = torch.arange(outputs, dtype=torch.float64)
+    if align_corners:
+        at = places * (size - 1) / max(outputs - 1, 1)
+    else:
+        at = ((places + 0.5) * size / outputs - 0.5).clamp(min=0.0)
+    first = at.floor()
+    return first.long(), (first + 1).clamp(max=size - 1).long(), (at - first).float()
+
+
+def upsample_bilinear2d(x: Tensor, size: list[int], align_corners: bool) -> Tensor:
+    """Of [N, C, H, W] float32: along the columns, then along the rows."""
+    for axis in (3, 2):
+        first, second, weight = (
+            t.to(x.device) for t in bilinear_taps(x.shape[axis], size[axis - 2], align_corners)
+        )
+        weight = weight.reshape(-1, 1) if axis == 2 else weight
+        x = x.index_select(axis, first) * (1.0 - weight) + x.index_select(axis, second) * weight
+    return x
+
+
 def _sum_lanes(lanes: Tensor) -> Tensor:
     """[..., rows, 16] float64 to [..., 1]: rows in their order, then lanes as a binary tree."""
     total = torch.zeros_like(lanes[..., 0, :])

@@ -174,8 +174,9 @@ def _as_one_pixel(graph: Graph, node: Node) -> None:
 
 
 def _merge_padding(graph: Graph, node: Node) -> None:
+    """A convolution pads, but crops nothing."""
     reader = graph.only_consumer(node.name)
-    if reader is not None and reader.op == "conv2d":
+    if reader is not None and reader.op == "conv2d" and min(node.attrs["padding"]) >= 0:
         padding = zip(reader.attrs["padding"], node.attrs["padding"], strict=True)
         reader.attrs["padding"] = [a + b for a, b in padding]
         graph.bypass(node)

@@ -10,7 +10,7 @@ from .ir import Graph, Node, QuantizerSite
 
 TABLE_BITS = 8  # of the codes that a table takes
 
-# They move codes and keep the scale.
+# They move codes, or lay others between them, and keep the scale.
 MOVERS = (
     "max_pool2d",
     "flatten",
@@ -18,8 +18,11 @@ MOVERS = (
     "slice",
     "channel_shuffle",
     "pad",
+    "pixel_shuffle",
+    "pixel_unshuffle",
     "upsample_nearest2d",
     "upsample_zeros2d",
+    "upsample_bilinear2d",
     "permute",
     "dropout",
 )

@@ -14,7 +14,7 @@ from ..graph.workbench import Workbench
 HOMOGENEOUS = ("none", "relu", "leaky_relu", "prelu")
 BETWEEN = (
     *("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "flatten", "dropout", "pad"),
-    *("upsample_nearest2d", "upsample_zeros2d", "quantize", "dequantize"),
+    *("upsample_nearest2d", "upsample_zeros2d", "upsample_bilinear2d", "quantize", "dequantize"),
 )
 
 

@@ -31,6 +31,7 @@ from .training import (
     sign_codes,
     sign_codes_backward,
 )
+from .upsampling import upsample_bilinear2d
 
 __all__ = [
     "activation",
@@ -78,4 +79,5 @@ __all__ = [
     "softmax",
     "unpack_codes",
     "unpack_int4",
+    "upsample_bilinear2d",
 ]

@@ -15,7 +15,7 @@ Ids = list[int]  # of channels, one for every index of an axis
 
 # What every channel goes through alone, whatever the number of channels.
 CHANNELWISE = (
-    *("unary", "dropout", "pad", "upsample_nearest2d", "upsample_zeros2d"),
+    *("unary", "dropout", "pad", "upsample_nearest2d", "upsample_zeros2d", "upsample_bilinear2d"),
     *("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d"),
 )
 

@@ -299,6 +299,53 @@ TEST(Program, read_layer_norm_names_what_is_wrong) {
   }
 }
 
+/// Reads a network of one `op` with these attributes on [4, 6, 6].
+Value moved(const char* op, const json& attributes) {
+  GraphBuilder b({4, 6, 6});
+  return read(b.finish(b.reals(op, {b.input}, {}, attributes))).nodes[1].output;
+}
+
+TEST(Program, read_pad_crops_with_negative_numbers) {
+  const Value y = moved("pad", {{"padding", {-5, 3, 1, -2}}});
+  EXPECT_EQ(y.h, 2);
+  EXPECT_EQ(y.w, 7);
+  constexpr int64_t kMost = (int64_t{1} << 20) - 1;
+  for (const std::vector<int64_t>& padding : {std::vector<int64_t>{-3, 0, -3, 0},
+                                              {0, -6, 0, 9},
+                                              {0, -kMost - 1, 0, kMost},
+                                              {-kMost, 0, kMost, 0}}) {
+    EXPECT_THROW(moved("pad", {{"padding", padding}}), Error);
+  }
+}
+
+TEST(Program, read_pixel_shuffles_take_factors_that_divide) {
+  const Value up = moved("pixel_shuffle", {{"upscale_factor", 2}});
+  EXPECT_EQ((std::vector{up.c, up.h, up.w}), (std::vector<int64_t>{1, 12, 12}));
+  const Value down = moved("pixel_unshuffle", {{"downscale_factor", 3}});
+  EXPECT_EQ((std::vector{down.c, down.h, down.w}), (std::vector<int64_t>{36, 2, 2}));
+  for (const int64_t factor : {int64_t{0}, int64_t{-2}, int64_t{4}, int64_t{1} << 20, int64_t{1} << 40}) {
+    EXPECT_THROW(moved("pixel_shuffle", {{"upscale_factor", factor}}), Error);
+    EXPECT_THROW(moved("pixel_unshuffle", {{"downscale_factor", factor}}), Error);
+  }
+}
+
+TEST(Program, read_upsample_bilinear2d_takes_a_size_within_bounds) {
+  const Value y = moved("upsample_bilinear2d", {{"size", {2, 9}}, {"align_corners", true}});
+  EXPECT_EQ((std::vector{y.c, y.h, y.w}), (std::vector<int64_t>{4, 2, 9}));
+  const json wrong[] = {{{"align_corners", true}},
+                        {{"size", {0, 9}}},
+                        {{"size", {2, -9}}},
+                        {{"size", {1 << 20, 1 << 20}}},
+                        {{"size", {1 << 21, 1}}},
+                        {{"size", {2, 9, 9}}},
+                        {{"size", {2, 9}}, {"align_corners", 1}}};
+  for (const json& attributes : wrong) EXPECT_THROW(moved("upsample_bilinear2d", attributes), Error);
+  GraphBuilder b({4, 6, 6});
+  const Made x = b.quantize(b.input, {0.1F, 7});
+  const Made other_scale = b.codes("upsample_bilinear2d", {x}, {4, 9, 9}, {0.2F, 7}, {{"size", {9, 9}}});
+  EXPECT_THROW(read(b.finish(b.dequantize(other_scale))), Error);
+}
+
 TEST(Program, read_softmax_takes_float32_features) {
   const auto softmax_of = [](std::vector<int64_t> shape, bool codes) {
     GraphBuilder b(shape);

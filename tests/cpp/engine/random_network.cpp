@@ -31,25 +31,17 @@ class RandomNetwork {
 
   Made step(const Made& x) {
     using Method = Made (RandomNetwork::*)(const Made&);
-    static constexpr Method kMethods[] = {&RandomNetwork::conv,
-                                          &RandomNetwork::conv,
-                                          &RandomNetwork::depthwise,
-                                          &RandomNetwork::residual,
-                                          &RandomNetwork::max_pool,
-                                          &RandomNetwork::avg_pool,
-                                          &RandomNetwork::add,
-                                          &RandomNetwork::mul,
-                                          &RandomNetwork::excite,
-                                          &RandomNetwork::cat,
-                                          &RandomNetwork::slice,
-                                          &RandomNetwork::shuffle,
-                                          &RandomNetwork::pad,
-                                          &RandomNetwork::upsample,
-                                          &RandomNetwork::lookup,
-                                          &RandomNetwork::permute,
-                                          &RandomNetwork::reshape,
-                                          &RandomNetwork::layer_norm,
-                                          &RandomNetwork::transposed_conv};
+    static constexpr Method kMethods[] = {&RandomNetwork::conv,          &RandomNetwork::conv,
+                                          &RandomNetwork::depthwise,     &RandomNetwork::residual,
+                                          &RandomNetwork::max_pool,      &RandomNetwork::avg_pool,
+                                          &RandomNetwork::add,           &RandomNetwork::mul,
+                                          &RandomNetwork::excite,        &RandomNetwork::cat,
+                                          &RandomNetwork::slice,         &RandomNetwork::shuffle,
+                                          &RandomNetwork::pad,           &RandomNetwork::upsample,
+                                          &RandomNetwork::lookup,        &RandomNetwork::permute,
+                                          &RandomNetwork::reshape,       &RandomNetwork::layer_norm,
+                                          &RandomNetwork::pixel_shuffle, &RandomNetwork::pixel_unshuffle,
+                                          &RandomNetwork::bilinear,      &RandomNetwork::transposed_conv};
     return (this->*kMethods[b_.integer(0, std::size(kMethods) - 1)])(x);
   }
 
@@ -255,9 +247,27 @@ class RandomNetwork {
   }
 
   Made pad(const Made& x) {
-    const std::vector<int64_t> p = {b_.integer(0, 2), b_.integer(0, 1), b_.integer(0, 1), b_.integer(0, 2)};
+    std::vector<int64_t> p = {b_.integer(0, 2), b_.integer(0, 1), b_.integer(0, 1), b_.integer(0, 2)};
+    for (size_t side = 0; side < 4; ++side) {  // at most one row before and one after is left out
+      if (x.shape[1 + side % 2] > 3 && b_.integer(0, 2) == 0) p[side] = -1;
+    }
     return b_.moved("pad", {x}, {x.shape[0], x.shape[1] + p[0] + p[2], x.shape[2] + p[1] + p[3]},
                     {{"padding", p}});
+  }
+
+  Made pixel_shuffle(const Made& x) {
+    if (x.shape[1] > 12 || x.shape[2] > 12) return x;
+    const std::vector<int64_t> wide = {x.shape[0] * 4, x.shape[1], x.shape[2]};
+    const Made y = x.shape[0] % 4 == 0 ? x : b_.moved("cat", {x, x, x, x}, wide, {{"dim", 1}});
+    return b_.moved("pixel_shuffle", {y}, {y.shape[0] / 4, x.shape[1] * 2, x.shape[2] * 2},
+                    {{"upscale_factor", 2}});
+  }
+
+  Made pixel_unshuffle(const Made& x) {
+    const int64_t factor = x.shape[1] % 2 == 0 && x.shape[2] % 2 == 0 && x.shape[0] <= 16 ? 2 : 1;
+    return b_.moved("pixel_unshuffle", {x},
+                    {x.shape[0] * factor * factor, x.shape[1] / factor, x.shape[2] / factor},
+                    {{"downscale_factor", factor}});
   }
 
   Made upsample(const Made& x) {
@@ -273,6 +283,12 @@ class RandomNetwork {
     nlohmann::json attrs = {{"activation", name}, {"activation_args", nlohmann::json::array()}};
     if (name.ends_with("scalar")) attrs["activation_args"] = {1.7};
     return b_.reals("activation", {x}, x.shape, attrs);
+  }
+
+  Made bilinear(const Made& x) {
+    const std::vector<int64_t> size = {b_.integer(1, 14), b_.integer(1, 14)};
+    return b_.moved("upsample_bilinear2d", {x}, {x.shape[0], size[0], size[1]},
+                    {{"size", size}, {"align_corners", b_.coin()}});
   }
 
   Made lookup(const Made& x) {

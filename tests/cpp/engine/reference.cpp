@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <stdexcept>
+#include <tuple>
 
 #include "kernels/arith.h"
 #include "kernels/real_function.h"
@@ -174,7 +175,10 @@ class Reference {
         {"slice", &Reference::slice},
         {"channel_shuffle", &Reference::channel_shuffle},
         {"pad", &Reference::pad},
+        {"pixel_shuffle", &Reference::pixel_shuffle},
+        {"pixel_unshuffle", &Reference::pixel_unshuffle},
         {"upsample_nearest2d", &Reference::upsample_nearest2d},
+        {"upsample_bilinear2d", &Reference::upsample_bilinear2d},
         {"upsample_zeros2d", &Reference::upsample_zeros2d}};
     Array y = empty_output(node);
     (this->*methods.at(node["op"]))(node, y);
@@ -591,6 +595,22 @@ class Reference {
     });
   }
 
+  void pixel_shuffle(const json& node, Array& y) const {
+    const Array& x = in(node);
+    const int64_t r = node["attrs"]["upscale_factor"];
+    gather(node, y, {x.c() / (r * r), x.h() * r, x.w() * r}, [&](int64_t c, int64_t h, int64_t w) {
+      return static_cast<int64_t>(x.at((c * r + h % r) * r + w % r, h / r, w / r));
+    });
+  }
+
+  void pixel_unshuffle(const json& node, Array& y) const {
+    const Array& x = in(node);
+    const int64_t r = node["attrs"]["downscale_factor"];
+    gather(node, y, {x.c() * r * r, x.h() / r, x.w() / r}, [&](int64_t c, int64_t h, int64_t w) {
+      return static_cast<int64_t>(x.at(c / (r * r), h * r + c / r % r, w * r + c % r));
+    });
+  }
+
   void upsample_nearest2d(const json& node, Array& y) const {
     const Array& x = in(node);
     const std::vector<int64_t> factor = node["attrs"]["scale_factor"];
@@ -607,6 +627,38 @@ class Reference {
       const bool pixel = h % factor[0] == 0 && w % factor[1] == 0;
       return pixel ? static_cast<int64_t>(x.at(c, h / factor[0], w / factor[1])) : int64_t{-1};
     });
+  }
+
+  /// Place o of `out` among `in`: the index before it, the one after it, and the weight of that.
+  static std::tuple<int64_t, int64_t, float> between(int64_t o, int64_t in, int64_t out, bool align_corners) {
+    const auto place = static_cast<double>(o), from = static_cast<double>(in), to = static_cast<double>(out);
+    double at = std::max((place + 0.5) * from / to - 0.5, 0.0);
+    if (align_corners) at = out == 1 ? 0.0 : place * (from - 1) / (to - 1);
+    const auto first = static_cast<int64_t>(std::floor(at));
+    return {first, std::min(first + 1, in - 1), static_cast<float>(at - static_cast<double>(first))};
+  }
+
+  void upsample_bilinear2d(const json& node, Array& y) const {
+    const Array& x = in(node);
+    const std::vector<int64_t> size = node["attrs"]["size"];
+    const bool align_corners = node["attrs"]["align_corners"];
+    y.resize({x.c(), size[0], size[1]});
+    for (int64_t c = 0; c < x.c(); ++c) {
+      const auto q = [&](int64_t h, int64_t w) {
+        const size_t index = x.at(c, h, w);
+        return x.is_float ? x.f[index] : static_cast<float>(x.q[index] - x.zero_point);
+      };
+      for (int64_t h = 0; h < size[0]; ++h) {
+        const auto [top, bottom, below] = between(h, x.h(), size[0], align_corners);
+        for (int64_t w = 0; w < size[1]; ++w) {
+          const auto [left, right, after] = between(w, x.w(), size[1], align_corners);
+          const float above = 1.0F - below, before = 1.0F - after;
+          const float first = q(top, left) * before + q(top, right) * after;
+          const float second = q(bottom, left) * before + q(bottom, right) * after;
+          y.put(y.at(c, h, w), first * above + second * below);
+        }
+      }
+    }
   }
 
   const Graph& graph_;

@@ -24,6 +24,11 @@ class Function(nn.Module):
         return self.function(self.conv(x))
 
 
+def _center_crop(x: Tensor, height: int, width: int) -> Tensor:
+    top, left = (x.shape[-2] - height) // 2, (x.shape[-1] - width) // 2
+    return x[..., top : top + height, left : left + width]
+
+
 FORMS = {
     "relu": (nn.ReLU(), [F.relu, torch.relu, lambda x: x.relu()]),
     "relu6": (nn.ReLU6(), [F.relu6]),
@@ -103,7 +108,44 @@ FORMS = {
     ),
     "pad": (nn.ZeroPad2d((1, 2, 0, 1)), [lambda x: F.pad(x, (1, 2, 0, 1)), nn.ConstantPad2d(1, 0.0)]),
     "channel pad": (None, [lambda x: F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 2, 6))]),
+    "crop": (
+        nn.ZeroPad2d((-1, 2, -2, -1)),
+        [
+            lambda x: x[:, :, 1:5, 2:],
+            lambda x: x[..., 1:-1, -4:-2],
+            lambda x: x[:, 1:3, :4, 1:6:2],
+            lambda x: x[:, :, x.size(2) // 2 :],
+            lambda x: F.pad(x, (-1, 3, 2, -4)),
+            lambda x: F.pad(x, (0, 0, -1, -1, -1, 2)),
+            lambda x: torch.narrow(x, 2, 1, 3),
+            lambda x: x.narrow(-1, -3, 2),
+            lambda x: x.narrow(1, 1, 2),
+            lambda x: torch.cat(x.chunk(2, 3), 1),
+            lambda x: x.split([1, 4, 1], 2)[1],
+            lambda x: _center_crop(x, 3, 4),
+        ],
+    ),
+    "pixel_shuffle": (
+        nn.PixelShuffle(2),
+        [lambda x: F.pixel_shuffle(torch.cat([x, x], 1), 2), lambda x: torch.pixel_shuffle(x, 1)],
+    ),
+    "pixel_unshuffle": (
+        nn.PixelUnshuffle(3),
+        [lambda x: F.pixel_unshuffle(x, 2), lambda x: F.pixel_shuffle(F.pixel_unshuffle(x[:, :1], 2), 2)],
+    ),
     "upsample_nearest2d": (nn.Upsample(scale_factor=2), [lambda x: F.interpolate(x, scale_factor=3.0)]),
+    "upsample_bilinear2d": (
+        nn.Upsample(scale_factor=2, mode="bilinear"),
+        [
+            nn.UpsamplingBilinear2d(scale_factor=1.7),
+            nn.Upsample((7, 13), mode="bilinear", align_corners=True),
+            lambda x: F.interpolate(x, scale_factor=(1.5, 0.5), mode="bilinear"),
+            lambda x: F.interpolate(x, size=(4, 1), mode="bilinear", align_corners=False),
+            lambda x: F.interpolate(x[:, :, :1], (1, 9), mode="bilinear", align_corners=True),
+            lambda x: F.interpolate(x, scale_factor=1.7, mode="bilinear", recompute_scale_factor=True),
+            lambda x: x + F.interpolate(F.max_pool2d(x, 2), x.shape[2:], mode="bilinear"),
+        ],
+    ),
     "reshape": (
         None,
         [
@@ -362,72 +404,3 @@ def test_capture_of_a_module_called_twice_makes_two_nodes() -> None:
     conv = nn.Conv2d(3, 3, 1)
     graph = capture(nn.Sequential(conv, nn.ReLU(), conv), torch.randn(1, 3, 4, 4))
     assert [node.params["weight"] for node in graph if node.op == "conv2d"] == ["0.weight", "0.weight"]
-
-
-@pytest.mark.parametrize(
-    "end",
-    [
-        nn.Softmax(1),
-        nn.LogSoftmax(dim=-1),
-        lambda x: F.log_softmax(x, dim=1),
-        lambda x: torch.softmax(x, 1),
-        lambda x: x.log_softmax(1) * 2,
-    ],
-    ids=["module", "log-module", "log-function", "function", "inside"],
-)
-def test_softmax_of_features_runs_in_the_engine(end: Callable[[Tensor], Tensor]) -> None:
-    class Classifier(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.fc, self.end = nn.Linear(36, 10), end
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.end(self.fc(x.flatten(1)))
-
-    x = torch.randn(16, 4, 3, 3)
-    model = Classifier().eval()
-    integer = convert(calibrate(prepare(model, "int8", x), [x]))
-    assert "float" not in [node.op for node in integer.graph]
-    with torch.no_grad():
-        torch.testing.assert_close(integer(x), model(x), rtol=0.05, atol=0.05)
-    assert torch.equal(torch.compile(integer, fullgraph=True)(x), integer(x))
-    assert torch.equal(compile(integer, x)(x), integer(x))
-
-
-@pytest.mark.parametrize(
-    "end",
-    [
-        nn.Sigmoid(),
-        nn.Tanh(),
-        F.silu,
-        lambda x: (torch.tanh(x) + 1) / 2,
-        lambda x: 1 - 255 * x.sigmoid(),
-    ],
-    ids=["sigmoid", "tanh", "silu", "images", "arithmetic"],
-)
-@pytest.mark.parametrize("how", ["int8", "int8-dynamic"])
-def test_functions_of_real_values_run_in_the_engine(end: Callable[[Tensor], Tensor], how: str) -> None:
-    class Decoder(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.first, self.last, self.end = nn.Conv2d(4, 8, 3), nn.Conv2d(8, 3, 1), end
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.end(self.last(F.silu(self.first(x))))
-
-    x = torch.randn(16, 4, 6, 6)
-    model = Decoder().eval()
-    integer = convert(calibrate(prepare(model, how, x), [x]))
-    assert "float" not in [node.op for node in integer.graph]
-    with torch.no_grad():
-        assert (integer(x) - model(x)).square().mean() < 1e-3 * model(x).square().mean()
-    torch.compiler.reset()  # one function is compiled a limited number of times
-    assert torch.equal(torch.compile(integer, fullgraph=True)(x), integer(x))
-    assert torch.equal(compile(integer, x)(x), integer(x))
-
-
-def test_functions_that_the_engine_has_no_form_for_are_named() -> None:
-    x = torch.randn(4, 3, 6, 6)
-    integer = convert(calibrate(prepare(nn.Sequential(nn.Conv2d(3, 4, 1), nn.GELU()), "int8", x), [x]))
-    with pytest.raises(PtqxError, match=r"node '1'.*gelu"):
-        compile(integer, x)

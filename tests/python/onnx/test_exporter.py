@@ -187,7 +187,8 @@ class PoolsAndMoves(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = nn.functional.pad(torch.relu(self.first(x)), (1, 0, 2, 1))
         x = nn.functional.interpolate(self.pool(x), scale_factor=2.0, mode="nearest")
-        x = self.uncounted(self.divided(x))
+        x = self.uncounted(self.divided(nn.functional.pad(x, (1, -2, -1, 2))))
+        x = nn.functional.pixel_shuffle(nn.functional.pixel_unshuffle(x[:, :, 1:11, :8], 2), 2)
         x = self.largest(torch.nn.functional.channel_shuffle(x, 4))
         x = nn.functional.adaptive_avg_pool2d(torch.tanh(x), (3, 3))
         return self.last(x.permute(0, 2, 3, 1).reshape(-1, 72))
@@ -200,6 +201,30 @@ def test_windows_and_moves(style: str, tmp_path: Path) -> None:
     verdict = ptqx.onnx.verify(model, exported(model, x, tmp_path, style=style), x)
     assert verdict.equal or style == "qdq", str(verdict)
     assert all(step.largest_difference <= 2 for step in verdict.steps if step.gives_codes), str(verdict)
+
+
+class Upsampled(nn.Module):
+    def __init__(self, size: tuple[int, int], align_corners: bool) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 2, 1)
+        self.how = {"size": size, "mode": "bilinear", "align_corners": align_corners}
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.interpolate(torch.relu(self.first(x)), **self.how)
+        return nn.functional.interpolate(self.last(x), **self.how)
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("size", [(22, 18), (16, 5), (1, 9)], ids=str)
+def test_bilinear_upsampling(size: tuple[int, int], align_corners: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(4, 3, 11, 9)
+    model = ptqx.quantize(Upsampled(size, align_corners).eval(), [x], "int8")
+    for optimizations in ("all", "off"):
+        integer = ptqx.onnx.verify(model, exported(model, x, tmp_path, style="integer"), x, optimizations)
+        assert integer.equal, str(integer)
+    qdq = ptqx.onnx.verify(model, exported(model, x, tmp_path), x)
+    assert all(step.largest_difference <= 1 for step in qdq.steps if step.gives_codes), str(qdq)
 
 
 def test_any_batch_size_and_valid_metadata(tmp_path: Path) -> None:

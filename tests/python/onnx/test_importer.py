@@ -146,6 +146,42 @@ def test_softmax_comes_back_and_is_near_onnx_runtimes(log: bool, tmp_path: Path)
     assert torch.equal(ptqx.onnx.load(tmp_path / "qdq.onnx")(x), qmodel(x))
 
 
+@pytest.mark.parametrize("unpadded", [False, True])
+def test_a_u_net_comes_back_bit_by_bit(unpadded: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 44, 44)
+    qmodel = ptqx.quantize(networks.UNet(unpadded=unpadded).eval(), [x], "int8")
+    ptqx.onnx.export(qmodel, tmp_path / "qdq.onnx", x)
+    loaded = ptqx.onnx.load(tmp_path / "qdq.onnx")
+    assert {"upsample_bilinear2d", "cat"} | ({"pad"} if unpadded else set()) <= {n.op for n in loaded.graph}
+    assert torch.equal(loaded(x), qmodel(x))
+    assert torch.equal(ptqx.compile(loaded, x)(x), qmodel(x))
+
+
+class Blocks(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(3, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.pad(F.channel_shuffle(torch.relu(self.first(x)), 2), (-1, 2, 1, -2))
+        x = F.pixel_unshuffle(F.pixel_shuffle(x, 2)[:, :, 1:, 1:-1][:, :, :15, :15], 3)
+        return self.last(F.pixel_shuffle(torch.cat([x[:, :12]], 1), 2))
+
+
+def test_blocks_and_crops_come_back_bit_by_bit_and_run_in_the_engine(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(3, 3, 9, 8)
+    qmodel = ptqx.quantize(Blocks().eval(), [x], "int8")
+    ptqx.onnx.export(qmodel, tmp_path / "qdq.onnx", x)
+    loaded = ptqx.onnx.load(tmp_path / "qdq.onnx")
+    ops = [node.op for node in loaded.graph]
+    assert ops.count("channel_shuffle") == 3  # one of them back from the order of SpaceToDepth's channels
+    assert not {"reshape", "permute"} & set(ops)
+    assert torch.equal(loaded(x), qmodel(x))
+    assert torch.equal(ptqx.compile(loaded, x)(x), qmodel(x))
+
+
 @pytest.mark.parametrize("per_channel", [True, False])
 @pytest.mark.parametrize("activations", ["QUInt8", "QInt8"])
 def test_a_model_of_onnx_runtimes_quantizer(activations: str, per_channel: bool, tmp_path: Path) -> None:
@@ -200,6 +236,33 @@ def test_a_chain_of_layers_is_equal_to_onnx_runtimes_bit_by_bit(tmp_path: Path) 
     assert torch.equal(model(x), runtime_outputs(path, x))
     ptqx.save(model, tmp_path / "m.ptqx")
     assert torch.equal(ptqx.load(tmp_path / "m.ptqx")(x), model(x))
+
+
+class Resampled(nn.Module):
+    """Both orders of channels, crops and interpolation, as PyTorch's own exporter writes them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.fc = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 1), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.pixel_unshuffle(F.pixel_shuffle(torch.relu(self.first(x)), 2), 2)
+        x = F.interpolate(x[:, :, 1:-2, 2:], scale_factor=2, mode="bilinear", align_corners=False)
+        x = F.interpolate(torch.relu(self.second(x)), (7, 9), mode="bilinear", align_corners=True)
+        return self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+def test_resampling_in_a_model_of_onnx_runtimes_quantizer(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    batches = networks.random_batches((8, 3, 12, 12))
+    path = quantized_by_onnx_runtime(Resampled(), batches, tmp_path)
+    model = ptqx.onnx.load(path)
+    ops = [node.op for node in model.graph]
+    assert ops.count("upsample_bilinear2d") == 2 and ops.count("pixel_unshuffle") == 1
+    x = torch.randn(16, 3, 12, 12)
+    theirs = runtime_outputs(path, x)
+    torch.testing.assert_close(model(x), theirs, rtol=0.0, atol=0.05 * float(theirs.abs().max()))
+    assert torch.equal(ptqx.compile(model, x)(x), model(x))
 
 
 Nodes = list[Any]
@@ -295,7 +358,36 @@ def conv(**attrs: Any) -> Nodes:
     return [dequantized, helper.make_node("Conv", ["d", "wd"], ["y"], **attrs)]
 
 
+def resize(scales: list[float], **attrs: Any) -> Nodes:
+    tensor = numpy_helper.from_array(np.asarray(scales, np.float32))
+    constant = helper.make_node("Constant", [], ["scales"], value=tensor)
+    return [constant, helper.make_node("Resize", ["d", "", "scales"], ["y"], **attrs)]
+
+
 REFUSED: dict[str, tuple[Nodes, str]] = {
+    "cubic": (resize([1, 1, 2, 2], mode="cubic"), "only linear, and nearest by whole factors"),
+    "antialias": (resize([1, 1, 2, 2], mode="linear", antialias=1), "without antialias"),
+    "coordinates": (
+        resize([1, 1, 2, 2], mode="linear", coordinate_transformation_mode="asymmetric"),
+        "half_pixel or align_corners.*this is asymmetric",
+    ),
+    "no whole size": (resize([1, 1, 1.7, 1.7], mode="linear"), "give no whole size"),
+    "computed bounds": (
+        [
+            helper.make_node("Constant", [], ["two"], value_ints=[2]),
+            helper.make_node("Shape", ["d"], ["rows"], start=2, end=3),
+            helper.make_node("Slice", ["d", "two", "rows", "two"], ["y"]),
+        ],
+        "its bounds are computed; only constants",
+    ),
+    "step": (
+        [
+            helper.make_node("Constant", [], ["two"], value_ints=[2]),
+            helper.make_node("Constant", [], ["eight"], value_ints=[8]),
+            helper.make_node("Slice", ["d", "two", "eight", "two", "two"], ["y"]),
+        ],
+        "can be sliced, without a step",
+    ),
     "operation": (
         [helper.make_node("Einsum", ["d"], ["y"], equation="nchw->nchw")],
         "Einsum.*no such operation",

@@ -435,6 +435,34 @@ def adaptive_avg_pool2d(
     )
 
 
+# ---- upsampling ----
+
+
+def bilinear_taps(size: int, outputs: int, align_corners: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    o = np.arange(outputs, dtype=np.float64)
+    if align_corners:
+        at = o * (size - 1) / (outputs - 1) if outputs > 1 else 0 * o
+    else:
+        at = np.maximum((o + 0.5) * size / outputs - 0.5, 0)
+    first = np.floor(at).astype(np.int64)
+    return first, np.minimum(first + 1, size - 1), (at - first).astype(f32)
+
+
+def upsample_bilinear2d(input, zero_point, size, align_corners=False):
+    height, width = size
+    zero = 0 if zero_point is None else int(zero_point)
+    q = input.float().numpy() - f32(zero)
+    top, bottom, below = bilinear_taps(q.shape[2], height, align_corners)
+    left, right, after = bilinear_taps(q.shape[3], width, align_corners)
+    below = below.reshape(-1, 1)
+    lines = q[..., left] * (1 - after) + q[..., right] * after
+    v = lines[:, :, top] * (1 - below) + lines[:, :, bottom] * below
+    if zero_point is None:
+        return torch.from_numpy(v)
+    low = -128 if input.dtype == torch.int8 else 0
+    return codes(round_and_clamp(v, zero, low, low + 255), low)
+
+
 # ---- normalization ----
 
 

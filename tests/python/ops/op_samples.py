@@ -629,6 +629,28 @@ def lookup_samples() -> Iterator[Sample]:
     yield Sample("lookup", "no-samples", (u8(0, 3, 4, 4), u8(256)))
 
 
+def upsample_bilinear2d_samples() -> Iterator[Sample]:
+    def sample(id: str, *args: Any) -> Sample:
+        return Sample("upsample_bilinear2d", id, args)
+
+    for layout, x in layouts(u8(*IMAGES)):
+        yield sample(layout, x, zero(117), [14, 6])
+    for layout, x in layouts(reals(*IMAGES)):
+        yield sample(f"real-{layout}", x, None, [14, 6])
+    for corners in (False, True):
+        name = "corners" if corners else "centers"
+        yield sample(f"{name}-uneven", u8(2, 19, 5, 6), zero(3), [11, 13], corners)
+        yield sample(f"{name}-smaller", u8(1, 70, 9, 8), zero(), [4, 3], corners)
+        yield sample(f"{name}-one", u8(1, 3, 5, 4), zero(255), [1, 1], corners)
+        yield sample(f"{name}-of-one", u8(1, 3, 1, 1), zero(9), [3, 5], corners)
+        yield sample(f"{name}-real", reals(2, 33, 5, 6), None, [11, 13], corners)
+        yield sample(f"{name}-int8", s8(2, 5, 6, 6), zero(-7), [12, 12], corners)
+    yield sample("same", u8(1, 4, 5, 6), zero(40), [5, 6])
+    yield sample("many-rows", u8(3, 16, 64, 64), zero(40), [128, 128])
+    yield sample("bfloat16", reals(1, 3, 4, 4).bfloat16(), None, [8, 8])
+    yield sample("no-samples", u8(0, 3, 4, 4), zero(), [8, 8])
+
+
 def layer_norm_samples() -> Iterator[Sample]:
     def sample(id: str, x: Tensor, *args: Any, eps: float = 1e-5) -> Sample:
         channels = x.shape[1]
@@ -872,6 +894,7 @@ SAMPLES: dict[str, list[Sample]] = {
     "lookup": list(lookup_samples()),
     "softmax": list(softmax_samples()),
     "activation": list(activation_samples()),
+    "upsample_bilinear2d": list(upsample_bilinear2d_samples()),
     "conv2d_s64": list(conv2d_s64_samples()),
     "linear_s64": list(linear_s64_samples()),
     "pack_signs": list(pack_signs_samples()),

@@ -323,6 +323,34 @@ CASES: dict[str, tuple[Any, str]] = {
         lambda: ops.adaptive_avg_pool2d(QX, ONE, zero(), ONE, zero(), 0, 255, 0),
         "output_size must be",
     ),
+    "bilinear-rank": (
+        lambda: ops.upsample_bilinear2d(QX[0], zero(), [8, 8]),
+        "input must have 4 dimensions",
+    ),
+    "bilinear-without-zero-point": (
+        lambda: ops.upsample_bilinear2d(QX, None, [8, 8]),
+        "zero_point must be given for codes, got input of dtype",
+    ),
+    "bilinear-real-with-zero-point": (
+        lambda: ops.upsample_bilinear2d(X, zero(), [8, 8]),
+        "input must be uint8 or int8, got float32",
+    ),
+    "bilinear-zero-point": (
+        lambda: ops.upsample_bilinear2d(QX, zero(256), [8, 8]),
+        r"zero_point must lie in 0\.\.255, got 256",
+    ),
+    "bilinear-size": (
+        lambda: ops.upsample_bilinear2d(QX, zero(), [8, 0]),
+        r"size must be a height and a width of at least 1, got \[8, 0\]",
+    ),
+    "bilinear-sizes": (
+        lambda: ops.upsample_bilinear2d(QX, zero(), [8, 8, 8]),
+        r"size must be a height and a width of at least 1, got \[8, 8, 8\]",
+    ),
+    "bilinear-empty": (
+        lambda: ops.upsample_bilinear2d(u8(1, 3, 0, 4), zero(), [8, 8]),
+        "input must have at least one pixel",
+    ),
     "add-shapes": (add(b=u8(2, 3, 5, 5)), "size of tensor a"),
     "add-prelu": (add(activation="prelu"), "activation must not be prelu"),
     "add-scale": (add(b_scale=scale(-1.0)), "b_scale must be finite and positive"),

@@ -1,9 +1,7 @@
-"""Capture of what moves values without changing them: shapes, slices, padding, shuffles, nearest
-upsampling."""
+"""Capture of what moves values without changing them: shapes, slices, crops, padding, shuffles."""
 
 from __future__ import annotations
 
-import math
 import operator
 from typing import Any
 
@@ -75,16 +73,54 @@ def _split(call: Call, split_size_or_sections: Any, dim: int) -> list[Ref]:
 
 def _slices(call: Call, dim: int) -> list[Ref]:
     parts = call.fx_node.meta["value"]
-    if dim % parts[0].dim() != 1:
-        raise Unsupported(f"dim={dim}; only channels (dim=1) can be split")
+    axis = dim % parts[0].dim()
     refs, start = [], 0
     for index, part in enumerate(parts):
-        end = start + part.shape[1]
-        refs.append(
-            call.node("slice", shape=tuple(part.shape[1:]), suffix=f".{index}", dim=1, start=start, end=end)
-        )
+        end = start + part.shape[axis]
+        refs.append(_along(call, axis, start, end, f".{index}"))
         start = end
     return refs
+
+
+@captures(torch.narrow, "narrow", dim=REQUIRED, start=REQUIRED, length=REQUIRED)
+def _narrow(call: Call, dim: int, start: Any, length: int) -> Ref:
+    axis = dim % (len(call.input_shape()) + 1)
+    if not isinstance(start, int):
+        raise Unsupported("its start is computed")
+    start += call.input_shape()[axis - 1] if start < 0 else 0
+    return _along(call, axis, start, start + length)
+
+
+def _along(call: Call, axis: int, start: int, end: int, suffix: str = "") -> Ref:
+    """Indices `start` to `end` of one dimension."""
+    if axis == 0:
+        raise Unsupported("a slice of the batch")
+    bounds = [(0, size) for size in call.input_shape()]
+    bounds[axis - 1] = (start, end)
+    return _cropped(call, call.input, bounds, suffix)
+
+
+def _cropped(call: Call, source: Ref, bounds: list[tuple[int, int]], suffix: str = "") -> Ref:
+    """Indices `start` to `end` of every dimension of a sample: a slice of channels, and rows and columns as
+    negative padding."""
+    shape = list(call.input_shape(source))
+    if any(end <= start for start, end in bounds):
+        raise Unsupported("an empty slice")
+    (start, end), *space = bounds
+    if (start, end) != (0, shape[0]):
+        shape[0] = end - start
+        sliced = tuple(shape)
+        source = call.node(
+            "slice", [source], shape=sliced, suffix=f"{suffix}.channels", dim=1, start=start, end=end
+        )
+    if space == [(0, size) for size in shape[1:]]:
+        return source
+    if len(space) != 2:
+        raise Unsupported(f"a slice of dimension 2 of {shape} a sample; only of channels, rows and columns")
+    (top, bottom), (left, right) = space
+    padding = [-top, -left, bottom - shape[1], right - shape[2]]
+    cropped = (shape[0], bottom - top, right - left)
+    return call.node("pad", [source], shape=cropped, suffix=f"{suffix}.crop", padding=padding)
 
 
 @captures(operator.getitem)
@@ -107,37 +143,43 @@ def _getattr(call: Call) -> Any:
 
 
 def _index(call: Call, index: tuple[Any, ...]) -> Ref:
-    """x[:, a:b, ::s, ::t]: a slice of channels, then every s-th row and t-th column (a 1x1 max-pool);
-    x[:, :, None, None]."""
+    """x[:, a:b, c:d:s, e:f:t]: a slice of channels, a crop, then every s-th row and t-th column (a 1x1
+    max-pool); x[:, :, None, None]."""
     if None in index and index[0] == slice(None) and all(i in (None, slice(None), ...) for i in index):
         return call.node("reshape", sample_shape=list(call.output_shape[1:]))
-    if any(not isinstance(i, slice) for i in index) or index[0] != slice(None):
+    shape = call.input_shape()
+    if ... in index:
+        position = index.index(...)
+        whole = [slice(None)] * (len(shape) + 2 - len(index))
+        index = (*index[:position], *whole, *index[position + 1 :])
+    index += (slice(None),) * (len(shape) + 1 - len(index))
+    if not all(_is_plain(i) for i in index) or index[0] != slice(None):
         raise Unsupported(f"index {index}")
-    result, shape = call.input, list(call.input_shape())
-    slices = list(index[1:]) + [slice(None)] * (len(shape) + 1 - len(index))
-    channels, space = slices[0], slices[1:]
-    if channels != slice(None):
-        start, end, step = channels.indices(shape[0])
-        if step != 1:
-            raise Unsupported("a step over channels")
-        shape[0] = end - start
-        result = call.node(
-            "slice", [result], shape=tuple(shape), suffix=".channels", dim=1, start=start, end=end
-        )
-    if any(s != slice(None) for s in space):
-        if any(s.start not in (None, 0) or s.stop is not None or (s.step or 1) < 1 for s in space):
-            raise Unsupported("a crop; only steps over rows and columns have an integer form")
-        stride = [s.step or 1 for s in space]
-        result = call.node(
-            "max_pool2d",
-            [result],
-            kernel_size=[1, 1],
-            stride=stride,
-            padding=[0, 0],
-            dilation=[1, 1],
-            ceil_mode=False,
-        )
-    return result
+    ranges = [s.indices(size) for s, size in zip(index[1:], shape, strict=True)]
+    channels_step, *stride = (step for _, _, step in ranges)
+    if channels_step != 1:
+        raise Unsupported("a step over channels")
+    result = _cropped(call, call.input, [(start, end) for start, end, _ in ranges])
+    if all(step == 1 for step in stride):
+        return result
+    if len(stride) != 2:
+        raise Unsupported(f"a step over dimension 2 of {list(shape)} a sample; only over rows and columns")
+    return call.node(
+        "max_pool2d",
+        [result],
+        kernel_size=[1, 1],
+        stride=stride,
+        padding=[0, 0],
+        dilation=[1, 1],
+        ceil_mode=False,
+    )
+
+
+def _is_plain(index: Any) -> bool:
+    """Whether it is a slice between known numbers."""
+    return isinstance(index, slice) and all(
+        isinstance(i, int | None) for i in (index.start, index.stop, index.step)
+    )
 
 
 @captures(F.pad, pad=REQUIRED, mode="constant", value=None)
@@ -145,12 +187,20 @@ def _pad(call: Call, pad: Any, mode: str, value: Any) -> Ref:
     if mode != "constant" or value not in (None, 0, 0.0):
         raise Unsupported(f"mode {mode!r} with value {value}; only zeros have an integer form")
     left, right, top, bottom, before, after, *rest = list(pad) + [0] * (8 - len(pad))
-    if any(rest) or min(pad) < 0:
-        raise Unsupported(f"padding {list(pad)}")
-    result, (channels, height, width) = call.input, call.input_shape()
+    shape = call.input_shape()
+    if any(rest) or len(shape) != 3:
+        raise Unsupported(f"padding {list(pad)} of {list(shape)} a sample; only of images")
+    kept = [
+        (max(-begin, 0), size + min(end, 0))
+        for size, begin, end in zip(shape, (before, top, left), (after, bottom, right), strict=True)
+    ]
+    if any(begin >= end for begin, end in kept):
+        raise Unsupported(f"padding {list(pad)} leaves nothing of {list(shape)} a sample")
+    result = _cropped(call, call.input, [kept[0], (0, shape[1]), (0, shape[2])])
     if any((left, right, top, bottom)):
-        shape = (channels, height + top + bottom, width + left + right)
-        result = call.node("pad", [result], shape=shape, padding=[top, left, bottom, right])
+        padded = (kept[0][1] - kept[0][0], shape[1] + top + bottom, shape[2] + left + right)
+        result = call.node("pad", [result], shape=padded, padding=[top, left, bottom, right])
+    before, after = max(before, 0), max(after, 0)
     return _pad_channels(call, result, before, after) if before or after else result
 
 
@@ -173,22 +223,6 @@ def _pad_channels(call: Call, source: Ref, before: int, after: int) -> Ref:
 @captures(nn.ZeroPad2d, nn.ConstantPad2d, padding=REQUIRED, value=None)
 def _constant_pad2d(call: Call, padding: Any, value: Any) -> Ref:
     return _pad(call, list(padding), "constant", value)
-
-
-@captures(
-    nn.Upsample,
-    nn.UpsamplingNearest2d,
-    F.interpolate,
-    size=None,
-    scale_factor=None,
-    mode="nearest",
-    align_corners=None,
-)
-def _interpolate(call: Call, size: Any, scale_factor: Any, mode: str, align_corners: Any) -> Ref:
-    factors = [out / into for out, into in zip(call.output_shape[2:], call.input_shape()[1:], strict=True)]
-    if mode != "nearest" or any(f != math.floor(f) for f in factors):
-        raise Unsupported(f"mode {mode!r} by {factors}; only nearest by whole factors has an integer form")
-    return call.node("upsample_nearest2d", scale_factor=[int(f) for f in factors])
 
 
 @captures(torch.permute, "permute", torch.transpose, "transpose")

@@ -153,11 +153,12 @@ class StaticLayer(_Layer):
 
 
 def _holds_zeros(graph: Graph, name: str) -> bool:
-    """Whether padding or zeros between pixels, which are no signs, are among the codes that a node gives."""
+    """Whether padding, zeros between pixels or means, which are no signs, are among the codes that a node
+    gives."""
     if name not in graph.nodes:
         return False
     node = graph.nodes[name]
-    if node.op in ("pad", "upsample_zeros2d"):
+    if node.op in ("pad", "upsample_zeros2d", "upsample_bilinear2d"):
         return True
     return node.op in (*MOVERS, "cat") and any(_holds_zeros(graph, source) for source in node.inputs)
 

@@ -1,14 +1,22 @@
-"""Operations that move codes: shapes, slices, padding, shuffles, nearest upsampling, max-pool."""
+"""Operations that move codes, or lay others between them: shapes, slices, padding, shuffles, upsampling,
+max-pool."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import IntegerScope, Mover, as_codes, operator, spatial
+from ... import ops
+from ..formulas import Codes, round_and_clamp, upsample_bilinear2d
+from ..ir import Node
+from .base import IntegerScope, Mover, Operator, Value, as_codes, operator, spatial
+
+if TYPE_CHECKING:
+    from ..document import IntegerNode
+    from ..simulated import SimulatedModel
 
 
 @operator("flatten")
@@ -45,16 +53,36 @@ class ChannelShuffle(Mover):
 
 @operator("pad")
 class Pad(Mover):
-    """Zeros around the image: zero points, for codes. `padding` is [top, left, bottom, right]."""
+    """Zeros around the image: zero points, for codes. `padding` is [top, left, bottom, right]; where it is
+    negative, rows or columns are left out instead."""
 
     def move(self, attrs: dict[str, Any], x: Tensor, zero: Tensor | None) -> Tensor:
-        top, left, bottom, right = attrs["padding"]
+        rows, columns = (
+            slice(max(-attrs["padding"][axis], 0), x.shape[2 + axis] + min(attrs["padding"][2 + axis], 0))
+            for axis in (0, 1)
+        )
+        x = x[:, :, rows, columns]
+        top, left, bottom, right = (max(size, 0) for size in attrs["padding"])
+        if not any((top, left, bottom, right)):
+            return x.clone(memory_format=torch.channels_last)
         n, c, h, w = x.shape
         shape = (n, c, h + top + bottom, w + left + right)
         value = x.new_zeros(()) if zero is None else zero.reshape(()).to(x.dtype)
         padded = value.expand(shape).clone(memory_format=torch.channels_last)
         padded[:, :, top : top + h, left : left + w] = x
         return padded
+
+
+@operator("pixel_shuffle")
+class PixelShuffle(Mover):
+    def move(self, attrs: dict[str, Any], x: Tensor, zero: Tensor | None) -> Tensor:
+        return F.pixel_shuffle(x, attrs["upscale_factor"])
+
+
+@operator("pixel_unshuffle")
+class PixelUnshuffle(Mover):
+    def move(self, attrs: dict[str, Any], x: Tensor, zero: Tensor | None) -> Tensor:
+        return F.pixel_unshuffle(x, attrs["downscale_factor"])
 
 
 @operator("upsample_nearest2d")
@@ -76,6 +104,31 @@ class UpsampleZeros2d(Mover):
         spread = value.expand(shape).clone(memory_format=torch.channels_last)
         spread[:, :, ::by_height, ::by_width] = x
         return spread
+
+
+@operator("upsample_bilinear2d")
+class UpsampleBilinear2d(Operator):
+    """Weighted means of four values, float32 in every recipe; codes keep scale and zero point."""
+
+    def real(self, attrs: dict[str, Any], *inputs: Tensor) -> Tensor:
+        size, align_corners = attrs["size"], attrs["align_corners"]
+        return F.interpolate(inputs[0], size, mode="bilinear", align_corners=align_corners)
+
+    def exact(self, model: SimulatedModel, node: Node, *inputs: Any) -> Value:
+        (x,) = inputs
+        if not isinstance(x, Codes):
+            return upsample_bilinear2d(x, node.attrs["size"], node.attrs["align_corners"])
+        means = upsample_bilinear2d(x.centered(), node.attrs["size"], node.attrs["align_corners"])
+        return Codes(round_and_clamp(means, x.qparams), x.qparams)
+
+    def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
+        size, align_corners = node.attrs["size"], node.attrs["align_corners"]
+        if node.output.dtype == "int16":
+            zero_point = scope.qparams(node.name)[1]
+            means = upsample_bilinear2d(inputs[0].float() - zero_point, size, align_corners)
+            return as_codes(node, means.round() + zero_point)
+        zero = None if node.output.dtype == "float32" else scope.qparams(node.name)[1]
+        return ops.upsample_bilinear2d(inputs[0], zero, size, align_corners)
 
 
 @operator("max_pool2d")

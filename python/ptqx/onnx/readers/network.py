@@ -11,8 +11,10 @@ import torch
 from ...errors import PtqxError
 from ...graph.activations import ACTIVATIONS
 from ...graph.channel_order import TO_FIRST, TO_LAST
+from ...graph.document import Output
 from ...graph.operators.normalization import REASON
 from ..tables import Function
+from .blocks import BLOCKS, Step, blocks_of, rearranged
 from .layers import lowered_layer, runs_in_integers
 from .nodes import Nodes
 from .operations import (
@@ -28,6 +30,8 @@ from .operations import (
 )
 from .tail import Tail, peeled
 from .values import Constant, Dequantized, Pending, Quantization, QuantizedConstant, Real, Value
+
+MOVERS = (*MOVEMENTS, *BLOCKS)
 
 
 class Network(Nodes):
@@ -138,19 +142,40 @@ class Network(Nodes):
         if not value.inputs or not all(isinstance(v, Dequantized) for v in value.inputs[:1]):
             return value
         nodes = [v.node for v in value.inputs if isinstance(v, Dequantized)]
+        output, name = self._widest_output(nodes), f"{value.tensor}/codes"
         if value.op_type == "Concat":
             meanings = {self.quantization(node) for node in nodes}
             if len(nodes) < len(value.inputs) or len(meanings) > 1:
                 return value
-            op, attrs = "cat", {"dim": _channels(value)}
-        elif value.op_type in MOVEMENTS:
-            op, attrs = MOVEMENTS[value.op_type](value, self._shapes[nodes[0]])
+            node = self._add(name, "cat", nodes, {"dim": _channels(value)}, {}, output, value.shape)
+        elif value.op_type in MOVERS:
+            node = self._move(value, nodes[0], name, output)
         else:
             return value
-        output = self._widest_output(nodes)
-        node = self._add(f"{value.tensor}/codes", op, nodes, attrs, {}, output, value.shape)
         self._unnamed.add(node)
         return Dequantized(node, value.tensor)
+
+    def _move(self, value: Pending, x: str, name: str, output: Output | None) -> str:
+        """A movement of what the node `x` gives."""
+        steps = blocks_of(value, self._shapes[x])
+        if steps is None:
+            op, attrs = MOVEMENTS[value.op_type](value, self._shapes[x])
+            whole = self._rearranged(x, value.shape) if op == "reshape" else None
+            x, steps = whole or (x, [(op, attrs, value.shape)])
+        for number, (op, attrs, shape) in enumerate(steps, 1):
+            own = name if number == len(steps) else f"{name}/{op}"
+            x = self._add(own, op, [x], attrs, {}, output, shape)
+        return x
+
+    def _rearranged(self, permuted: str, shape: tuple[int, ...]) -> tuple[str, list[Step]] | None:
+        """What a reshape to `shape` is with the reshape and the permute before it, and of which node."""
+        permute = self.nodes.get(permuted)
+        split = self.nodes.get(permute.inputs[0]) if permute and permute.op == "permute" else None
+        if permute is None or split is None or split.op != "reshape":
+            return None
+        source = split.inputs[0]
+        step = rearranged(self._shapes[source], self._shapes[split.name], list(permute.attrs["dims"]), shape)
+        return (source, [step]) if step else None
 
     # ---- real values ----
 
@@ -198,10 +223,8 @@ class Network(Nodes):
         ):
             attrs = {"log": value.op_type == "LogSoftmax"}
             return self._add(name, "softmax", [self.real(inputs[0])], attrs, {}, None, shape)
-        if value.op_type in MOVEMENTS:
-            x = self.real(inputs[0])
-            op, attrs = MOVEMENTS[value.op_type](value, self._shapes[x])
-            return self._add(name, op, [x], attrs, {}, None, shape)
+        if value.op_type in MOVERS:
+            return self._move(value, self.real(inputs[0]), name, None)
         if value.op_type in ("GlobalAveragePool", "AveragePool", "ReduceMean"):
             x = self.real(inputs[0])
             average = average_of(value, self._shapes[x])

@@ -277,11 +277,20 @@ def _transpose(value: Pending, shape: tuple[int, ...]) -> tuple[str, Attrs]:
 @movement("Slice")
 def _slice(value: Pending, shape: tuple[int, ...]) -> tuple[str, Attrs]:
     arrays = [array_of(v) for v in value.inputs[1:]]
+    if any(a is None and v is not None for a, v in zip(arrays, value.inputs[1:], strict=True)):
+        raise PtqxError(f"{value.label}: its bounds are computed; only constants can be read")
     starts, ends, axes, steps = ([] if a is None else a.tolist() for a in [*arrays, None, None][:4])
-    if axes != [1] or (steps or [1]) != [1]:
-        raise PtqxError(f"{value.label}: only channels can be sliced, without a step")
-    start, end, _ = slice(starts[0], ends[0]).indices(shape[0])
-    return "slice", {"dim": 1, "start": start, "end": end}
+    rank = len(shape) + 1
+    along = [axis % rank for axis in axes or range(len(starts))]
+    bounds = {axis: slice(*ends) for axis, *ends in zip(along, starts, ends, strict=True)}
+    space = {2, 3} if rank == 4 else set()
+    if any(step != 1 for step in steps) or not (bounds.keys() <= {1} or bounds.keys() <= space):
+        raise PtqxError(f"{value.label}: only channels, or rows and columns, can be sliced, without a step")
+    indices = [bounds.get(axis + 1, slice(None)).indices(size)[:2] for axis, size in enumerate(shape)]
+    if 1 in bounds:
+        return "slice", {"dim": 1, "start": indices[0][0], "end": indices[0][1]}
+    (top, bottom), (left, right) = indices[1:]
+    return "pad", {"padding": [-top, -left, bottom - shape[1], right - shape[2]]}
 
 
 @movement("MaxPool")
@@ -294,7 +303,7 @@ def _max_pool(value: Pending, shape: tuple[int, ...]) -> tuple[str, Attrs]:
 def _pad(value: Pending, shape: tuple[int, ...]) -> tuple[str, Attrs]:
     pads = array_of(value.inputs[1])
     number = _number(value.inputs[2] if len(value.inputs) > 2 else None, 0.0)
-    if pads is None or pads.size != 8 or any(pads[[0, 1, 4, 5]]) or number != 0.0 or pads.min() < 0:
+    if pads is None or pads.size != 8 or any(pads[[0, 1, 4, 5]]) or number != 0.0:
         raise PtqxError(f"{value.label}: only zeros around height and width can be read")
     return "pad", {"padding": [int(pads[i]) for i in (2, 3, 6, 7)]}
 
@@ -302,10 +311,35 @@ def _pad(value: Pending, shape: tuple[int, ...]) -> tuple[str, Attrs]:
 @movement("Resize")
 def _resize(value: Pending, shape: tuple[int, ...]) -> tuple[str, Attrs]:
     factors = [out / into for out, into in zip(value.shape[1:], shape[1:], strict=True)]
+    if value.shape[0] == shape[0] and value.attrs.get("mode") == "linear":
+        return "upsample_bilinear2d", _bilinear(value, shape)
     is_nearest = value.attrs.get("mode", "nearest") == "nearest"
     if not is_nearest or value.shape[0] != shape[0] or any(f != int(f) or f < 1 for f in factors):
-        raise PtqxError(f"{value.label}: only nearest by whole factors can be read, got {factors}")
+        raise PtqxError(
+            f"{value.label}: only linear, and nearest by whole factors, can be read, got {factors}"
+        )
     return "upsample_nearest2d", {"scale_factor": [int(f) for f in factors]}
+
+
+def _bilinear(value: Pending, shape: tuple[int, ...]) -> Attrs:
+    """Where PyTorch has the same coordinates."""
+    corners = value.attrs.get("coordinate_transformation_mode", "half_pixel")
+    size = list(value.shape[1:])
+    known = corners in ("half_pixel", "align_corners") or (corners == "pytorch_half_pixel" and 1 not in size)
+    if len(size) != 2 or not known or value.attrs.get("antialias", 0):
+        raise PtqxError(
+            f"{value.label}: only linear over rows and columns, half_pixel or align_corners and without "
+            f"antialias, can be read; this is {corners}"
+        )
+    scales = array_of(value.inputs[2]) if len(value.inputs) > 2 else None
+    if corners != "align_corners" and scales is not None and scales.size:
+        given = scales.flatten()[-2:]
+        if any(
+            not isclose(f * before, after, rel_tol=1e-5)
+            for f, before, after in zip(given, shape[1:], size, strict=True)
+        ):
+            raise PtqxError(f"{value.label}: scales {given.tolist()} of {list(shape[1:])} give no whole size")
+    return {"size": size, "align_corners": corners == "align_corners"}
 
 
 def average_of(value: Pending, shape: tuple[int, ...]) -> tuple[str, Attrs] | None:

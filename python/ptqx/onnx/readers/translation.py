@@ -11,8 +11,8 @@ from onnx.reference import ReferenceEvaluator
 
 from ...errors import PtqxError
 from ...graph import IntegerGraph, IntegerModel, IntegerNode
-from .network import Network
-from .operations import MOVEMENTS, array_of, transposed
+from .network import MOVERS, Network
+from .operations import array_of, transposed
 from .source import Source, SourceNode
 from .values import (
     Codes,
@@ -187,7 +187,7 @@ class _Reader:
             return Codes(network.narrowed(x.node, low, high, node.outputs[0]), x.shift)
         if node.op_type == "Gather" and isinstance(self.inputs[0], Constant):
             return LookedUp(node.outputs[0], self.inputs[0].array, x)
-        if node.op_type not in (*MOVEMENTS, "Concat"):
+        if node.op_type not in (*MOVERS, "Concat"):
             raise PtqxError(f"{node.op_type} of codes; only what moves them can be read")
         real = tuple(Dequantized(v.node, "") if isinstance(v, Codes) else v for v in self.inputs)
         pending = self._pending(real, node.outputs[0])

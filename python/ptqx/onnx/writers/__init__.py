@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from . import fixed_point, integer_layers, movement, normalization, pointwise, pooling, qdq_layers, real
+from . import (
+    fixed_point,
+    integer_layers,
+    movement,
+    normalization,
+    pointwise,
+    pooling,
+    qdq_layers,
+    real,
+    upsampling,
+)
 from .base import STYLES, WRITERS, write
 
 __all__ = [
@@ -16,5 +26,6 @@ __all__ = [
     "pooling",
     "qdq_layers",
     "real",
+    "upsampling",
     "write",
 ]
