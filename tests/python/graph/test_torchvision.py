@@ -7,6 +7,9 @@ from importlib.util import find_spec
 import ptqx
 import pytest
 import torch
+from ptqx.errors import PtqxError
+from ptqx.torchvision_shim import import_torchvision
+from torch import Tensor, nn
 
 pytestmark = pytest.mark.skipif(find_spec("torchvision") is None, reason="torchvision is not installed")
 
@@ -33,3 +36,32 @@ def test_every_multiplication_is_integer_and_the_engine_equals_the_integer_model
     assert covered.mac_share == 1.0
     assert {row.kind for row in covered.float_rows} <= {"layer_norm"}
     assert torch.equal(ptqx.compile(qmodel, x)(x), qmodel(x))
+
+
+class Segmentation(nn.Module):
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        build = getattr(import_torchvision("the test").models.segmentation, name)
+        self.model = build(weights=None, weights_backbone=None, num_classes=5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x)["out"]
+
+
+@pytest.mark.parametrize(
+    "name", ["lraspp_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large", "fcn_resnet50"]
+)
+def test_segmentation_networks_are_integer_to_their_last_upsampling(name: str) -> None:
+    torch.manual_seed(0)
+    model, x = Segmentation(name).eval(), torch.randn(1, 3, 96, 80)
+    qmodel = ptqx.quantize(model, [x], "int8")
+    covered = ptqx.coverage(qmodel)
+    assert covered.mac_share == 1.0
+    assert {row.kind for row in covered.float_rows} <= {"upsample_bilinear2d", "add"}
+    assert torch.equal(ptqx.compile(qmodel, x)(x), qmodel(x))
+
+
+def test_models_that_return_dicts_are_told_what_to_give() -> None:
+    model = Segmentation("lraspp_mobilenet_v3_large").model.eval()
+    with pytest.raises(PtqxError, match=r"forward returns model\(x\)\['out'\]"):
+        ptqx.prepare(model, "int8", torch.randn(1, 3, 96, 80))

@@ -135,7 +135,9 @@ class Capturer:
         if not isinstance(value, Ref):
             several = isinstance(value, (tuple, list, dict))
             kind = f"a {type(value).__name__} with {len(value)} values" if several else type(value).__name__
-            raise PtqxError(f"the model returns {kind}; ptqx captures models that return one tensor")
+            key = repr(next(iter(value))) if isinstance(value, dict) and value else "0"
+            remedy = f"; give a module whose forward returns model(x)[{key}]" if several else ""
+            raise PtqxError(f"the model returns {kind}; ptqx captures models that return one tensor{remedy}")
         return value.name
 
 
