@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...errors import PtqxError
+from ...graph import IntegerNode
 from .values import Pending
 
 BLOCKS = ("DepthToSpace", "SpaceToDepth")
@@ -40,3 +41,9 @@ def rearranged(before: Shape, split: Shape, dims: list[int], after: Shape) -> St
     if dims == [0, 1, 3, 5, 2, 4] and split == (c, height, r := split[2], width, r) and h == height * r:
         return "pixel_unshuffle", {"downscale_factor": r}, after
     return None
+
+
+def is_undone(before: IntegerNode, op: str, attrs: dict[str, Any], shape: Shape) -> bool:
+    """Whether a shuffle of channels is the inverse of the one before it, as behind SpaceToDepth."""
+    both = before.op == op == "channel_shuffle"
+    return both and before.attrs["groups"] * attrs["groups"] == shape[0]

@@ -14,7 +14,7 @@ from ...graph.channel_order import TO_FIRST, TO_LAST
 from ...graph.document import Output
 from ...graph.operators.normalization import REASON
 from ..tables import Function
-from .blocks import BLOCKS, Step, blocks_of, rearranged
+from .blocks import BLOCKS, Step, blocks_of, is_undone, rearranged
 from .layers import lowered_layer, runs_in_integers
 from .nodes import Nodes
 from .operations import (
@@ -163,6 +163,10 @@ class Network(Nodes):
             whole = self._rearranged(x, value.shape) if op == "reshape" else None
             x, steps = whole or (x, [(op, attrs, value.shape)])
         for number, (op, attrs, shape) in enumerate(steps, 1):
+            before = self.nodes.get(x)
+            if before is not None and is_undone(before, op, attrs, shape):
+                x = before.inputs[0]
+                continue
             own = name if number == len(steps) else f"{name}/{op}"
             x = self._add(own, op, [x], attrs, {}, output, shape)
         return x

@@ -282,12 +282,12 @@ def _slice(value: Pending, shape: tuple[int, ...]) -> tuple[str, Attrs]:
     starts, ends, axes, steps = ([] if a is None else a.tolist() for a in [*arrays, None, None][:4])
     rank = len(shape) + 1
     along = [axis % rank for axis in axes or range(len(starts))]
-    bounds = {axis: slice(*ends) for axis, *ends in zip(along, starts, ends, strict=True)}
+    bounds = {axis: slice(start, end) for axis, start, end in zip(along, starts, ends, strict=True)}
     space = {2, 3} if rank == 4 else set()
     if any(step != 1 for step in steps) or not (bounds.keys() <= {1} or bounds.keys() <= space):
         raise PtqxError(f"{value.label}: only channels, or rows and columns, can be sliced, without a step")
     indices = [bounds.get(axis + 1, slice(None)).indices(size)[:2] for axis, size in enumerate(shape)]
-    if 1 in bounds:
+    if 1 in bounds or not space:
         return "slice", {"dim": 1, "start": indices[0][0], "end": indices[0][1]}
     (top, bottom), (left, right) = indices[1:]
     return "pad", {"padding": [-top, -left, bottom - shape[1], right - shape[2]]}
