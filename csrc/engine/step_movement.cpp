@@ -37,38 +37,62 @@ void copy_pixels(const uint8_t* from, int64_t from_stride, uint8_t* to, int64_t 
   }
 }
 
-/// [rows][columns] to [columns][rows], in tiles that stay in the cache.
+/// [groups][channels / groups] to [channels / groups][groups].
 template <class T>
-void transpose(const T* from, int64_t rows, int64_t columns, T* to) {
-  constexpr int64_t kTile = 32;
-  for (int64_t i0 = 0; i0 < rows; i0 += kTile) {
-    for (int64_t j0 = 0; j0 < columns; j0 += kTile) {
-      for (int64_t i = i0; i < std::min(i0 + kTile, rows); ++i) {
-        for (int64_t j = j0; j < std::min(j0 + kTile, columns); ++j) to[j * rows + i] = from[i * columns + j];
+void shuffle_channels(const T* from, int64_t groups, int64_t group, T* to) {
+  for (int64_t i = 0; i < groups; ++i) {
+    for (int64_t j = 0; j < group; ++j) to[j * groups + i] = from[i * group + j];
+  }
+}
+
+/// Between [pixels][channels] and [channels][pixels], pixels `begin` to `end` of a sample.
+struct Transposition {
+  int from, to;
+  int64_t pixels, channels;
+  bool to_planes;
+
+  template <class T>
+  void move(const Run& run, int64_t sample, int64_t begin, int64_t end) const {
+    const T* in = run.at<const T>(from) + sample * pixels * channels;
+    T* out = run.at<T>(to) + sample * pixels * channels;
+    if (pixels == 1 || channels == 1) {
+      std::memcpy(out + begin * channels, in + begin * channels,
+                  static_cast<size_t>((end - begin) * channels) * sizeof(T));
+      return;
+    }
+    for (int64_t channel = 0; channel < channels; ++channel) {
+      const int64_t plane = channel * pixels;
+      if (to_planes) {
+        for (int64_t i = begin; i < end; ++i) out[plane + i] = in[i * channels + channel];
+      } else {
+        for (int64_t i = begin; i < end; ++i) out[i * channels + channel] = in[plane + i];
       }
     }
   }
-}
+};
 
 }  // namespace
 
 Step transpose_step(const std::string& name, const Value& value, int from, int to, bool to_planar) {
-  const int64_t rows = to_planar ? value.pixels() : value.c;
-  const int64_t columns = to_planar ? value.c : value.pixels();
-  const int64_t size = rows * columns;
-  const bool is_float = value.is_float;
-  const auto transpose_sample = [=](const Run& run, int64_t sample, int64_t, int64_t) {
+  const Transposition transposition = {from, to, value.pixels(), value.c, to_planar};
+  const auto block = [transposition, is_float = value.is_float](const Run& run, int64_t sample, int64_t begin,
+                                                                int64_t end) {
     if (is_float) {
-      transpose(run.at<const float>(from) + sample * size, rows, columns, run.at<float>(to) + sample * size);
+      transposition.move<float>(run, sample, begin, end);
     } else {
-      transpose(run.at<const uint8_t>(from) + sample * size, rows, columns,
-                run.at<uint8_t>(to) + sample * size);
+      transposition.move<uint8_t>(run, sample, begin, end);
     }
   };
-  return {
-      .name = name, .op = "transpose", .reads = {from}, .writes = {to}, .work = [=](int64_t samples, int) {
-        return row_work(samples, 1, size * (is_float ? 4 : 1), transpose_sample);
-      }};
+  // So that a block has at least a cache line of every plane.
+  const int64_t most = kItemBytes / (64 / element_bytes(value));
+  const int64_t pixel_bytes = std::min(value.c * element_bytes(value), most);
+  return {.name = name,
+          .op = "transpose",
+          .reads = {from},
+          .writes = {to},
+          .work = [=, pixels = value.pixels()](int64_t samples, int) {
+            return row_work(samples, pixels, pixel_bytes, block);
+          }};
 }
 
 void add_steps(PlanBuilder& plan, const Node& node, const Flatten&) {
@@ -165,13 +189,12 @@ void add_steps(PlanBuilder& plan, const Node& node, const ChannelShuffle& shuffl
       row_step(node, {from}, to, [=, groups = shuffle.groups](const Run& run, int64_t sample, int64_t row) {
         const int64_t begin = (sample * y.h + row) * y.w;
         for (int64_t pixel = begin; pixel < begin + y.w; ++pixel) {
-          // [groups][c / groups] to [c / groups][groups]
           if (y.is_float) {
-            transpose(run.at<const float>(from) + pixel * y.c, groups, y.c / groups,
-                      run.at<float>(to) + pixel * y.c);
+            shuffle_channels(run.at<const float>(from) + pixel * y.c, groups, y.c / groups,
+                             run.at<float>(to) + pixel * y.c);
           } else {
-            transpose(run.at<const uint8_t>(from) + pixel * y.c, groups, y.c / groups,
-                      run.at<uint8_t>(to) + pixel * y.c);
+            shuffle_channels(run.at<const uint8_t>(from) + pixel * y.c, groups, y.c / groups,
+                             run.at<uint8_t>(to) + pixel * y.c);
           }
         }
       }));
