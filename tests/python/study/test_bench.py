@@ -6,6 +6,7 @@ import importlib.util
 import json
 import math
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -289,3 +290,10 @@ def test_what_the_engine_tells_names_bad_arguments() -> None:
         _C.engine_profile(program.int(), 1, 1)
     with pytest.raises(ValueError, match="threads: expected at least 1, got 0"):
         _C.measure_machine(0, 0.01)
+
+
+@pytest.mark.skipif(find_spec("torchvision") is None, reason="torchvision is not installed")
+def test_a_segmentation_network_gives_logits_of_every_pixel() -> None:
+    network = load_network("lraspp_mobilenet_v3_large")
+    with torch.no_grad():
+        assert network.model(torch.randn(1, *network.image_shape)).shape == (1, 21, 224, 224)

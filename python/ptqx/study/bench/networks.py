@@ -8,20 +8,23 @@ import torch
 from torch import Tensor, nn
 
 from ... import models
+from ...torchvision_shim import import_torchvision
 from .registry import Network
 
 OWN_IMAGES = {"lenet5": (1, 28, 28), "cnn": (1, 8, 8)}
 CIFAR_IMAGES, IMAGENET_IMAGES = (3, 32, 32), (3, 224, 224)
 CLASSES = {"vgg": 100, "resnet": 10, "lenet5": 10, "cnn": 10}  # of ptqx's own, by the start of the name
 IMAGENET_CLASSES = 1000
+SEGMENTATION_CLASSES = 21  # of Pascal VOC
 CALIBRATION_BATCHES, CALIBRATION_BATCH = 4, 2
 
 
 def load_network(name: str, seed: int = 0) -> Network:
     """A model with random weights, and random images to calibrate it with.
 
-    ptqx's own models take images of 32x32 (lenet5 28x28, cnn 8x8), torchvision's of 224x224. The statistics
-    of batch normalization are those of the random images, so that activations have the usual range.
+    ptqx's own models take images of 32x32 (lenet5 28x28, cnn 8x8), torchvision's of 224x224; those for
+    segmentation give logits of every pixel. The statistics of batch normalization are those of the random
+    images, so that activations have the usual range.
 
     >>> load_network("resnet20").image_shape, load_network("cnn").image_shape
     ((3, 32, 32), (1, 8, 8))
@@ -32,9 +35,31 @@ def load_network(name: str, seed: int = 0) -> Network:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         arguments = models.image_options(name, shape)
-        model = models.build(name, classes, **arguments)
+        model = None if own else _segmentation(name)
+        if model is None:
+            model = models.build(name, classes, **arguments)
         images = [torch.randn(CALIBRATION_BATCH, *shape) for _ in range(CALIBRATION_BATCHES)]
         return Network(name, with_batch_statistics(model, torch.cat(images)), images)
+
+
+class _Logits(nn.Module):
+    """A segmentation network of torchvision without the dict that it returns."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.network(x)["out"]
+        return logits
+
+
+def _segmentation(name: str) -> nn.Module | None:
+    torchvision = import_torchvision(f"model {name!r}")
+    if name not in torchvision.models.list_models(module=torchvision.models.segmentation):
+        return None
+    options = {"weights": None, "weights_backbone": None, "num_classes": SEGMENTATION_CLASSES}
+    return _Logits(torchvision.models.get_model(name, **options))
 
 
 @torch.no_grad()

@@ -44,7 +44,8 @@ def bench(
     the time of one batch are kept. Engines that are not installed or that fail are listed with the reason.
 
     Args:
-        models: names that `ptqx.models.build` knows, with random weights.
+        models: names that `ptqx.models.build` knows, and torchvision's segmentation networks, with random
+            weights.
         batch_sizes: images given at a time.
         threads: numbers of threads; by default one, and as many as torch uses.
         engines: of `engine_names`; all by default.
