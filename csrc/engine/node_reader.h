@@ -118,6 +118,7 @@ Operation read_mul_fixed_point(NodeReader& reader);
 Operation read_activation(NodeReader& reader);
 Operation read_lookup(NodeReader& reader);
 Operation read_layer_norm(NodeReader& reader);
+Operation read_group_norm(NodeReader& reader);
 Operation read_softmax(NodeReader& reader);
 Operation read_cat(NodeReader& reader);
 Operation read_flatten(NodeReader& reader);

@@ -98,6 +98,7 @@ void add_steps(PlanBuilder& plan, const Node& node, const Activate& activate);
 void add_steps(PlanBuilder& plan, const Node& node, const ApplyFunction& apply);
 void add_steps(PlanBuilder& plan, const Node& node, const Lookup& lookup);
 void add_steps(PlanBuilder& plan, const Node& node, LayerNorm& norm);
+void add_steps(PlanBuilder& plan, const Node& node, GroupNorm& norm);
 void add_steps(PlanBuilder& plan, const Node& node, const Softmax& softmax);
 void add_steps(PlanBuilder& plan, const Node& node, const Cat& cat);
 void add_steps(PlanBuilder& plan, const Node& node, const Flatten& flatten);

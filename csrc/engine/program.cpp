@@ -46,6 +46,7 @@ constexpr Kind kKinds[] = {
     {"activation", 1, 1, read_activation},
     {"lookup", 1, 1, read_lookup},
     {"layer_norm", 1, 1, read_layer_norm},
+    {"group_norm", 1, 1, read_group_norm},
     {"softmax", 1, 1, read_softmax},
     {"cat", 1, 1024, read_cat},
     {"flatten", 1, 1, read_flatten},

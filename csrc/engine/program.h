@@ -118,6 +118,12 @@ struct LayerNorm {
   std::vector<float> weight, bias;  // [channels]
   double eps = 0.0;
 };
+/// Over the pixels and channels of each group, from real values to codes or real values.
+struct GroupNorm {
+  int64_t groups = 1;
+  std::vector<float> weight, bias;  // [channels]
+  double eps = 0.0;
+};
 /// Of [classes], float32.
 struct Softmax {
   bool log;
@@ -159,9 +165,9 @@ struct UpsampleBilinear2d {
 };
 
 using Operation = std::variant<Input, Quantize, Dequantize, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d,
-                               Add, Mul, Activate, ApplyFunction, Lookup, LayerNorm, Softmax, Cat, Flatten,
-                               Reshape, Permute, Slice, ChannelShuffle, Pad, PixelShuffle, PixelUnshuffle,
-                               UpsampleNearest2d, UpsampleZeros2d, UpsampleBilinear2d>;
+                               Add, Mul, Activate, ApplyFunction, Lookup, LayerNorm, GroupNorm, Softmax, Cat,
+                               Flatten, Reshape, Permute, Slice, ChannelShuffle, Pad, PixelShuffle,
+                               PixelUnshuffle, UpsampleNearest2d, UpsampleZeros2d, UpsampleBilinear2d>;
 
 struct Node {
   std::string name;

@@ -1,8 +1,11 @@
-// layer_norm, softmax.
+// layer_norm, group_norm, softmax.
 
+#include <algorithm>
 #include <memory>
+#include <vector>
 
 #include "engine/plan.h"
+#include "kernels/group_norm.h"
 #include "kernels/layer_norm.h"
 #include "kernels/reduce.h"
 #include "kernels/softmax.h"
@@ -28,6 +31,78 @@ void add_steps(PlanBuilder& plan, const Node& node, LayerNorm& norm) {
   plan.add({.name = node.name,
             .op = node.op,
             .reads = {from},
+            .writes = {to},
+            .work = [=, y = node.output](
+                        int64_t samples,
+                        int) { return row_work(samples, y.pixels(), y.c * (y.is_float ? 8 : 5), normalize); },
+            .bytes = 2 * sizeof(float) * static_cast<size_t>(node.output.c)});
+}
+
+namespace {
+
+constexpr int64_t kSumChannels = 32;  // of which the sums are computed together
+
+/// Writes the sums of a sample's channels, and behind them those of the squares; the buffer that holds them.
+int add_channel_sums(PlanBuilder& plan, const Node& node) {
+  const int from = plan.input_buffer(node);
+  const int64_t channels = node.output.c;
+  const int to = plan.new_buffer(2 * sizeof(double) * static_cast<size_t>(channels));
+  const auto sum = [=, h = node.output.h, w = node.output.w](const Run& run, int64_t sample, int64_t begin,
+                                                             int64_t end) {
+    const int64_t first = begin * kSumChannels, count = std::min(end * kSumChannels, channels) - first;
+    double* sums = run.at<double>(to) + sample * 2 * channels + first;
+    kernels::channel_sums(run.at<const float>(from) + sample * h * w * channels + first, h, w, channels,
+                          count, sums, sums + channels);
+  };
+  plan.add({.name = node.name,
+            .op = "channel_sums",
+            .reads = {from},
+            .writes = {to},
+            .work = [=, blocks = (channels + kSumChannels - 1) / kSumChannels,
+                     bytes = node.output.pixels() * kSumChannels * 4](int64_t samples, int) {
+              return row_work(samples, blocks, bytes, sum);
+            }});
+  return to;
+}
+
+}  // namespace
+
+void add_steps(PlanBuilder& plan, const Node& node, GroupNorm& norm) {
+  const int from = plan.input_buffer(node);
+  const int sums = add_channel_sums(plan, node);
+  const int to = plan.output_buffer(node);
+  const auto parameters = std::make_shared<const GroupNorm>(std::move(norm));
+  const auto normalize = [=, y = node.output, name = node.name](const Run& run, int64_t sample, int64_t begin,
+                                                                int64_t end) {
+    const double* sums_of_sample = run.at<const double>(sums) + sample * 2 * y.c;
+    std::vector<float> statistics(static_cast<size_t>(2 * y.c));
+    float* mean = statistics.data();
+    float* inverse_deviation = mean + y.c;
+    const float* x = run.at<const float>(from) + sample * y.size();
+    if (!kernels::group_statistics({y.pixels(), y.c, parameters->groups, parameters->eps}, sums_of_sample,
+                                   sums_of_sample + y.c, mean, inverse_deviation)) {
+      require_finite(name, kernels::min_max(x, y.size()).nonfinite);
+    }
+    const kernels::NormalizeChannelsArgs args = {.channels = y.c,
+                                                 .mean = mean,
+                                                 .inverse_deviation = inverse_deviation,
+                                                 .weight = parameters->weight.data(),
+                                                 .bias = parameters->bias.data(),
+                                                 .scale = y.scale,
+                                                 .zero_point = y.zero_point,
+                                                 .qmin = y.qmin,
+                                                 .qmax = y.qmax};
+    const int64_t first = sample * y.size() + begin * y.c;
+    x += begin * y.c;
+    if (y.is_float) {
+      kernels::normalize_channels_f32(x, end - begin, args, run.at<float>(to) + first);
+    } else {
+      kernels::normalize_channels_u8(x, end - begin, args, run.at<uint8_t>(to) + first);
+    }
+  };
+  plan.add({.name = node.name,
+            .op = node.op,
+            .reads = {from, sums},
             .writes = {to},
             .work = [=, y = node.output](
                         int64_t samples,

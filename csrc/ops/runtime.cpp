@@ -12,6 +12,7 @@
 #include "kernels/fake_quantize.h"
 #include "kernels/fixed_point.h"
 #include "kernels/gemm.h"
+#include "kernels/group_norm.h"
 #include "kernels/layer_norm.h"
 #include "kernels/pack.h"
 #include "kernels/pointwise.h"
@@ -114,6 +115,8 @@ std::vector<KernelRow> kernel_rows() {
   add_rows(all, "moments", kernels::moments_rows());
   add_rows(all, "histogram", kernels::histogram_rows());
   add_rows(all, "normalize_u8", kernels::normalize_u8_rows());
+  add_rows(all, "channel_sums", kernels::channel_sums_rows());
+  add_rows(all, "normalize_channels_u8", kernels::normalize_channels_u8_rows());
   add_rows(all, "real_function", kernels::real_function_rows());
   add_rows(all, "max_pool2d_u8", kernels::max_pool2d_u8_rows());
   add_rows(all, "avg_pool2d_u8", kernels::avg_pool2d_u8_rows());

@@ -12,6 +12,7 @@ from ..errors import PtqxError
 from ..tables import aligned
 from .document import IntegerNode
 from .integer import IntegerModel
+from .placement import READS_REAL_VALUES
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def _macs(model: IntegerModel, node: IntegerNode, values: dict[str, torch.Tensor
 
 def _row(node: IntegerNode, macs: int) -> CoverageRow:
     bits = node.attrs.get("weight_bits")
-    in_float = node.op in ("float", "activation", "layer_norm", "softmax") or node.op.endswith("_float")
+    in_float = node.op in ("activation", *READS_REAL_VALUES) or node.op.endswith("_float")
     is_simulated = node.op.endswith("_simulated")
     gives_real = node.output.dtype == "float32" and not _computes_on_codes(node)
     is_float = in_float or is_simulated or gives_real

@@ -160,6 +160,29 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     return t.movedim(-1, 1)
 
 
+def group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """Of [N, C, H, W], float32, as csrc/kernels/group_norm.h writes it."""
+    sums = _in_turn(_in_turn(x.double())).unflatten(1, (groups, -1))
+    squares = _in_turn(_in_turn(x.double().square())).unflatten(1, (groups, -1))
+    count = x.shape[1:].numel() // groups
+    mean = _in_turn(sums) / count
+    variance = (_in_turn(squares) / count - mean * mean).clamp(min=0.0)
+    inverse_deviation = (1.0 / torch.sqrt(variance + eps)).float()
+    mean, inverse_deviation = (
+        of_group.repeat_interleave(x.shape[1] // groups, 1)[:, :, None, None]
+        for of_group in (mean.float(), inverse_deviation)
+    )
+    return ((x - mean) * inverse_deviation) * weight[:, None, None] + bias[:, None, None]
+
+
+def _in_turn(x: Tensor) -> Tensor:
+    """The sum over the last dimension, in its order."""
+    total = torch.zeros_like(x[..., 0])
+    for part in x.unbind(-1):
+        total = total + part
+    return total
+
+
 def softmax(x: Tensor, log: bool) -> Tensor:
     """Of [N, classes] float32, as csrc/kernels/softmax.h writes it but for the log: the last bits of float64,
     in which it may differ, show in one float32 of some 10^8."""

@@ -28,7 +28,8 @@ MOVERS = (
 )
 
 
-READS_REAL_VALUES = ("float", "layer_norm", "softmax")
+NORMS = ("layer_norm", "group_norm")
+READS_REAL_VALUES = ("float", *NORMS, "softmax")
 
 
 def layers(graph: Graph) -> list[Node]:
@@ -110,7 +111,7 @@ class _Placement:
         """The key of the quantizer whose codes the node gives: its own name, its input's, or None."""
         if node.op in MOVERS:
             return self._codes_of(node.inputs[0])
-        if node.op == "layer_norm":
+        if node.op in NORMS:
             return node.name if self.floats_round and self.wanted[node.name] else None
         if node.op in LAYERS:
             rounds = node.kind == "static" and (self.wanted[node.name] or len(node.inputs) > 1)

@@ -16,7 +16,7 @@ from .binary import binary_conv2d_f32, binary_conv2d_s32, binary_linear_f32, bin
 from .convolution import conv2d, conv2d_f32, conv2d_fixed_point, conv2d_s32, conv2d_s64
 from .engine import engine_describe, engine_run
 from .linear import linear, linear_f32, linear_fixed_point, linear_s32, linear_s64
-from .normalization import layer_norm, softmax
+from .normalization import group_norm, layer_norm, softmax
 from .packing import pack_codes, pack_int4, unpack_codes, unpack_int4
 from .pointwise import activation, add, cat, lookup, mul
 from .pooling import adaptive_avg_pool2d, avg_pool2d, max_pool2d
@@ -54,6 +54,7 @@ __all__ = [
     "engine_run",
     "fake_quantize",
     "fake_quantize_backward",
+    "group_norm",
     "histogram",
     "layer_norm",
     "linear",

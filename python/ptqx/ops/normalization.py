@@ -1,4 +1,4 @@
-"""Layer normalization between layers of codes, softmax behind them."""
+"""Layer and group normalization between layers of codes, softmax behind them."""
 
 from __future__ import annotations
 
@@ -40,6 +40,40 @@ def layer_norm(
             [ 8, 12]], dtype=torch.uint8)
     """
     return operators.layer_norm(input, weight, bias, eps, output_scale, output_zero_point, qmin, qmax)
+
+
+def group_norm(
+    input: torch.Tensor,
+    groups: int,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    eps: float = 1e-5,
+    output_scale: torch.Tensor | None = None,
+    output_zero_point: torch.Tensor | None = None,
+    qmin: int = 0,
+    qmax: int = 255,
+) -> torch.Tensor:
+    """Group normalization (Wu, He, arXiv:1803.08494) over the pixels and channels of each group, to codes.
+
+    As `layer_norm`, with the mean and the deviation of a group of `C / groups` channels over the whole image;
+    with `groups == C` it is instance normalization (Ulyanov et al., arXiv:1607.08022). The sums, in float64,
+    are those of the pixels of each row in turn, of the rows in turn and of the channels in turn: results are
+    the same bits everywhere.
+
+    Args:
+        input: real values [N, C, H, W], of any float type.
+        groups: divides C.
+        weight, bias: float32 [C].
+        eps: positive.
+
+    >>> x = torch.tensor([1.0, 3.0, 10.0, 30.0]).reshape(1, 4, 1, 1)
+    >>> group_norm(x, 2, torch.ones(4), torch.zeros(4), 1e-12).flatten()
+    tensor([-1.,  1., -1.,  1.])
+    >>> scale, zero_point = torch.tensor([0.5]), torch.tensor([10], dtype=torch.int32)
+    >>> group_norm(x, 2, torch.ones(4), torch.zeros(4), 1e-12, scale, zero_point).flatten()
+    tensor([ 8, 12,  8, 12], dtype=torch.uint8)
+    """
+    return operators.group_norm(input, groups, weight, bias, eps, output_scale, output_zero_point, qmin, qmax)
 
 
 def softmax(input: torch.Tensor, log: bool = False) -> torch.Tensor:

@@ -135,6 +135,16 @@ class GraphBuilder {
               : reals("layer_norm", {x}, x.shape, attrs, roles);
   }
 
+  Made group_norm(const Made& x, int64_t groups, std::optional<Qparams> to) {
+    const std::string weight = "weight" + x.name, bias = "bias" + x.name;
+    graph.tensors[weight] = floats({x.shape[0]}, -1.5F, 2.0F);
+    graph.tensors[bias] = floats({x.shape[0]}, -0.5F, 0.5F);
+    const nlohmann::json attrs = {{"eps", 1e-5}, {"groups", groups}};
+    const nlohmann::json roles = {{"weight", weight}, {"bias", bias}};
+    return to ? codes("group_norm", {x}, x.shape, *to, attrs, roles)
+              : reals("group_norm", {x}, x.shape, attrs, roles);
+  }
+
   /// Codes 0 and 2: which side of the code `threshold` x lies.
   Made signs(const Made& x, int threshold) {
     const std::string table = "table" + x.name;

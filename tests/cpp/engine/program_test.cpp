@@ -299,6 +299,18 @@ TEST(Program, read_layer_norm_names_what_is_wrong) {
   }
 }
 
+TEST(Program, read_group_norm_takes_images_of_real_values_in_whole_groups) {
+  const auto of = [](std::vector<int64_t> shape, int64_t groups) {
+    GraphBuilder b(std::move(shape));
+    return b.finish(b.group_norm(b.input, groups, std::nullopt));
+  };
+  EXPECT_EQ(read(of({6, 3, 2}, 3)).nodes[1].output.w, 2);
+  EXPECT_THROW(read(of({6, 3, 2}, 4)), Error);
+  EXPECT_THROW(read(of({6, 3, 2}, 0)), Error);
+  EXPECT_THROW(read(of({6, 3, 2}, 7)), Error);
+  EXPECT_THROW(read(of({6}, 3)), Error);
+}
+
 /// Reads a network of one `op` with these attributes on [4, 6, 6].
 Value moved(const char* op, const json& attributes) {
   GraphBuilder b({4, 6, 6});

@@ -31,17 +31,29 @@ class RandomNetwork {
 
   Made step(const Made& x) {
     using Method = Made (RandomNetwork::*)(const Made&);
-    static constexpr Method kMethods[] = {&RandomNetwork::conv,          &RandomNetwork::conv,
-                                          &RandomNetwork::depthwise,     &RandomNetwork::residual,
-                                          &RandomNetwork::max_pool,      &RandomNetwork::avg_pool,
-                                          &RandomNetwork::add,           &RandomNetwork::mul,
-                                          &RandomNetwork::excite,        &RandomNetwork::cat,
-                                          &RandomNetwork::slice,         &RandomNetwork::shuffle,
-                                          &RandomNetwork::pad,           &RandomNetwork::upsample,
-                                          &RandomNetwork::lookup,        &RandomNetwork::permute,
-                                          &RandomNetwork::reshape,       &RandomNetwork::layer_norm,
-                                          &RandomNetwork::pixel_shuffle, &RandomNetwork::pixel_unshuffle,
-                                          &RandomNetwork::bilinear,      &RandomNetwork::transposed_conv};
+    static constexpr Method kMethods[] = {&RandomNetwork::conv,
+                                          &RandomNetwork::conv,
+                                          &RandomNetwork::depthwise,
+                                          &RandomNetwork::residual,
+                                          &RandomNetwork::max_pool,
+                                          &RandomNetwork::avg_pool,
+                                          &RandomNetwork::add,
+                                          &RandomNetwork::mul,
+                                          &RandomNetwork::excite,
+                                          &RandomNetwork::cat,
+                                          &RandomNetwork::slice,
+                                          &RandomNetwork::shuffle,
+                                          &RandomNetwork::pad,
+                                          &RandomNetwork::upsample,
+                                          &RandomNetwork::lookup,
+                                          &RandomNetwork::permute,
+                                          &RandomNetwork::reshape,
+                                          &RandomNetwork::layer_norm,
+                                          &RandomNetwork::group_norm,
+                                          &RandomNetwork::pixel_shuffle,
+                                          &RandomNetwork::pixel_unshuffle,
+                                          &RandomNetwork::bilinear,
+                                          &RandomNetwork::transposed_conv};
     return (this->*kMethods[b_.integer(0, std::size(kMethods) - 1)])(x);
   }
 
@@ -310,6 +322,12 @@ class RandomNetwork {
   Made layer_norm(const Made& x) {
     if (dynamic_) return b_.layer_norm(x, std::nullopt);
     return b_.layer_norm(b_.dequantize(x), b_.some_qparams(0.03F));
+  }
+
+  Made group_norm(const Made& x) {
+    const int64_t groups = x.shape[0] % 2 == 0 && b_.coin() ? x.shape[0] / 2 : b_.coin() ? x.shape[0] : 1;
+    if (dynamic_) return b_.group_norm(x, groups, std::nullopt);
+    return b_.group_norm(b_.dequantize(x), groups, b_.some_qparams(0.03F));
   }
 
   Made flatten(const Made& x) {

@@ -167,6 +167,7 @@ class Reference {
         {"activation", &Reference::activate},
         {"lookup", &Reference::lookup},
         {"layer_norm", &Reference::layer_norm},
+        {"group_norm", &Reference::group_norm},
         {"softmax", &Reference::softmax},
         {"cat", &Reference::cat},
         {"flatten", &Reference::flatten},
@@ -499,6 +500,43 @@ class Reference {
         const float centered = value(c) - static_cast<float>(mean);
         const float t = centered * inverse_deviation * weight[c] + bias[c];
         y.put(c * static_cast<size_t>(x.h() * x.w()) + pixel, y.is_float ? t : t / y.scale);
+      }
+    }
+  }
+
+  void group_norm(const json& node, Array& y) const {
+    const Array& x = in(node);
+    const auto weight = tensor<float>(node, "weight"), bias = tensor<float>(node, "bias");
+    const int64_t groups = node["attrs"]["groups"], group = x.c() / groups;
+    y.resize(x.shape);
+    for (int64_t first = 0; first < x.c(); first += group) {
+      double sum = 0.0, square = 0.0;
+      for (int64_t c = first; c < first + group; ++c) {
+        double channel = 0.0, channel_square = 0.0;
+        for (int64_t h = 0; h < x.h(); ++h) {
+          double row = 0.0, row_square = 0.0;
+          for (int64_t w = 0; w < x.w(); ++w) {
+            const double value = x.f[x.at(c, h, w)];
+            row += value;
+            row_square += value * value;
+          }
+          channel += row;
+          channel_square += row_square;
+        }
+        sum += channel;
+        square += channel_square;
+      }
+      const auto count = static_cast<double>(group * x.h() * x.w());
+      const double mean = sum / count;
+      const double variance = std::max(square / count - mean * mean, 0.0);
+      const double eps = node["attrs"]["eps"];
+      const auto inverse_deviation = static_cast<float>(1.0 / std::sqrt(variance + eps));
+      const auto pixels = static_cast<size_t>(x.h() * x.w());
+      for (size_t i = static_cast<size_t>(first) * pixels; i < static_cast<size_t>(first + group) * pixels;
+           ++i) {
+        const float centered = x.f[i] - static_cast<float>(mean);
+        const float t = centered * inverse_deviation * weight[i / pixels] + bias[i / pixels];
+        y.put(i, y.is_float ? t : t / y.scale);
       }
     }
   }

@@ -513,6 +513,29 @@ def layer_norm(input, weight, bias, eps, output_scale=None, output_zero_point=No
     return codes(round_and_clamp(t / one(output_scale), one(output_zero_point), qmin, qmax), qmin)
 
 
+def in_turn(x):
+    """Over the last axis, in its order."""
+    return np.cumsum(x, -1)[..., -1]
+
+
+def group_norm(input, groups, weight, bias, eps, output_scale=None, output_zero_point=None, qmin=0, qmax=255):
+    x = input.float().numpy()
+    n, c, h, w = x.shape
+    if n == 0:
+        return torch.empty(x.shape, dtype=torch.float32 if output_scale is None else torch.uint8)
+    wide = x.astype(np.float64)
+    sums, squares = (in_turn(in_turn(in_turn(v)).reshape(n, groups, -1)) for v in (wide, wide * wide))
+    count = c // groups * h * w
+    mean = sums / count
+    variance = np.maximum(squares / count - mean * mean, 0)
+    inverse = (1 / np.sqrt(variance + eps)).astype(f32)
+    mean, inverse = (np.repeat(v, c // groups, 1)[:, :, None, None] for v in (mean.astype(f32), inverse))
+    t = ((x - mean) * inverse) * weight.numpy()[:, None, None] + bias.numpy()[:, None, None]
+    if output_scale is None:
+        return torch.from_numpy(t)
+    return codes(round_and_clamp(t / one(output_scale), one(output_zero_point), qmin, qmax), qmin)
+
+
 # ---- pointwise, storage ----
 
 

@@ -679,6 +679,23 @@ def activation_samples() -> Iterator[Sample]:
         yield Sample("activation", f"{function}-empty", (reals(0, 10), function))
 
 
+def group_norm_samples() -> Iterator[Sample]:
+    def sample(id: str, x: Tensor, groups: int, *args: Any, eps: float = 1e-5) -> Sample:
+        channels = x.shape[1]
+        weight = torch.linspace(-1.5, 2.0, channels)
+        return Sample("group_norm", id, (x, groups, weight, torch.linspace(-0.5, 0.5, channels), eps, *args))
+
+    for layout, x in layouts(reals(2, 36, 7, 3)):
+        yield sample(f"codes-{layout}", x, 4, scale(0.02), zero(117))
+        yield sample(f"real-{layout}", x, 9, eps=1e-2)
+    yield sample("instances", reals(3, 17, 5, 6), 17, scale(0.02), zero(117), 3, 250)
+    yield sample("one-group", reals(3, 40, 5, 6), 1, scale(0.02), zero(-9), -128, 127)
+    yield sample("bfloat16", reals(3, 16, 4, 4).bfloat16(), 8, scale(0.02), zero(100))
+    yield sample("one-pixel", reals(4, 6, 1, 1), 2, scale(0.02), zero(100))
+    yield sample("many", reals(3, 96, 30, 30), 32, scale(0.02), zero(100))
+    yield sample("no-samples", reals(0, 4, 4, 4), 2, scale(0.02), zero(100))
+
+
 def softmax_samples() -> Iterator[Sample]:
     for log in (False, True):
         name = "log" if log else "shares"
@@ -891,6 +908,7 @@ SAMPLES: dict[str, list[Sample]] = {
     "mul": list(arithmetic_samples("mul")),
     "cat": list(cat_samples()),
     "layer_norm": list(layer_norm_samples()),
+    "group_norm": list(group_norm_samples()),
     "lookup": list(lookup_samples()),
     "softmax": list(softmax_samples()),
     "activation": list(activation_samples()),

@@ -101,6 +101,18 @@ def average(**changes: Any) -> Any:
     return lambda: ops.avg_pool2d(**{**args, **changes})
 
 
+def group_norm(**changes: Any) -> Any:
+    args: dict[str, Any] = {
+        "input": reals(2, 4, 3, 3),
+        "groups": 2,
+        "weight": torch.ones(4),
+        "bias": torch.zeros(4),
+        "output_scale": ONE,
+        "output_zero_point": zero(),
+    }
+    return lambda: ops.group_norm(**{**args, **changes})
+
+
 def layer_norm(**changes: Any) -> Any:
     args: dict[str, Any] = {
         "input": reals(3, 4),
@@ -379,6 +391,17 @@ CASES: dict[str, tuple[Any, str]] = {
     "layer-norm-finite": (
         layer_norm(input=torch.tensor([[1.0, 2.0, float("nan"), 0.0]])),
         "input must be finite, got 1 NaN or infinite values of 4",
+    ),
+    "group-norm-rank": (group_norm(input=reals(3, 4)), "input must have 4 dimensions"),
+    "group-norm-groups": (group_norm(groups=3), "groups must divide the 4 channels, got 3"),
+    "group-norm-no-groups": (group_norm(groups=0), "groups must divide the 4 channels, got 0"),
+    "group-norm-weight": (group_norm(weight=torch.ones(2)), r"weight must have shape \[4\], one number a"),
+    "group-norm-eps": (group_norm(eps=-1.0), "eps must be positive and finite, got -1"),
+    "group-norm-scale": (group_norm(output_scale=None), "output_scale and output_zero_point must both be"),
+    "group-norm-range": (group_norm(qmin=9, qmax=9), "qmin"),
+    "group-norm-finite": (
+        group_norm(input=torch.full((1, 4, 1, 1), float("inf"))),
+        "input must be finite, got 4 NaN or infinite values of 4",
     ),
     "activation-name": (
         lambda: ops.activation(reals(2, 3), "gelu"),

@@ -216,6 +216,34 @@ def _layer_norm(call: Call, params: dict[str, str], normalized_shape: Any, eps: 
     return call.node("layer_norm", params=params, eps=float(eps), channels_last=len(shape) == 3)
 
 
+@captures(nn.GroupNorm, num_groups=REQUIRED, eps=1e-5)
+def _group_norm_module(call: Call, num_groups: int, eps: float) -> Ref:
+    return _group_norm(call, _own_params(call), num_groups, eps)
+
+
+@captures(F.group_norm, torch.group_norm, num_groups=REQUIRED, weight=None, bias=None, eps=1e-5)
+def _group_norm_function(call: Call, num_groups: int, weight: Any, bias: Any, eps: float) -> Ref:
+    return _group_norm(call, parameter_paths(weight=weight, bias=bias), num_groups, eps)
+
+
+@captures(nn.InstanceNorm2d, eps=1e-5, running_mean=None)
+def _instance_norm_module(call: Call, eps: float, running_mean: Any) -> Ref:
+    params = _own_params(call)
+    if running_mean is None:
+        return _group_norm(call, params, call.input_shape()[0], eps)
+    roles = {role: f"{call.path}.{role}" for role in ("running_mean", "running_var")}
+    bn = {f"bn_{role}": path for role, path in {**roles, **params}.items()}
+    return call.node("batch_norm", params=bn, bn_eps=eps)
+
+
+def _group_norm(call: Call, params: dict[str, str], groups: int, eps: float) -> Ref:
+    if len(call.input_shape()) != 3:
+        raise Unsupported(f"of {list(call.input_shape())} a sample; only of [C, H, W]")
+    if not eps > 0:
+        raise Unsupported(f"eps {eps}; it must be positive")
+    return call.node("group_norm", params=params, groups=int(groups), eps=float(eps))
+
+
 @captures(nn.Softmax, F.softmax, torch.softmax, "softmax", dim=None)
 def _softmax(call: Call, dim: int | None) -> Ref:
     return _softmax_over(call, dim, log=False)

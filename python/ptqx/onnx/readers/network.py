@@ -24,6 +24,7 @@ from .operations import (
     array_of,
     average_of,
     function_of,
+    group_norm_of,
     is_transpose,
     layer_norm_of,
     layer_of,
@@ -54,7 +55,7 @@ class Network(Nodes):
             node = node or self._codes_of_cat(value, meaning, name)
             node = node or self._codes_of_pair(value, meaning, name)
             node = node or self._codes_of_function(value, meaning, name)
-            node = node or self._layer_norm(value, meaning, name)
+            node = node or self._norm(value, meaning, name)
             if node:
                 return node
         return self._add(name, "quantize", [self.real(value)], {}, {}, meaning, self.shape_of(value))
@@ -116,6 +117,14 @@ class Network(Nodes):
             return None
         return self._rescaled(inner.node, meaning, name, tuple(functions))
 
+    def _norm(self, value: Pending, meaning: Quantization | None, name: str) -> str | None:
+        norm = group_norm_of(value)
+        if norm is None:
+            return self._layer_norm(value, meaning, name)
+        attrs = {"groups": norm.groups, "eps": norm.eps}
+        x = self.real(norm.x)
+        return self._add(name, "group_norm", [x], attrs, _parameters(norm), meaning, value.shape, REASON)
+
     def _layer_norm(self, value: Pending, meaning: Quantization | None, name: str) -> str | None:
         """Over the channels of [N, C], or of [N, C, H, W] between transposes to and from [N, H, W, C]."""
         norm = layer_norm_of(value.inputs[0] if is_transpose(value, TO_FIRST) else value)
@@ -124,8 +133,8 @@ class Network(Nodes):
         x = self.real(norm.x) if len(value.shape) == 1 else self._before_transpose(norm)
         if x is None:
             return None
-        tensors = {"weight": torch.from_numpy(norm.weight.copy()), "bias": torch.from_numpy(norm.bias.copy())}
-        return self._add(name, "layer_norm", [x], {"eps": norm.eps}, tensors, meaning, value.shape, REASON)
+        attrs = {"eps": norm.eps}
+        return self._add(name, "layer_norm", [x], attrs, _parameters(norm), meaning, value.shape, REASON)
 
     def _before_transpose(self, norm: LayerNorm) -> str | None:
         """float32 of what is transposed to [N, H, W, C] for it; codes were transposed as codes."""
@@ -204,7 +213,7 @@ class Network(Nodes):
         layer = layer_of(inner)
         if layer is not None:
             return self._layer(layer, tail, value.tensor, value.shape, None, None)
-        return self._layer_norm(value, None, value.tensor) or self._operation_in_float(value)
+        return self._norm(value, None, value.tensor) or self._operation_in_float(value)
 
     def _operation_in_float(self, value: Pending) -> str:
         name, shape = value.tensor, value.shape
@@ -300,6 +309,10 @@ def _real_function(name: str, args: list[Any]) -> dict[str, Any]:
     if ACTIVATIONS[name].tail is not None:
         return Tail((name, args)).attrs(1.0)
     return {"activation": name, "activation_args": args}
+
+
+def _parameters(norm: LayerNorm) -> dict[str, torch.Tensor]:
+    return {"weight": torch.from_numpy(norm.weight.copy()), "bias": torch.from_numpy(norm.bias.copy())}
 
 
 def _channels(value: Pending) -> int:

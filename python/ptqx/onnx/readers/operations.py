@@ -232,17 +232,41 @@ def layer_norm_of(value: Value | None) -> LayerNorm | None:
     """LayerNormalization with constants over the last dimension; None for anything else."""
     if not isinstance(value, Pending) or value.op_type != "LayerNormalization":
         return None
-    x, weight, *rest = value.inputs
-    factors, offsets = array_of(weight), array_of(rest[0]) if rest else None
     rank = len(value.shape) + 1
-    if x is None or factors is None or (rest and offsets is None):
-        raise PtqxError(f"{value.label}: weight and bias must be constants")
     if value.attrs.get("axis", -1) % rank != rank - 1:
         raise PtqxError(f"{value.label}: only over the last dimension")
+    return LayerNorm(*_norm_arguments(value))
+
+
+@dataclass(frozen=True, eq=False)
+class GroupNorm(LayerNorm):
+    """Over height, width and the channels of each group of [C, H, W]."""
+
+    groups: int
+
+
+def group_norm_of(value: Value | None) -> GroupNorm | None:
+    """GroupNormalization or InstanceNormalization with constants for each channel; None for anything else."""
+    kinds = ("GroupNormalization", "InstanceNormalization")
+    if not isinstance(value, Pending) or value.op_type not in kinds:
+        return None
+    x, weight, bias, eps = _norm_arguments(value)
+    groups = value.attrs.get("num_groups", len(weight))
+    if len(value.shape) != 3 or len(weight) != value.shape[0]:
+        raise PtqxError(f"{value.label}: only of [N, C, H, W] with a number a channel (opset 21) can be read")
+    return GroupNorm(x, weight, bias, eps, groups)
+
+
+def _norm_arguments(value: Pending) -> tuple[Value, np.ndarray, np.ndarray, float]:
+    """What is normalized, weight and bias, float32, and eps."""
+    x, weight, *rest = value.inputs
+    factors, offsets = array_of(weight), array_of(rest[0]) if rest else None
+    if x is None or factors is None or (rest and offsets is None):
+        raise PtqxError(f"{value.label}: weight and bias must be constants")
     eps = float(str(np.float32(value.attrs.get("epsilon", 1e-5))))  # as it was before it was float32
     factors = factors.astype(np.float32).reshape(-1)
     zeros = np.zeros_like(factors)
-    return LayerNorm(x, factors, zeros if offsets is None else offsets.astype(np.float32).reshape(-1), eps)
+    return x, factors, zeros if offsets is None else offsets.astype(np.float32).reshape(-1), eps
 
 
 Movement = Callable[[Pending, tuple[int, ...]], tuple[str, Attrs]]

@@ -131,6 +131,9 @@ def _shapes(model: onnx.ModelProto, name: str, sample: tuple[int, ...]) -> dict[
     del copy.graph.value_info[:]
     for value in copy.graph.output:
         value.type.tensor_type.ClearField("shape")
+    for node in copy.graph.node:
+        if node.op_type == "GroupNormalization":  # whose shape ONNX does not infer
+            node.CopyFrom(onnx.helper.make_node("Identity", node.input[:1], node.output))
     inferred = onnx.shape_inference.infer_shapes(copy, data_prop=True).graph
     shapes = {}
     for value in (*inferred.value_info, *inferred.output):

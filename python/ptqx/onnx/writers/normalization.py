@@ -1,4 +1,4 @@
-"""Layer normalization: the written formula in style "integer", ONNX's own in style "qdq". Softmax."""
+"""Layer and group normalization: the written formula in style "integer", ONNX's in style "qdq". Softmax."""
 
 from __future__ import annotations
 
@@ -10,12 +10,24 @@ from ...graph import IntegerNode
 from ...graph.channel_order import TO_FIRST, TO_LAST
 from ..builder import Builder
 from .base import to_codes, writer
+from .movement import to_shape
 
 
 @writer("layer_norm")
 def layer_norm(b: Builder, node: IntegerNode) -> str:
     formula = _written if b.style == "integer" else _own
     y = formula(b, node, b.real(node.inputs[0]))
+    return to_codes(b, node, y) if b.is_codes(node.name) else y
+
+
+@writer("group_norm")
+def group_norm(b: Builder, node: IntegerNode) -> str:
+    x, attrs = b.real(node.inputs[0]), node.attrs
+    if b.style == "integer":
+        y = _groups_written(b, node, x)
+    else:
+        weight, bias = (b.constant(_parameter(b, node, role), role) for role in ("weight", "bias"))
+        y = b.op("GroupNormalization", x, weight, bias, num_groups=attrs["groups"], epsilon=attrs["eps"])
     return to_codes(b, node, y) if b.is_codes(node.name) else y
 
 
@@ -33,23 +45,39 @@ def _own(b: Builder, node: IntegerNode, x: str) -> str:
 
 
 def _written(b: Builder, node: IntegerNode, x: str) -> str:
-    """Means in float64, whose last bits, which depend on the order of a sum, are rounded off."""
-    channels = (-1, 1, 1) if len(b.shapes[node.name]) == 3 else (-1,)
-    weight, bias = (
-        b.constant(_parameter(b, node, role).reshape(channels), role) for role in ("weight", "bias")
-    )
+    return _scaled(b, node, _normal(b, node, x, 1))
+
+
+def _groups_written(b: Builder, node: IntegerNode, x: str) -> str:
+    c, h, w = b.shapes[node.name]
+    groups = node.attrs["groups"]
+    normal = _normal(b, node, to_shape(b, x, (groups, c // groups * h * w)), 2)
+    return _scaled(b, node, to_shape(b, normal, (c, h, w)))
+
+
+def _normal(b: Builder, node: IntegerNode, x: str, axis: int) -> str:
+    """(x - mean) * inverse deviation over one axis. Means in float64, whose last bits, which depend on the
+    order of a sum, are rounded off."""
     wide = b.op("Cast", x, to=TensorProto.DOUBLE)
-    mean = _mean(b, wide)
-    variance = b.op("Sub", _mean(b, b.op("Mul", wide, wide)), b.op("Mul", mean, mean))
+    mean = _mean(b, wide, axis)
+    variance = b.op("Sub", _mean(b, b.op("Mul", wide, wide), axis), b.op("Mul", mean, mean))
     variance = b.op("Max", variance, b.scalar(0.0, np.float64))
     deviation = b.op("Sqrt", b.op("Add", variance, b.scalar(node.attrs["eps"], np.float64)))
     inverse = b.op("Cast", b.op("Div", b.scalar(1.0, np.float64), deviation), to=TensorProto.FLOAT)
     centered = b.op("Sub", x, b.op("Cast", mean, to=TensorProto.FLOAT))
-    return b.op("Add", b.op("Mul", b.op("Mul", centered, inverse), weight), bias)
+    return b.op("Mul", centered, inverse)
 
 
-def _mean(b: Builder, x: str) -> str:
-    return b.op("ReduceMean", x, b.constant(np.asarray([1])), keepdims=1)
+def _scaled(b: Builder, node: IntegerNode, normal: str) -> str:
+    channels = (-1, 1, 1) if len(b.shapes[node.name]) == 3 else (-1,)
+    weight, bias = (
+        b.constant(_parameter(b, node, role).reshape(channels), role) for role in ("weight", "bias")
+    )
+    return b.op("Add", b.op("Mul", normal, weight), bias)
+
+
+def _mean(b: Builder, x: str, axis: int) -> str:
+    return b.op("ReduceMean", x, b.constant(np.asarray([axis])), keepdims=1)
 
 
 def _parameter(b: Builder, node: IntegerNode, role: str) -> Tensor:
