@@ -51,24 +51,38 @@ void WorkerChoice::record(int workers, double seconds) {
     if (candidate.workers == workers) candidate.seconds.push_back(seconds);
   }
   const auto tried = [](const Candidate& candidate) { return candidate.seconds.size() >= kTrials; };
-  if (std::all_of(candidates_.begin(), candidates_.end(), tried)) choose();
+  if (all_take_long()) {
+    keep(candidates_.front().workers);
+  } else if (std::all_of(candidates_.begin(), candidates_.end(), tried)) {
+    choose();
+  }
+}
+
+bool WorkerChoice::all_take_long() const {
+  const std::vector<double>& seconds = candidates_.front().seconds;
+  return seconds.size() >= kSuccession && fastest_succession(seconds) >= kLong;
 }
 
 void WorkerChoice::choose() {
-  const int before = chosen_;
+  int best_workers = 0;
   double best = 0;
   for (auto candidate = candidates_.rbegin(); candidate != candidates_.rend(); ++candidate) {  // fewest first
     const double seconds = fastest_succession(candidate->seconds);
     if (candidate == candidates_.rbegin() || seconds < best * kWorthMore) {
       best = seconds;
-      chosen_ = candidate->workers;
+      best_workers = candidate->workers;
     }
-    candidate->seconds.clear();
   }
+  keep(best_workers);
+}
+
+void WorkerChoice::keep(int workers) {
+  for (Candidate& candidate : candidates_) candidate.seconds.clear();
   trying_ = false;
   begun_ = 0;
-  runs_between_ = chosen_ == before ? 2 * runs_between_ : kRunsBetween;
+  runs_between_ = workers == chosen_ ? 2 * runs_between_ : kRunsBetween;
   runs_left_ = runs_between_;
+  chosen_ = workers;
 }
 
 std::shared_ptr<WorkerChoice> WorkerChoices::find(int64_t samples, int threads) {

@@ -15,7 +15,9 @@ namespace ptqx::engine {
 /// which left its values in the caches of those that took part and the others asleep: so each number is tried
 /// some times in succession. That happens twice and the faster succession counts, because threads of whoever
 /// ran before may still spin on a core. What else runs beside may have decided all the same, so they are
-/// tried again later, less and less often as long as the choice stays.
+/// tried again later, less and less often as long as the choice stays. Runs that are long with all of them
+/// are left alone: what is lost between cores is little beside, and trials with fewer would cost what they
+/// take.
 class WorkerChoice {
  public:
   /// All of them, and so on by halves down to 1.
@@ -33,6 +35,8 @@ class WorkerChoice {
   static constexpr size_t kSuccession = 5;
   /// Runs of one number until a choice.
   static constexpr size_t kTrials = kSuccessions * kSuccession;
+  /// A run that is long, in seconds.
+  static constexpr double kLong = 2e-3;
   /// More workers must be faster by a twentieth.
   static constexpr double kWorthMore = 0.95;
   /// Runs after a new choice until the next trials; then twice as many, and so on.
@@ -44,7 +48,9 @@ class WorkerChoice {
     std::vector<double> seconds;
   };
 
+  bool all_take_long() const;
   void choose();
+  void keep(int workers);
 
   std::mutex mutex_;  // guards all that follows
   std::vector<Candidate> candidates_;

@@ -9,14 +9,16 @@
 namespace ptqx::engine {
 namespace {
 
-using Seconds = std::map<int, double>;  // by workers
+using Times = std::map<int, double>;  // by workers, in units of a short run
+
+constexpr double kUnit = WorkerChoice::kLong / 1000;
 
 /// Runs until every number was tried; what the next run takes.
-int choose(WorkerChoice& choice, const Seconds& seconds, double first_seconds = 0.0) {
+int choose(WorkerChoice& choice, const Times& times, double first = 0.0) {
   int before = 0;
-  for (size_t run = 0; run < seconds.size() * WorkerChoice::kTrials; ++run) {
+  for (size_t run = 0; run < times.size() * WorkerChoice::kTrials; ++run) {
     const int workers = choice.next();
-    choice.record(workers, workers != before ? first_seconds : seconds.at(workers));
+    choice.record(workers, kUnit * (workers != before ? first : times.at(workers)));
     before = workers;
   }
   return choice.next();
@@ -44,13 +46,13 @@ TEST(WorkerChoice, each_number_is_tried_some_times_in_succession_and_that_twice)
     for (size_t run = 0; run < WorkerChoice::kSuccession; ++run) {
       const int workers = choice.next();
       EXPECT_EQ(workers, succession % 2 == 0 ? 2 : 1);
-      choice.record(workers, 1.0);
+      choice.record(workers, kUnit);
     }
   }
 }
 
 TEST(WorkerChoice, fastest_number_wins_whatever_the_first_run_of_a_succession_took) {
-  for (const auto& [seconds, best] : std::vector<std::pair<Seconds, int>>{
+  for (const auto& [times, best] : std::vector<std::pair<Times, int>>{
            {{{4, 1.0}, {2, 2.0}, {1, 4.0}}, 4},
            {{{4, 3.0}, {2, 2.0}, {1, 4.0}}, 2},
            {{{4, 3.0}, {2, 2.0}, {1, 1.0}}, 1},
@@ -58,7 +60,7 @@ TEST(WorkerChoice, fastest_number_wins_whatever_the_first_run_of_a_succession_to
            {{{4, 0.90}, {2, 0.92}, {1, 1.0}}, 2}}) {
     for (const double first : {0.0, 100.0}) {
       WorkerChoice choice(4);
-      EXPECT_EQ(choose(choice, seconds, first), best);
+      EXPECT_EQ(choose(choice, times, first), best);
     }
   }
 }
@@ -67,7 +69,7 @@ TEST(WorkerChoice, one_slow_run_decides_nothing) {
   WorkerChoice choice(2);
   for (size_t run = 0; run < 2 * WorkerChoice::kTrials; ++run) {
     const int workers = choice.next();
-    choice.record(workers, run == 3 ? 100.0 : workers == 2 ? 1.0 : 2.0);
+    choice.record(workers, kUnit * (run == 3 ? 100.0 : workers == 2 ? 1.0 : 2.0));
   }
   EXPECT_EQ(choice.next(), 2);
 }
@@ -77,7 +79,8 @@ TEST(WorkerChoice, one_disturbed_succession_decides_nothing) {
     WorkerChoice choice(2);
     for (size_t run = 0; run < 2 * WorkerChoice::kTrials; ++run) {
       const int workers = choice.next();
-      choice.record(workers, workers == 1 ? 2.0 : run / WorkerChoice::kSuccession == disturbed ? 3.0 : 1.0);
+      const bool is_disturbed = run / WorkerChoice::kSuccession == disturbed;
+      choice.record(workers, kUnit * (workers == 1 ? 2.0 : is_disturbed ? 3.0 : 1.0));
     }
     EXPECT_EQ(choice.next(), 2);
   }
@@ -99,6 +102,14 @@ TEST(WorkerChoice, a_choice_is_made_again_later_and_ever_later_while_it_stays) {
   EXPECT_EQ(choose(choice, {{2, 3.0}, {1, 2.0}}), 1);
 }
 
+TEST(WorkerChoice, long_runs_are_left_to_all_workers) {
+  WorkerChoice choice(2);
+  for (int64_t run = 0; run < 3 * WorkerChoice::kRunsBetween; ++run) {
+    EXPECT_EQ(choice.next(), 2);
+    choice.record(2, run == 0 ? 0.0 : WorkerChoice::kLong);
+  }
+}
+
 TEST(WorkerChoice, callers_at_the_same_time_come_to_a_choice) {
   WorkerChoices choices;
   std::vector<std::thread> callers;
@@ -107,7 +118,7 @@ TEST(WorkerChoice, callers_at_the_same_time_come_to_a_choice) {
       for (int run = 0; run < 30; ++run) {
         const auto choice = choices.find(1, 4);
         const int workers = choice->next();
-        choice->record(workers, workers == 2 ? 1.0 : 2.0);
+        choice->record(workers, kUnit * (workers == 2 ? 1.0 : 2.0));
       }
     });
   }
