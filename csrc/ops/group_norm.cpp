@@ -3,11 +3,11 @@
 #include "kernels/group_norm.h"
 
 #include <algorithm>
-#include <cmath>
 #include <vector>
 
 #include "ops/checks.h"
 #include "ops/layout.h"
+#include "ops/norm.h"
 #include "ops/registration.h"
 #include "ops/statistics.h"
 
@@ -24,19 +24,7 @@ Tensor group_norm_meta(const Tensor& input, int64_t groups, const Tensor& weight
   check_dim(input, "input", 4);
   TORCH_CHECK_VALUE(groups >= 1 && input.sym_size(1) % groups == 0, "groups must divide the ",
                     input.sym_size(1), " channels, got ", groups);
-  for (const auto& [tensor, name] : {std::pair(weight, "weight"), std::pair(bias, "bias")}) {
-    check_dtype(tensor, name, {at::kFloat});
-    TORCH_CHECK_VALUE(tensor.dim() == 1 && tensor.sym_size(0) == input.sym_size(1), name,
-                      " must have shape [", input.sym_size(1), "], one number a channel, got ",
-                      tensor.sym_sizes());
-  }
-  TORCH_CHECK_VALUE(eps > 0 && std::isfinite(eps), "eps must be positive and finite, got ", eps);
-  TORCH_CHECK_VALUE(output_scale.has_value() == output_zero_point.has_value(),
-                    "output_scale and output_zero_point must both be given for codes, or neither");
-  if (!output_scale) return empty_spatial(input.sym_sizes(), input, at::kFloat);
-  check_range(qmin, qmax);
-  check_per_tensor(*output_scale, *output_zero_point, "output_");
-  return empty_spatial(input.sym_sizes(), input, code_type(qmin));
+  return norm_output(input, weight, bias, eps, {output_scale, output_zero_point, qmin, qmax});
 }
 
 /// Mean and inverse deviation of every channel of every sample, [N][C].
@@ -71,13 +59,8 @@ Tensor group_norm_cpu(const Tensor& input, int64_t groups, const Tensor& weight,
                       const std::optional<Tensor>& output_zero_point, int64_t qmin, int64_t qmax) {
   Tensor output =
       group_norm_meta(input, groups, weight, bias, eps, output_scale, output_zero_point, qmin, qmax);
-  const at::ScalarType type = output.scalar_type();
-  const int32_t shift = zero_point_shift(type);
-  kernels::QParams to;
-  if (output_scale) {
-    to = per_tensor_qparams(*output_scale, *output_zero_point, "output_", type);
-    to.zero_point += shift;
-  }
+  const std::optional<NormCodes> codes =
+      norm_codes({output_scale, output_zero_point, qmin, qmax}, output.scalar_type());
   const Tensor dense = dense_spatial(input.to(at::kFloat));
   check_finite(dense);
   if (input.numel() == 0) return output;
@@ -89,17 +72,18 @@ Tensor group_norm_cpu(const Tensor& input, int64_t groups, const Tensor& weight,
   void* y = output.mutable_data_ptr();
   const auto normalize = [&](int64_t sample, int64_t begin, int64_t end) {
     const int64_t first = (sample * pixels + begin) * channels;
+    const NormCodes to = codes.value_or(NormCodes{});
     const kernels::NormalizeChannelsArgs args = {
         .channels = channels,
         .mean = statistics.mean.data() + sample * channels,
         .inverse_deviation = statistics.inverse_deviation.data() + sample * channels,
         .weight = weights.const_data_ptr<float>(),
         .bias = biases.const_data_ptr<float>(),
-        .scale = to.scale,
-        .zero_point = to.zero_point,
-        .qmin = static_cast<int32_t>(qmin) + shift,
-        .qmax = static_cast<int32_t>(qmax) + shift};
-    if (output_scale) {
+        .scale = to.qparams.scale,
+        .zero_point = to.qparams.zero_point,
+        .qmin = to.qmin,
+        .qmax = to.qmax};
+    if (codes) {
       kernels::normalize_channels_u8(x + first, end - begin, args, static_cast<uint8_t*>(y) + first);
     } else {
       kernels::normalize_channels_f32(x + first, end - begin, args, static_cast<float*>(y) + first);
@@ -114,7 +98,7 @@ Tensor group_norm_cpu(const Tensor& input, int64_t groups, const Tensor& weight,
                        begin = last;
                      }
                    });
-  if (output_scale) finish_codes(output);
+  if (codes) finish_codes(output);
   return output;
 }
 

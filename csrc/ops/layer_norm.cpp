@@ -4,10 +4,10 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cmath>
 
 #include "ops/checks.h"
 #include "ops/layout.h"
+#include "ops/norm.h"
 #include "ops/registration.h"
 
 namespace ptqx::ops {
@@ -21,33 +21,15 @@ Tensor layer_norm_meta(const Tensor& input, const Tensor& weight, const Tensor& 
   check_real(input, "input");
   TORCH_CHECK_VALUE(input.dim() == 2 || input.dim() == 4,
                     "input must have shape [N, C] or [N, C, H, W], got ", input.sym_sizes());
-  for (const auto& [tensor, name] : {std::pair(weight, "weight"), std::pair(bias, "bias")}) {
-    check_dtype(tensor, name, {at::kFloat});
-    TORCH_CHECK_VALUE(tensor.dim() == 1 && tensor.sym_size(0) == input.sym_size(1), name,
-                      " must have shape [", input.sym_size(1), "], one number a channel, got ",
-                      tensor.sym_sizes());
-  }
-  TORCH_CHECK_VALUE(eps > 0 && std::isfinite(eps), "eps must be positive and finite, got ", eps);
-  TORCH_CHECK_VALUE(output_scale.has_value() == output_zero_point.has_value(),
-                    "output_scale and output_zero_point must both be given for codes, or neither");
-  if (!output_scale) return empty_spatial(input.sym_sizes(), input, at::kFloat);
-  check_range(qmin, qmax);
-  check_per_tensor(*output_scale, *output_zero_point, "output_");
-  return empty_spatial(input.sym_sizes(), input, code_type(qmin));
+  return norm_output(input, weight, bias, eps, {output_scale, output_zero_point, qmin, qmax});
 }
 
 Tensor layer_norm_cpu(const Tensor& input, const Tensor& weight, const Tensor& bias, double eps,
                       const std::optional<Tensor>& output_scale,
                       const std::optional<Tensor>& output_zero_point, int64_t qmin, int64_t qmax) {
   Tensor output = layer_norm_meta(input, weight, bias, eps, output_scale, output_zero_point, qmin, qmax);
-  const at::ScalarType type = output.scalar_type();
-  const bool codes = type != at::kFloat;
-  const int32_t shift = zero_point_shift(type);
-  kernels::QParams to;
-  if (codes) {
-    to = per_tensor_qparams(*output_scale, *output_zero_point, "output_", type);
-    to.zero_point += shift;
-  }
+  const std::optional<NormCodes> codes =
+      norm_codes({output_scale, output_zero_point, qmin, qmax}, output.scalar_type());
   const Tensor dense = dense_spatial(input.to(at::kFloat));
   const Tensor weights = weight.contiguous();
   const Tensor biases = bias.contiguous();
@@ -64,10 +46,9 @@ Tensor layer_norm_cpu(const Tensor& input, const Tensor& weight, const Tensor& b
       [&](int64_t begin, int64_t end) {
         const int64_t first = begin * args.channels;
         nonfinite +=
-            codes
-                ? kernels::layer_norm_u8(x + first, end - begin, args, to, static_cast<int32_t>(qmin) + shift,
-                                         static_cast<int32_t>(qmax) + shift, static_cast<uint8_t*>(y) + first)
-                : kernels::layer_norm_f32(x + first, end - begin, args, static_cast<float*>(y) + first);
+            codes ? kernels::layer_norm_u8(x + first, end - begin, args, codes->qparams, codes->qmin,
+                                           codes->qmax, static_cast<uint8_t*>(y) + first)
+                  : kernels::layer_norm_f32(x + first, end - begin, args, static_cast<float*>(y) + first);
       });
   TORCH_CHECK_VALUE(nonfinite == 0, "input must be finite, got ", nonfinite.load(),
                     " NaN or infinite values of ", input.numel());
