@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +43,8 @@ def _quantized(network: Network, folder: Path) -> Path:
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
+    folder = folder.resolve()
+
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
             self.batches = iter(network.calibration)
@@ -62,7 +67,11 @@ def _quantized(network: Network, folder: Path) -> Path:
         )
     logging.getLogger().addFilter(_no_preprocessing_hint)
     try:
-        quant_pre_process(exported, inferred)
+        with _inside(folder):  # where it fails, symbolic inference leaves files in the current folder
+            try:
+                quant_pre_process(exported, inferred)
+            except Exception:  # of a model whose shapes it can't tell; those of the example do
+                quant_pre_process(exported, inferred, skip_symbolic_shape=True)
         quantize_static(
             inferred,
             result,
@@ -75,6 +84,17 @@ def _quantized(network: Network, folder: Path) -> Path:
     finally:
         logging.getLogger().removeFilter(_no_preprocessing_hint)
     return result
+
+
+@contextmanager
+def _inside(folder: Path) -> Iterator[None]:
+    """With `folder` as the current one."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 def _no_preprocessing_hint(record: logging.LogRecord) -> bool:
