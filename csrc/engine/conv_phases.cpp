@@ -37,6 +37,7 @@ bool is_convolution(const AxisPhase& phase) {
 std::optional<std::vector<ConvPhase>> conv_phases(const Conv2dShape& s, int64_t h, int64_t w,
                                                   int64_t factor_h, int64_t factor_w) {
   if (s.stride_h != 1 || s.stride_w != 1 || s.dilation_h != 1 || s.dilation_w != 1) return std::nullopt;
+  if (factor_h > kMostPhases || factor_w > kMostPhases / factor_h) return std::nullopt;
   const int64_t oh = s.output_h((h - 1) * factor_h + 1);
   const int64_t ow = s.output_w((w - 1) * factor_w + 1);
   std::vector<ConvPhase> phases;
@@ -57,9 +58,7 @@ std::optional<std::vector<ConvPhase>> conv_phases(const Conv2dShape& s, int64_t 
                      .groups = s.groups},
            .grid = {.h = oh, .w = ow, .first_y = y, .first_x = x, .step_y = factor_h, .step_x = factor_w},
            .first_tap_h = rows.first_tap,
-           .first_tap_w = columns.first_tap,
-           .tap_step_h = factor_h,
-           .tap_step_w = factor_w});
+           .first_tap_w = columns.first_tap});
     }
   }
   return phases;
@@ -71,8 +70,8 @@ std::vector<int8_t> phase_weight(const Conv2dShape& s, const std::vector<int8_t>
   const int64_t kernels = s.out_channels * (s.in_channels / s.groups);
   taps.reserve(static_cast<size_t>(kernels * phase.shape.kernel_h * phase.shape.kernel_w));
   for (int64_t kernel = 0; kernel < kernels; ++kernel) {
-    for (int64_t row = phase.first_tap_h; row < s.kernel_h; row += phase.tap_step_h) {
-      for (int64_t column = phase.first_tap_w; column < s.kernel_w; column += phase.tap_step_w) {
+    for (int64_t row = phase.first_tap_h; row < s.kernel_h; row += phase.grid.step_y) {
+      for (int64_t column = phase.first_tap_w; column < s.kernel_w; column += phase.grid.step_x) {
         taps.push_back(weight[static_cast<size_t>((kernel * s.kernel_h + row) * s.kernel_w + column)]);
       }
     }

@@ -19,12 +19,15 @@ namespace ptqx::engine {
 struct ConvPhase {
   Conv2dShape shape;
   OutputGrid grid;
-  int64_t first_tap_h, first_tap_w;  // of the whole kernel
-  int64_t tap_step_h, tap_step_w;
+  int64_t first_tap_h, first_tap_w;  // of the whole kernel; the others follow by the steps of the grid
 };
 
+/// More are not worth a layer each, and a file must not ask for a million of them.
+inline constexpr int64_t kMostPhases = 64;
+
 /// The phases of a convolution of an image of h x w with factor - 1 zeros after every pixel but the last.
-/// None if one of them is no convolution: without taps, or with less than no padding.
+/// None if one of them is no convolution, without taps or with less than no padding, or if they are more than
+/// kMostPhases.
 std::optional<std::vector<ConvPhase>> conv_phases(const Conv2dShape& shape, int64_t h, int64_t w,
                                                   int64_t factor_h, int64_t factor_w);
 

@@ -114,7 +114,7 @@ void add_steps(PlanBuilder& plan, const Node& node, const UpsampleBilinear2d& up
 void add_steps(PlanBuilder& plan, const Node& node, const UpsampleZeros2d& upsample);
 
 /// Whether every reader of `node` is a convolution by phases (conv_phases.h), so that nobody needs its zeros.
-bool only_read_by_phases(const PlanBuilder& plan, const Node& node, const UpsampleZeros2d& upsample);
+bool only_read_by_phases(const PlanBuilder& plan, const Node& node);
 
 /// [h][w][c] to [c][h][w] or back, for every sample; elements of 1 or 4 bytes.
 Step transpose_step(const std::string& name, const Value& value, int from, int to, bool to_planar);

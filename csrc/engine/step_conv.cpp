@@ -333,7 +333,7 @@ void add_whole(PlanBuilder& plan, const Node& node, Conv2d& conv) {
 
 }  // namespace
 
-bool only_read_by_phases(const PlanBuilder& plan, const Node& node, const UpsampleZeros2d&) {
+bool only_read_by_phases(const PlanBuilder& plan, const Node& node) {
   const std::vector<const Node*> consumers = plan.only_consumers(node);
   return !consumers.empty() && std::all_of(consumers.begin(), consumers.end(), [&](const Node* consumer) {
     const auto* conv = std::get_if<Conv2d>(&consumer->operation);

@@ -308,7 +308,7 @@ void add_steps(PlanBuilder& plan, const Node& node, const UpsampleNearest2d& ups
 }
 
 void add_steps(PlanBuilder& plan, const Node& node, const UpsampleZeros2d& upsample) {
-  if (only_read_by_phases(plan, node, upsample)) return;
+  if (only_read_by_phases(plan, node)) return;
   const Value& x = plan.input(node);
   const Value& y = node.output;
   const int from = plan.input_buffer(node);

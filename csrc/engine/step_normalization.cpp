@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <memory>
-#include <vector>
 
 #include "engine/plan.h"
 #include "kernels/group_norm.h"
@@ -65,27 +64,42 @@ int add_channel_sums(PlanBuilder& plan, const Node& node) {
   return to;
 }
 
+/// Writes mean and, behind them, inverse deviation of a sample's channels; the buffer that holds them.
+int add_group_statistics(PlanBuilder& plan, const Node& node, const GroupNorm& norm) {
+  const int from = plan.input_buffer(node);
+  const int sums = add_channel_sums(plan, node);
+  const int to = plan.new_buffer(2 * sizeof(float) * static_cast<size_t>(node.output.c));
+  const kernels::GroupNormArgs args = {node.output.pixels(), node.output.c, norm.groups, norm.eps};
+  const auto of_sample = [=, name = node.name](const Run& run, int64_t sample, int64_t, int64_t) {
+    const double* sums_of_sample = run.at<const double>(sums) + sample * 2 * args.channels;
+    float* mean = run.at<float>(to) + sample * 2 * args.channels;
+    if (!kernels::group_statistics(args, sums_of_sample, sums_of_sample + args.channels, mean,
+                                   mean + args.channels)) {
+      const int64_t size = args.pixels * args.channels;
+      require_finite(name, kernels::min_max(run.at<const float>(from) + sample * size, size).nonfinite);
+    }
+  };
+  plan.add(
+      {.name = node.name,
+       .op = "group_statistics",
+       .reads = {from, sums},
+       .writes = {to},
+       .work = [=](int64_t samples, int) { return row_work(samples, 1, args.channels * 24, of_sample); }});
+  return to;
+}
+
 }  // namespace
 
 void add_steps(PlanBuilder& plan, const Node& node, GroupNorm& norm) {
   const int from = plan.input_buffer(node);
-  const int sums = add_channel_sums(plan, node);
+  const int statistics = add_group_statistics(plan, node, norm);
   const int to = plan.output_buffer(node);
   const auto parameters = std::make_shared<const GroupNorm>(std::move(norm));
-  const auto normalize = [=, y = node.output, name = node.name](const Run& run, int64_t sample, int64_t begin,
-                                                                int64_t end) {
-    const double* sums_of_sample = run.at<const double>(sums) + sample * 2 * y.c;
-    std::vector<float> statistics(static_cast<size_t>(2 * y.c));
-    float* mean = statistics.data();
-    float* inverse_deviation = mean + y.c;
-    const float* x = run.at<const float>(from) + sample * y.size();
-    if (!kernels::group_statistics({y.pixels(), y.c, parameters->groups, parameters->eps}, sums_of_sample,
-                                   sums_of_sample + y.c, mean, inverse_deviation)) {
-      require_finite(name, kernels::min_max(x, y.size()).nonfinite);
-    }
+  const auto normalize = [=, y = node.output](const Run& run, int64_t sample, int64_t begin, int64_t end) {
+    const float* mean = run.at<const float>(statistics) + sample * 2 * y.c;
     const kernels::NormalizeChannelsArgs args = {.channels = y.c,
                                                  .mean = mean,
-                                                 .inverse_deviation = inverse_deviation,
+                                                 .inverse_deviation = mean + y.c,
                                                  .weight = parameters->weight.data(),
                                                  .bias = parameters->bias.data(),
                                                  .scale = y.scale,
@@ -93,7 +107,7 @@ void add_steps(PlanBuilder& plan, const Node& node, GroupNorm& norm) {
                                                  .qmin = y.qmin,
                                                  .qmax = y.qmax};
     const int64_t first = sample * y.size() + begin * y.c;
-    x += begin * y.c;
+    const float* x = run.at<const float>(from) + first;
     if (y.is_float) {
       kernels::normalize_channels_f32(x, end - begin, args, run.at<float>(to) + first);
     } else {
@@ -102,7 +116,7 @@ void add_steps(PlanBuilder& plan, const Node& node, GroupNorm& norm) {
   };
   plan.add({.name = node.name,
             .op = node.op,
-            .reads = {from, sums},
+            .reads = {from, statistics},
             .writes = {to},
             .work = [=, y = node.output](
                         int64_t samples,

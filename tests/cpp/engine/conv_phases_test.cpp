@@ -121,6 +121,12 @@ TEST(ConvPhases, TheUsualTransposedConvolutionsHaveFour) {
   }
 }
 
+TEST(ConvPhases, TheyAreNotMoreThanTheMost) {
+  EXPECT_EQ(conv_phases(shape_of(8, 8, 7, 7, 7, 7), 3, 3, 8, 8)->size(), 64);
+  EXPECT_FALSE(conv_phases(shape_of(9, 8, 8, 7, 8, 7), 3, 3, 9, 8));
+  EXPECT_FALSE(conv_phases(shape_of(65, 1, 64, 0, 64, 0), 3, 3, 65, 1));
+}
+
 TEST(ConvPhases, ThereAreNoneWithoutTapsOrWithStridesOrDilation) {
   EXPECT_FALSE(conv_phases(shape_of(1, 1, 0, 0, 0, 0), 5, 5, 2, 2));
   Conv2dShape shape = shape_of(3, 3, 1, 1, 1, 1);

@@ -104,6 +104,14 @@ class Call:
         """Of one sample."""
         return self.graph.shape((ref or self.input).name)
 
+    def require_images(self) -> None:
+        """
+        Raises:
+            Unsupported: what goes in is not [N, C, H, W].
+        """
+        if len(self.input_shape()) != 3:
+            raise Unsupported(f"of {list(self.input_shape())} a sample; only of [C, H, W]")
+
     def node(
         self,
         op: str,

@@ -237,8 +237,7 @@ def _instance_norm_module(call: Call, eps: float, running_mean: Any) -> Ref:
 
 
 def _group_norm(call: Call, params: dict[str, str], groups: int, eps: float) -> Ref:
-    if len(call.input_shape()) != 3:
-        raise Unsupported(f"of {list(call.input_shape())} a sample; only of [C, H, W]")
+    call.require_images()
     if not eps > 0:
         raise Unsupported(f"eps {eps}; it must be positive")
     return call.node("group_norm", params=params, groups=int(groups), eps=float(eps))

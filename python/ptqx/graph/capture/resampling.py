@@ -14,19 +14,14 @@ from .call import REQUIRED, Call, Ref, Unsupported, captures
 
 @captures(nn.PixelShuffle, torch.pixel_shuffle, upscale_factor=REQUIRED)
 def _pixel_shuffle(call: Call, upscale_factor: int) -> Ref:
-    _require_images(call)
+    call.require_images()
     return call.node("pixel_shuffle", upscale_factor=int(upscale_factor))
 
 
 @captures(nn.PixelUnshuffle, torch.pixel_unshuffle, downscale_factor=REQUIRED)
 def _pixel_unshuffle(call: Call, downscale_factor: int) -> Ref:
-    _require_images(call)
+    call.require_images()
     return call.node("pixel_unshuffle", downscale_factor=int(downscale_factor))
-
-
-def _require_images(call: Call) -> None:
-    if len(call.input_shape()) != 3:
-        raise Unsupported(f"of {list(call.input_shape())} a sample; only of [C, H, W]")
 
 
 @captures(
@@ -50,7 +45,7 @@ def _interpolate(
     recompute_scale_factor: bool | None,
     antialias: bool,
 ) -> Ref:
-    _require_images(call)
+    call.require_images()
     if mode not in ("nearest", "bilinear") or antialias:
         described = f"mode {mode!r}" + (" with antialias" if antialias else "")
         raise Unsupported(f"{described}; only nearest and bilinear, without antialias, have an integer form")
