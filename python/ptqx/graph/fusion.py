@@ -49,7 +49,7 @@ def fuse_residuals(graph: Graph) -> None:
     """Let an addition be the end of the convolution that computes one operand: one rounding instead of two.
     A PReLU of the sum goes with it.
 
-    The convolution must have no other reader and no activation of its own. Of two candidates the larger one
+    The convolution must have no other reader, no activation and no addition of its own. Of two candidates the larger one
     takes the addition over; the other is the residual, in codes of its own quantizer.
     """
     for node in graph:
@@ -223,6 +223,7 @@ def _can_take_residual(graph: Graph, name: str) -> bool:
         node is not None
         and node.op in LAYERS
         and node.kind == "static"
+        and len(node.inputs) == 1
         and "activation" not in node.attrs
         and graph.only_consumer(name) is not None
     )

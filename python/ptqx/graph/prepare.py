@@ -56,7 +56,10 @@ def prepare(
     reference = copy.deepcopy(copied).eval()
     graph = capture(copied, example)
     for name, values in graph.constants.items():
-        copied.register_buffer(name, values.detach().clone())
+        if isinstance(values, nn.Parameter):
+            copied.register_parameter(name, values)
+        else:
+            copied.register_buffer(name, values.detach().clone())
     fuse(graph)
     schemes = assign_kinds(graph, chosen)
     if chosen.residual == "fused":

@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
+from torch.utils import _pytree as pytree
 
 from ..errors import PtqxError
 
@@ -39,4 +40,11 @@ def source_model(model: nn.Module) -> nn.Module:
             raise PtqxError(f"model: {name} has no shape yet; run the model once on an example")
         if tensor.is_meta:
             raise PtqxError(f"model: {name} is on the device meta, without values; load its weights first")
-    return copy.deepcopy(model).float()
+    return copy.deepcopy(model, _copies_of_results(model)).float()
+
+
+def _copies_of_results(model: nn.Module) -> dict[int, Tensor]:
+    """By id, for `copy.deepcopy`: what forward keeps of earlier calls is a result of autograd, perhaps, which
+    it does not copy."""
+    kept = pytree.tree_leaves([vars(module) for module in model.modules()])
+    return {id(t): t.detach().clone() for t in kept if isinstance(t, Tensor) and not t.is_leaf}

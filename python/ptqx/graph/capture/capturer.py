@@ -13,7 +13,8 @@ from torch.nn.utils.parametrize import is_parametrized
 from ...errors import PtqxError
 from ..ir import INPUT, Graph
 from .call import HANDLERS, REQUIRED, Attr, Call, Handler, Ref, Several, Slot, Unsupported
-from .tracing import TracedModule, propagate, trace
+from .traced_value import BatchSize
+from .tracing import TracedModule, attribute, trace
 
 
 class Capturer:
@@ -26,37 +27,73 @@ class Capturer:
         self.float_leaves = float_leaves
         self.graph = Graph(INPUT, input_shape)
         self.values: dict[fx.Node, Any] = {}
+        self.mixing: dict[str, str] = {}
+        self.batch = 0
 
     def run(self) -> Graph:
-        inputs = 0
+        """`mixing` then has the modules that have float parts which read or change the number of samples, and
+        why those are float: such a module must be a leaf."""
         for node in self.traced.graph.nodes:
             if node.op == "placeholder":
-                inputs += not node.args
-                self.values[node] = Ref(INPUT) if inputs == 1 and not node.args else node.meta["value"]
-            elif node.op == "get_attr":
-                self.values[node] = self._attr(str(node.target))
+                self.values[node] = node.meta["value"] if node.args else Ref(INPUT)
+                self.batch = self.batch if node.args else node.meta["value"].shape[0]
             elif node.op == "output":
                 self.graph.output = self._output(self._resolve(node.args[0]))
-            elif _holds_tensors(node.meta["value"]) and not _is_constant(node, self.values):
+            elif node.op != "get_attr" and "constant" not in node.meta:
                 self.values[node] = self._call(node)
-            else:
-                self.values[node] = node.meta["value"]
-        if inputs != 1:
-            raise PtqxError(f"the model takes {inputs} inputs; ptqx captures models with one input tensor")
         self.graph.prune()
         return self.graph
 
+    def _constant(self, node: fx.Node) -> Any:
+        """What is computed of parameters, buffers and shapes alone: one of them, perhaps in another shape, or
+        a new one."""
+        if node.op == "get_attr":
+            return self._attr(str(node.target))
+        reshaped = self._reshaped_attr(node)
+        value = node.meta["constant"]
+        if reshaped is not None or not isinstance(value, Tensor):
+            return value if reshaped is None else reshaped
+        return self._new_attr(node.name, value, node.meta["learned"])
+
     def _attr(self, path: str) -> Attr:
-        value = _attribute(self.traced.root, path)
+        value = attribute(self.traced.root, path)
         if path in self.traced.constants:
             self.graph.constants[path] = value
         return Attr(path, value)
 
+    def _new_attr(self, wanted: str, value: Tensor, learned: bool) -> Attr:
+        name = f"{wanted}_constant"
+        while hasattr(self.traced.root, name) or name in self.graph.constants:
+            name += "_"
+        value = value.detach().clone()
+        self.graph.constants[name] = nn.Parameter(value) if learned and value.is_floating_point() else value
+        return Attr(name, value)
+
+    def _of_one_sample(self, argument: Any, result: Tensor) -> Any:
+        """A constant that repeats itself for every sample, as made of the shape of a batch."""
+        if not isinstance(argument, Attr):
+            return argument
+        value = argument.value
+        repeats = value.dim() == result.dim() and len(value) == len(result) and bool((value == value[:1]).all())
+        return self._new_attr(argument.path.replace(".", "_"), value[:1], False) if repeats else argument
+
+    def _own_shape(self, path: str) -> tuple[int, ...]:
+        made = self.graph.constants.get(path)
+        return tuple((attribute(self.traced.root, path) if made is None else made).shape)
+
+    def _reshaped_attr(self, node: fx.Node) -> Attr | None:
+        """A parameter whose values all stay, in their order."""
+        if node.op == "call_module" or _called(node) not in _SHAPES or not node.all_input_nodes:
+            return None
+        source, value = self._value(node.all_input_nodes[0]), node.meta["value"]
+        if not isinstance(source, Attr) or value.numel() != source.value.numel():
+            return None
+        return Attr(source.path, source.value.reshape(value.shape))
+
     def _call(self, node: fx.Node) -> Any:
         args, kwargs = self._resolve(node.args), self._resolve(dict(node.kwargs))
-        reshaped = _reshaped_attr(node, args)
-        if reshaped is not None:
-            return reshaped
+        if _called(node) in _ELEMENTWISE:
+            args = tuple(self._of_one_sample(a, node.meta["value"]) for a in args)
         path = str(node.target) if node.op == "call_module" else ""
         module = self.traced.root.get_submodule(path) if path else None
         call = Call(self.graph, self.values, node, args, kwargs, module, path)
@@ -84,10 +121,12 @@ class Capturer:
         """`item` of what the call gives, or all of it."""
         value = call.fx_node.meta["value"]
         if item is not None:
-            value = getattr(value, item) if isinstance(item, str) else value[item]
+            value = value[item] if isinstance(value, dict) or isinstance(item, int) else getattr(value, item)
         if not isinstance(value, Tensor):
             given = type(value).__name__
             raise PtqxError(f"{call.name}: {reason}, and it gives {given} instead of one tensor")
+        if value.dim() == 0 or value.shape[0] != self.batch:
+            self._note_mixing(call, reason)
         inputs: list[Ref] = []
         params: dict[str, str] = {}
 
@@ -98,10 +137,11 @@ class Capturer:
             if isinstance(argument, Attr):
                 params[argument.path] = argument.path
                 shape = tuple(argument.value.shape)
-                own = tuple(_attribute(self.traced.root, argument.path).shape)
-                return Slot("param", argument.path, None if shape == own else shape)
+                return Slot("param", argument.path, None if shape == self._own_shape(argument.path) else shape)
             if isinstance(argument, (tuple, list)):
                 return type(argument)(template(a) for a in argument)
+            if isinstance(argument, BatchSize):
+                self._note_mixing(call, reason)
             return argument
 
         args = tuple(template(a) for a in call.args)
@@ -118,9 +158,21 @@ class Capturer:
         node.source = leaf_source[1] if leaf_source else node.source
         return result
 
+    def _note_mixing(self, call: Call, reason: str) -> None:
+        """The innermost module whose own code makes the call, unless it is the whole model."""
+        stack = call.fx_node.meta.get("nn_module_stack") or {}
+        owners = [path for path, _ in stack.values() if path and path != call.path]
+        if owners:
+            self.mixing[owners[-1]] = reason
+
+    def _value(self, node: fx.Node) -> Any:
+        if node not in self.values:
+            self.values[node] = self._constant(node)
+        return self.values[node]
+
     def _resolve(self, argument: Any) -> Any:
         if isinstance(argument, fx.Node):
-            return self.values[argument]
+            return self._value(argument)
         if isinstance(argument, (tuple, list)):
             return type(argument)(self._resolve(a) for a in argument)
         if isinstance(argument, dict):
@@ -165,13 +217,17 @@ def capture(model: nn.Module, example_inputs: Any, float_modules: Iterable[str] 
     """
     example = example_tensor(example_inputs)
     copied = copy.deepcopy(model).eval()
-    by_choice = dict.fromkeys(float_modules, "the recipe leaves it float")
-    traced = trace(copied, lambda module, path: path in by_choice or _module_key(module) in HANDLERS)
-    propagate(traced, example)
-    leaves = by_choice | {
-        path: f"can't be traced: {reason}" for path, (reason, _) in traced.untraceable.items()
-    }
-    return Capturer(traced, leaves, tuple(example.shape[1:])).run()
+    leaves = dict.fromkeys(float_modules, "the recipe leaves it float")
+    while True:
+        traced = trace(copied, lambda module, path: path in leaves or _module_key(module) in HANDLERS, example)
+        untraceable = {
+            path: f"can't be traced: {reason}" for path, (reason, _) in traced.untraceable.items()
+        }
+        capturer = Capturer(traced, leaves | untraceable, tuple(example.shape[1:]))
+        graph = capturer.run()
+        if not capturer.mixing:
+            return graph
+        leaves |= capturer.mixing
 
 
 def example_tensor(example_inputs: Any) -> Tensor:
@@ -206,7 +262,7 @@ def _arguments(call: Call, handler: Handler) -> dict[str, Any]:
 
 def _note_in_place(values: dict[fx.Node, Any], node: fx.Node, call: Call, result: Any) -> None:
     """After an in-place operation everything that reads its input reads the result."""
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    name = _called(node)
     in_place = (
         getattr(call.module, "inplace", False)
         or call.kwargs.get("inplace") is True
@@ -221,17 +277,11 @@ def _note_in_place(values: dict[fx.Node, Any], node: fx.Node, call: Call, result
 
 
 _SHAPES = ("view", "reshape", "unsqueeze", "squeeze", "flatten", "getitem")
+_ELEMENTWISE = ("add", "sub", "mul", "truediv", "div")
 
 
-def _reshaped_attr(node: fx.Node, args: tuple[Any, ...]) -> Attr | None:
-    """A parameter whose values all stay, in their order."""
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    if node.op == "call_module" or name not in _SHAPES or not args or not isinstance(args[0], Attr):
-        return None
-    value = node.meta["value"]
-    if any(_refers(a) for a in args[1:]) or value.numel() != args[0].value.numel():
-        return None
-    return Attr(args[0].path, args[0].value.reshape(value.shape))
+def _called(node: fx.Node) -> str:
+    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
 
 
 def _key(node: fx.Node, module: nn.Module | None) -> Any:
@@ -255,25 +305,3 @@ def _without_handler(node: fx.Node, module: nn.Module | None) -> str:
     if module is not None and is_parametrized(module):
         return f"{described}: torch.nn.utils.parametrize.remove_parametrizations makes it a plain layer"
     return f"{described} has no integer form"
-
-
-def _is_constant(node: fx.Node, values: dict[fx.Node, Any]) -> bool:
-    """True for calls that read no tensor of the network (assertions, made-up constants)."""
-    return node.op != "call_module" and not any(_refers(values[n]) for n in node.all_input_nodes)
-
-
-def _refers(value: Any) -> bool:
-    if isinstance(value, (tuple, list)):
-        return any(_refers(v) for v in value)
-    return isinstance(value, (Ref, Attr, Several))
-
-
-def _holds_tensors(value: Any) -> bool:
-    if isinstance(value, (tuple, list)) and not isinstance(value, torch.Size):
-        return any(_holds_tensors(v) for v in value)
-    return isinstance(value, Tensor)
-
-
-def _attribute(root: nn.Module, path: str) -> Any:
-    owner, _, name = path.rpartition(".")
-    return getattr(root.get_submodule(owner), name)
