@@ -26,6 +26,7 @@ namespace ptqx::engine {
 namespace {
 
 std::vector<int64_t> shape_of(const Value& value) {
+  if (value.sequence) return {value.c, value.w};
   return value.spatial ? std::vector<int64_t>{value.c, value.h, value.w} : std::vector<int64_t>{value.c};
 }
 

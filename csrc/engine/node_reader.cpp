@@ -61,6 +61,14 @@ constexpr ActivationRow kActivations[] = {{"none", kernels::Activation::kNone, 0
 
 }  // namespace
 
+void set_shape(Value& value, const std::vector<int64_t>& shape) {
+  value.spatial = shape.size() > 1;
+  value.sequence = shape.size() == 2;
+  value.c = shape.front();
+  value.h = shape.size() == 3 ? shape[1] : 1;
+  value.w = value.spatial ? shape.back() : 1;
+}
+
 bool valid_scale(float scale) { return std::isfinite(scale) && scale >= 0x1p-64F; }
 
 template <class T>

@@ -88,6 +88,9 @@ class NodeReader {
   std::set<std::string> used_attributes_, used_tensors_;
 };
 
+/// [channels, height, width], [channels, length] or [features].
+void set_shape(Value& value, const std::vector<int64_t>& shape);
+
 /// scale > 0, finite and at least 2^-64.
 bool valid_scale(float scale);
 

@@ -135,15 +135,12 @@ class ProgramReader {
     const bool whole = shape.is_array() && std::all_of(shape.begin(), shape.end(), [](const json& extent) {
                          return extent.is_number_unsigned() && extent <= kMaxValueBytes;
                        });
-    if (!whole || (shape.size() != 1 && shape.size() != 3)) {
-      throw Error("the graph's input must have the shape [channels, height, width] or [features]");
+    if (!whole || shape.empty() || shape.size() > 3) {
+      throw Error(
+          "the graph's input must have the shape [channels, height, width], [channels, length] or "
+          "[features]");
     }
-    node.output.spatial = shape.size() == 3;
-    node.output.c = shape[0].get<int64_t>();
-    if (node.output.spatial) {
-      node.output.h = shape[1].get<int64_t>();
-      node.output.w = shape[2].get<int64_t>();
-    }
+    set_shape(node.output, shape.get<std::vector<int64_t>>());
     check_size(node.output, "the graph's input");
     add(std::move(node));
   }

@@ -19,9 +19,10 @@
 namespace ptqx::engine {
 
 /// What a node gives, for one sample: [c, h, w] if spatial, else [c] with h = w = 1. The codes or
-/// numbers of a spatial value lie in memory as [h][w][c].
+/// numbers of a spatial value lie in memory as [h][w][c]. A sequence [c, w] is an image of one row.
 struct Value {
   bool spatial = false;
+  bool sequence = false;
   int64_t c = 1, h = 1, w = 1;
   bool is_float = true;
   float scale = 1.0F;                            // 1 for float32
@@ -32,12 +33,13 @@ struct Value {
   size_t bytes() const { return static_cast<size_t>(size()) * (is_float ? sizeof(float) : 1); }
   void take_shape(const Value& from) {
     spatial = from.spatial;
+    sequence = from.sequence;
     c = from.c;
     h = from.h;
     w = from.w;
   }
   bool same_shape(const Value& other) const {
-    return spatial == other.spatial && c == other.c && h == other.h && w == other.w;
+    return spatial == other.spatial && sequence == other.sequence && c == other.c && h == other.h && w == other.w;
   }
   /// Does NCHW order equal the order in memory?
   bool order_free() const { return c == 1 || pixels() == 1; }
@@ -141,9 +143,12 @@ struct Slice {
 struct ChannelShuffle {
   int64_t groups;
 };
-/// Rows and columns of zeros before the input's; of negative ones, the input's that are left out.
+/// What is around an image: zeros, or what torch.nn.functional.pad takes from the image itself.
+enum class PadMode { kConstant, kReflect, kReplicate, kCircular };
+/// Rows and columns before the input's; of negative ones, the input's that are left out.
 struct Pad {
   int64_t top, left;
+  PadMode mode;
 };
 /// [c * factor^2, h, w] to [c, h * factor, w * factor], as torch.nn.PixelShuffle; the other is its inverse.
 struct PixelShuffle {

@@ -35,12 +35,7 @@ Operation read_flatten(NodeReader& reader) {
 Operation read_reshape(NodeReader& reader) {
   reader.require_moved_codes();
   const auto shape = reader.some_integers("sample_shape", 3, 1, reader.input().size());
-  reader.require(shape.size() != 2, "sample_shape must be [features] or [channels, height, width]");
-  Value& y = reader.output();
-  y.spatial = shape.size() == 3;
-  y.c = shape[0];
-  y.h = y.spatial ? shape[1] : 1;
-  y.w = y.spatial ? shape[2] : 1;
+  set_shape(reader.output(), shape);
   // Extent by extent, because the product of hostile ones could overflow.
   int64_t left = reader.input().size();
   for (const int64_t extent : shape) left = left % extent == 0 ? left / extent : 0;
@@ -98,6 +93,15 @@ Operation read_channel_shuffle(NodeReader& reader) {
   return ChannelShuffle{groups};
 }
 
+PadMode pad_mode(NodeReader& reader) {
+  const std::string mode = reader.text_or("mode", "constant");
+  if (mode == "constant") return PadMode::kConstant;
+  if (mode == "reflect") return PadMode::kReflect;
+  if (mode == "replicate") return PadMode::kReplicate;
+  reader.require(mode == "circular", "mode must be constant, reflect, replicate or circular");
+  return PadMode::kCircular;
+}
+
 Operation read_pad(NodeReader& reader) {
   reader.require_moved_codes();
   reader.require_spatial();
@@ -108,12 +112,22 @@ Operation read_pad(NodeReader& reader) {
   };
   reader.require(left_after(x.h, padding[0], padding[2]) >= 1 && left_after(x.w, padding[1], padding[3]) >= 1,
                  "negative padding must leave a row and a column of the input");
+  const PadMode mode = pad_mode(reader);
+  if (mode != PadMode::kConstant) {
+    const int64_t edge = mode == PadMode::kReflect ? 1 : 0;  // what is not repeated
+    const auto fits = [&](int64_t size, int64_t before, int64_t after) {
+      const int64_t most = mode == PadMode::kReplicate ? kMaxExtent : size - edge;
+      return before >= 0 && after >= 0 && before <= most && after <= most;
+    };
+    reader.require(fits(x.h, padding[0], padding[2]) && fits(x.w, padding[1], padding[3]),
+                   "padding that is taken from the image must not be negative, nor larger than the image");
+  }
   Value& y = reader.output();
   y.spatial = true;
   y.c = x.c;
   y.h = x.h + padding[0] + padding[2];
   y.w = x.w + padding[1] + padding[3];
-  return Pad{padding[0], padding[1]};
+  return Pad{padding[0], padding[1], mode};
 }
 
 Operation read_pixel_shuffle(NodeReader& reader) {

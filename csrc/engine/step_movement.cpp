@@ -200,7 +200,40 @@ void add_steps(PlanBuilder& plan, const Node& node, const ChannelShuffle& shuffl
       }));
 }
 
+/// The row (or column) of the image of which padding outside of [0, size) is a copy.
+int64_t copied_by_padding(PadMode mode, int64_t index, int64_t size) {
+  switch (mode) {
+    case PadMode::kReflect:
+      return index < 0 ? -index : index < size ? index : 2 * (size - 1) - index;
+    case PadMode::kCircular:
+      return (index + size) % size;
+    default:
+      return std::clamp(index, int64_t{0}, size - 1);
+  }
+}
+
+void add_copying_pad(PlanBuilder& plan, const Node& node, const Pad& pad) {
+  const Value& x = plan.input(node);
+  const Value& y = node.output;
+  const int from = plan.input_buffer(node);
+  const int to = plan.output_buffer(node);
+  const auto bytes = static_cast<size_t>(y.c * element_bytes(y));
+  plan.add(row_step(node, {from}, to, [=](const Run& run, int64_t sample, int64_t row) {
+    const int64_t x_row = sample * x.h + copied_by_padding(pad.mode, row - pad.top, x.h);
+    const uint8_t* in = run.at<const uint8_t>(from) + static_cast<size_t>(x_row * x.w) * bytes;
+    uint8_t* out = run.at<uint8_t>(to) + static_cast<size_t>((sample * y.h + row) * y.w) * bytes;
+    const auto copy_column = [&](int64_t column) {
+      const auto index = static_cast<size_t>(copied_by_padding(pad.mode, column - pad.left, x.w));
+      std::memcpy(out + static_cast<size_t>(column) * bytes, in + index * bytes, bytes);
+    };
+    for (int64_t column = 0; column < pad.left; ++column) copy_column(column);
+    std::memcpy(out + static_cast<size_t>(pad.left) * bytes, in, static_cast<size_t>(x.w) * bytes);
+    for (int64_t column = pad.left + x.w; column < y.w; ++column) copy_column(column);
+  }));
+}
+
 void add_steps(PlanBuilder& plan, const Node& node, const Pad& pad) {
+  if (pad.mode != PadMode::kConstant) return add_copying_pad(plan, node, pad);
   const Value& x = plan.input(node);
   const Value& y = node.output;
   const int from = plan.input_buffer(node);

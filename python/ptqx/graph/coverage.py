@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import PtqxError
 from ..tables import aligned
@@ -37,7 +38,7 @@ class Coverage:
 
     @property
     def mac_share(self) -> float:
-        """Share of the multiplications of layers that run on integers, 0 to 1."""
+        """Share of the multiplications of layers and matrix products that run on integers, 0 to 1."""
         total = sum(row.macs for row in self.rows)
         return sum(row.macs for row in self.rows if row.execution == "integer") / total if total else 0.0
 
@@ -85,7 +86,12 @@ def coverage(model: nn.Module) -> Coverage:
 
 
 def _macs(model: IntegerModel, node: IntegerNode, values: dict[str, torch.Tensor]) -> int:
-    """Multiplications of one sample; those with zeros between pixels are none."""
+    """Multiplications of one sample; those with zeros between pixels are none. Parts that stay float have
+    those of their convolutions and matrix products."""
+    if node.op == "float":
+        with FlopCounterMode(display=False) as counter:
+            model.run_module(node, [values[name] for name in node.inputs])
+        return int(counter.get_total_flops()) // 2
     weight_shape = node.attrs.get("weight_shape")
     if not weight_shape:
         return 0

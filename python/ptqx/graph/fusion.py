@@ -15,6 +15,7 @@ from .activations import ACTIVATIONS
 from .capture.call import Slot
 from .channel_order import channels_first, of_one_pixel
 from .ir import Graph, Node
+from .sequences import as_images
 
 LAYERS = ("conv2d", "linear")
 RESHAPES = ("reshape", "flatten")
@@ -24,9 +25,13 @@ def fuse(graph: Graph) -> None:
     """Batch norm, scale and bias into their layer, zero padding into its convolution, activations into the
     step before them; layers on [N, H, W, C] as convolutions."""
     channels_first(graph)
+    as_images(graph)
     for node in graph:
         if node.op in RESHAPES:
             _merge_reshape(graph, node)
+    for node in graph:
+        if node.op == "mul":
+            _multiply_before_expanding(graph, node)
     graph.prune()
     for node in graph:
         if node.op == "batch_norm":
@@ -49,8 +54,8 @@ def fuse_residuals(graph: Graph) -> None:
     """Let an addition be the end of the convolution that computes one operand: one rounding instead of two.
     A PReLU of the sum goes with it.
 
-    The convolution must have no other reader, no activation and no addition of its own. Of two candidates the larger one
-    takes the addition over; the other is the residual, in codes of its own quantizer.
+    The convolution must have no other reader, no activation and no addition of its own. Of two candidates
+    the larger one takes the addition over; the other is the residual, in codes of its own quantizer.
     """
     for node in graph:
         if node.op != "add":
@@ -84,6 +89,17 @@ def _merge_reshape(graph: Graph, node: Node) -> None:
         node.inputs = list(before.inputs)
     if graph.shape(node.inputs[0]) == node.shape:
         graph.bypass(node)
+
+
+def _multiply_before_expanding(graph: Graph, node: Node) -> None:
+    """A factor that is one a channel need not be repeated for every pixel."""
+    for factor, image in (node.inputs, node.inputs[::-1]):
+        expanded = graph.nodes.get(factor)
+        if expanded is not None and expanded.op == "upsample_nearest2d":
+            source = expanded.inputs[0]
+            if graph.shape(source)[1:] == (1, 1) and graph.shape(image) == expanded.shape:
+                node.inputs = [image, source]
+                return
 
 
 def _fold_batch_norm(graph: Graph, node: Node) -> None:
@@ -176,7 +192,8 @@ def _as_one_pixel(graph: Graph, node: Node) -> None:
 def _merge_padding(graph: Graph, node: Node) -> None:
     """A convolution pads, but crops nothing."""
     reader = graph.only_consumer(node.name)
-    if reader is not None and reader.op == "conv2d" and min(node.attrs["padding"]) >= 0:
+    of_zeros = node.attrs.get("mode", "constant") == "constant"
+    if reader is not None and reader.op == "conv2d" and of_zeros and min(node.attrs["padding"]) >= 0:
         padding = zip(reader.attrs["padding"], node.attrs["padding"], strict=True)
         reader.attrs["padding"] = [a + b for a, b in padding]
         graph.bypass(node)

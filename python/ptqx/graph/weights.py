@@ -60,7 +60,11 @@ def raw_weight(model: SimulatedModel, node: Node) -> Tensor:
         weight = model.tensor(node.params["weight"])
         if node.attrs.get("transposed"):
             return _of_convolution(weight, node.attrs["groups"])
-        return weight[:, :, None, None] if weight.dim() == 2 and "kernel_size" in node.attrs else weight
+        if "kernel_size" not in node.attrs:
+            return weight
+        if weight.dim() == 3:  # of a convolution of sequences
+            return weight.unsqueeze(2)
+        return weight[:, :, None, None] if weight.dim() == 2 else weight
     reference = next(model.tensor(path) for role, path in node.params.items() if role != "weight")
     return torch.ones(node.shape[0], 1, 1, 1, dtype=torch.float32, device=reference.device)
 

@@ -470,7 +470,7 @@ TEST(Engine, reshape_and_permute_refuse_what_does_not_fit) {
         << op << " " << attrs << ": " << message(op, attrs);
   };
   says("reshape", {{"sample_shape", {5, 5, 1}}}, "as many elements as the input");
-  says("reshape", {{"sample_shape", {4, 6}}}, "[features] or [channels, height, width]");
+  says("reshape", {{"sample_shape", {2, 1, 3, 4}}}, "1 to 3 whole numbers");
   says("reshape", {{"sample_shape", json::array()}}, "1 to 3 whole numbers");
   says("reshape", {{"sample_shape", {1LL << 40, 1LL << 40, 1LL << 40}}}, "whole numbers from");
   says("reshape", {{"sample_shape", {24, 24, 24}}}, "as many elements as the input");

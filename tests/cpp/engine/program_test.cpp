@@ -330,6 +330,28 @@ TEST(Program, read_pad_crops_with_negative_numbers) {
   }
 }
 
+TEST(Program, read_pad_takes_from_the_image_no_more_than_there_is) {
+  const auto padded = [](const char* mode, std::vector<int64_t> padding) {
+    return moved("pad", {{"padding", std::move(padding)}, {"mode", mode}});
+  };
+  EXPECT_EQ(padded("reflect", {5, 0, 0, 5}).h, 11);
+  EXPECT_EQ(padded("circular", {6, 6, 6, 6}).w, 18);
+  EXPECT_EQ(padded("replicate", {9, 0, 0, 0}).h, 15);
+  EXPECT_THROW(padded("reflect", {6, 0, 0, 0}), Error);
+  EXPECT_THROW(padded("circular", {0, 0, 0, 7}), Error);
+  EXPECT_THROW(padded("replicate", {0, -1, 0, 0}), Error);
+  EXPECT_THROW(padded("edge", {1, 1, 1, 1}), Error);
+}
+
+TEST(Program, read_takes_sequences_as_images_of_one_row) {
+  GraphBuilder b({4, 6});
+  const Program program = read(b.finish(b.reals("reshape", {b.input}, {}, {{"sample_shape", {2, 12}}})));
+  EXPECT_TRUE(program.nodes[0].output.sequence);
+  EXPECT_EQ(program.nodes[0].output.w, 6);
+  EXPECT_EQ(program.nodes[1].output.c, 2);
+  EXPECT_EQ(program.nodes[1].output.w, 12);
+}
+
 TEST(Program, read_pixel_shuffles_take_factors_that_divide) {
   const Value up = moved("pixel_shuffle", {{"upscale_factor", 2}});
   EXPECT_EQ((std::vector{up.c, up.h, up.w}), (std::vector<int64_t>{1, 12, 12}));

@@ -255,11 +255,20 @@ class RandomNetwork {
   Made reshape(const Made& x) {
     const int64_t c = x.shape[0] % 2 == 0 ? x.shape[0] / 2 : x.shape[0];
     const std::vector<int64_t> shape = {c, x.shape[1] * x.shape[2], x.shape[0] / c};
-    return b_.moved("reshape", {x}, shape, {{"sample_shape", shape}});
+    if (b_.integer(0, 1) == 0) return b_.moved("reshape", {x}, shape, {{"sample_shape", shape}});
+    const std::vector<int64_t> sequence = {c, shape[1] * shape[2]};  // and back
+    const Made y = b_.moved("reshape", {x}, sequence, {{"sample_shape", sequence}});
+    return b_.moved("reshape", {y}, shape, {{"sample_shape", shape}});
   }
 
   Made pad(const Made& x) {
     std::vector<int64_t> p = {b_.integer(0, 2), b_.integer(0, 1), b_.integer(0, 1), b_.integer(0, 2)};
+    const bool from_image = x.shape[1] > 2 && x.shape[2] > 2 && b_.integer(0, 1) == 0;
+    if (from_image) {
+      const char* mode = std::array{"reflect", "replicate", "circular"}[static_cast<size_t>(b_.integer(0, 2))];
+      return b_.moved("pad", {x}, {x.shape[0], x.shape[1] + p[0] + p[2], x.shape[2] + p[1] + p[3]},
+                      {{"padding", p}, {"mode", mode}});
+    }
     for (size_t side = 0; side < 4; ++side) {  // at most one row before and one after is left out
       if (x.shape[1 + side % 2] > 3 && b_.integer(0, 2) == 0) p[side] = -1;
     }

@@ -23,7 +23,8 @@ const std::map<std::string, kernels::RealFunction> kFunctions = {
     {"mul_scalar", kernels::RealFunction::kMultiply},
     {"divide_by_scalar", kernels::RealFunction::kDivide}};
 
-/// One value of one sample. Codes are in `q`, real numbers in `f`; spatial ones in [c][h][w] order.
+/// One value of one sample. Codes are in `q`, real numbers in `f`; spatial ones in [c][h][w] order, and
+/// sequences in [c][w].
 struct Array {
   std::vector<int64_t> shape;
   bool is_float = true;
@@ -34,7 +35,7 @@ struct Array {
 
   int64_t c() const { return shape[0]; }
   int64_t h() const { return shape.size() == 3 ? shape[1] : 1; }
-  int64_t w() const { return shape.size() == 3 ? shape[2] : 1; }
+  int64_t w() const { return shape.size() > 1 ? shape.back() : 1; }
   size_t at(int64_t channel, int64_t y, int64_t x) const {
     return static_cast<size_t>((channel * h() + y) * w() + x);
   }
@@ -588,7 +589,7 @@ class Reference {
   void reshape(const json& node, Array& y) const {
     const std::vector<int64_t> shape = node["attrs"]["sample_shape"];
     const int64_t h = shape.size() == 3 ? shape[1] : 1;
-    const int64_t w = shape.size() == 3 ? shape[2] : 1;
+    const int64_t w = shape.size() > 1 ? shape.back() : 1;
     gather(node, y, shape,
            [=](int64_t c, int64_t row, int64_t column) { return (c * h + row) * w + column; });
   }
@@ -627,9 +628,20 @@ class Reference {
   void pad(const json& node, Array& y) const {
     const Array& x = in(node);
     const std::vector<int64_t> p = node["attrs"]["padding"];
+    const std::string mode = node["attrs"].value("mode", "constant");
+    // -1 is a zero; steps over the edge, as often as it takes, until inside.
+    const auto source = [&](int64_t i, int64_t size) {
+      while (i < 0 || i >= size) {
+        if (mode == "constant") return int64_t{-1};
+        if (mode == "replicate") i += i < 0 ? 1 : -1;
+        if (mode == "circular") i += i < 0 ? size : -size;
+        if (mode == "reflect") i = (i < 0 ? 0 : 2 * (size - 1)) - i;
+      }
+      return i;
+    };
     gather(node, y, {x.c(), x.h() + p[0] + p[2], x.w() + p[1] + p[3]}, [&](int64_t c, int64_t h, int64_t w) {
-      const bool inside = h >= p[0] && h < p[0] + x.h() && w >= p[1] && w < p[1] + x.w();
-      return inside ? static_cast<int64_t>(x.at(c, h - p[0], w - p[1])) : int64_t{-1};
+      const int64_t row = source(h - p[0], x.h()), column = source(w - p[1], x.w());
+      return row < 0 || column < 0 ? int64_t{-1} : static_cast<int64_t>(x.at(c, row, column));
     });
   }
 

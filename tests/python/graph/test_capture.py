@@ -24,6 +24,18 @@ class Function(nn.Module):
         return self.function(self.conv(x))
 
 
+class _Sum(nn.Module):
+    def __init__(self, *parts: nn.Module) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        total = self.parts[0](x)
+        for part in list(self.parts)[1:]:
+            total += part(x)
+        return total
+
+
 def _center_crop(x: Tensor, height: int, width: int) -> Tensor:
     top, left = (x.shape[-2] - height) // 2, (x.shape[-1] - width) // 2
     return x[..., top : top + height, left : left + width]
@@ -107,6 +119,35 @@ FORMS = {
         ],
     ),
     "pad": (nn.ZeroPad2d((1, 2, 0, 1)), [lambda x: F.pad(x, (1, 2, 0, 1)), nn.ConstantPad2d(1, 0.0)]),
+    "pad with itself": (
+        nn.ReflectionPad2d(2),
+        [
+            nn.ReplicationPad2d((0, 1, 2, 7)),
+            nn.CircularPad2d((6, 0, 1, 2)),
+            nn.Conv2d(4, 4, 3, padding=(1, 2), padding_mode="reflect"),
+            nn.Conv2d(4, 4, 4, padding="same", padding_mode="circular"),
+            lambda x: F.pad(x, (1, 0, 2, 3), mode="reflect"),
+            lambda x: F.pad(x, (1, 0, 2, 3), mode="replicate"),
+            lambda x: F.pad(x, (1, 0, 2, 3), "circular"),
+        ],
+    ),
+    "difference": (None, [lambda x: F.avg_pool2d(x, 3, 1, 1) - x, lambda x: x.sub(torch.relu(x))]),
+    "sums": (
+        None,
+        [
+            lambda x: x + x + torch.tanh(x),
+            _Sum(nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 1), nn.Identity()),
+            _Sum(nn.Identity(), nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)),
+        ],
+    ),
+    "expand": (
+        None,
+        [
+            lambda x: x * x.mean((2, 3), keepdim=True).expand_as(x),
+            lambda x: x.amax((2, 3), keepdim=True).expand(-1, -1, 6, 6) * x,
+            lambda x: torch.cat([x, x.mean((2, 3), True).expand_as(x)], 1),
+        ],
+    ),
     "channel pad": (None, [lambda x: F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 2, 6))]),
     "crop": (
         nn.ZeroPad2d((-1, 2, -2, -1)),

@@ -36,10 +36,14 @@ class Attr:
 
 @dataclass(frozen=True)
 class Several:
-    """The result of a float call that gives several tensors. `item`, of an index or a name, makes a node that
+    """The result of a float call that gives `count` tensors. `item`, of an index or a name, makes a node that
     gives one of them."""
 
     item: Callable[[int | str], Ref]
+    count: int
+
+    def all(self) -> list[Ref]:
+        return [self.item(index) for index in range(self.count)]
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,18 @@ class Call:
         """
         if len(self.input_shape()) != 3:
             raise Unsupported(f"of {list(self.input_shape())} a sample; only of [C, H, W]")
+
+    def one_row(self) -> Ref:
+        """The input, [C, L] a sample, as an image [C, 1, L].
+
+        Raises:
+            Unsupported: it has another shape.
+        """
+        if len(self.input_shape()) != 2:
+            raise Unsupported(f"of {list(self.input_shape())} a sample; only of [C, L]")
+        channels, length = self.input_shape()
+        shape = (channels, 1, length)
+        return self.node("reshape", shape=shape, suffix=".image", sample_shape=list(shape))
 
     def node(
         self,

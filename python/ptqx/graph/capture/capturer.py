@@ -6,7 +6,6 @@ import copy
 from collections.abc import Iterable
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.parametrize import is_parametrized
 
@@ -74,7 +73,9 @@ class Capturer:
         if not isinstance(argument, Attr):
             return argument
         value = argument.value
-        repeats = value.dim() == result.dim() and len(value) == len(result) and bool((value == value[:1]).all())
+        repeats = (
+            value.dim() == result.dim() and len(value) == len(result) and bool((value == value[:1]).all())
+        )
         return self._new_attr(argument.path.replace(".", "_"), value[:1], False) if repeats else argument
 
     def _own_shape(self, path: str) -> tuple[int, ...]:
@@ -92,6 +93,8 @@ class Capturer:
 
     def _call(self, node: fx.Node) -> Any:
         args, kwargs = self._resolve(node.args), self._resolve(dict(node.kwargs))
+        if _called(node) not in ("getitem", "getattr"):
+            args = tuple(a.all() if isinstance(a, Several) else a for a in args)
         if _called(node) in _ELEMENTWISE:
             args = tuple(self._of_one_sample(a, node.meta["value"]) for a in args)
         path = str(node.target) if node.op == "call_module" else ""
@@ -113,9 +116,10 @@ class Capturer:
 
     def _float(self, call: Call, reason: str) -> Ref | Several:
         """What runs as it stands in the float model, on real values."""
-        if isinstance(call.fx_node.meta["value"], Tensor):
+        value = call.fx_node.meta["value"]
+        if not isinstance(value, (tuple, list, dict)):
             return self._float_node(call, reason)
-        return Several(lambda item: self._float_node(call, reason, item))
+        return Several(lambda item: self._float_node(call, reason, item), len(value))
 
     def _float_node(self, call: Call, reason: str, item: int | str | None = None) -> Ref:
         """`item` of what the call gives, or all of it."""
@@ -137,7 +141,9 @@ class Capturer:
             if isinstance(argument, Attr):
                 params[argument.path] = argument.path
                 shape = tuple(argument.value.shape)
-                return Slot("param", argument.path, None if shape == self._own_shape(argument.path) else shape)
+                return Slot(
+                    "param", argument.path, None if shape == self._own_shape(argument.path) else shape
+                )
             if isinstance(argument, (tuple, list)):
                 return type(argument)(template(a) for a in argument)
             if isinstance(argument, BatchSize):
@@ -218,16 +224,18 @@ def capture(model: nn.Module, example_inputs: Any, float_modules: Iterable[str] 
     example = example_tensor(example_inputs)
     copied = copy.deepcopy(model).eval()
     leaves = dict.fromkeys(float_modules, "the recipe leaves it float")
+
+    def is_leaf(module: nn.Module, path: str) -> bool:
+        return path in leaves or _module_key(module) in HANDLERS
+
     while True:
-        traced = trace(copied, lambda module, path: path in leaves or _module_key(module) in HANDLERS, example)
-        untraceable = {
-            path: f"can't be traced: {reason}" for path, (reason, _) in traced.untraceable.items()
-        }
+        traced = trace(copied, is_leaf, example)
+        untraceable = {path: f"can't be traced: {reason}" for path, (reason, _) in traced.untraceable.items()}
         capturer = Capturer(traced, leaves | untraceable, tuple(example.shape[1:]))
         graph = capturer.run()
         if not capturer.mixing:
             return graph
-        leaves |= capturer.mixing
+        leaves.update(capturer.mixing)
 
 
 def example_tensor(example_inputs: Any) -> Tensor:

@@ -9,16 +9,21 @@ import torch.nn.functional as F
 from torch import nn
 
 from .call import REQUIRED, Call, Ref, Unsupported, captures, pair, parameter_paths
+from .padding import image_padded_with_itself
 
 
 @captures(nn.Conv2d, stride=1, padding=0, dilation=1, groups=1, padding_mode="zeros")
 def _conv2d_module(
     call: Call, stride: Any, padding: Any, dilation: Any, groups: int, padding_mode: str
 ) -> Ref:
+    module: Any = call.module
+    source = None
     if padding_mode != "zeros":
-        raise Unsupported(f"padding_mode {padding_mode!r}")
-    kernel = pair(call.module.kernel_size)  # type: ignore[union-attr]
-    return _conv2d(call, _own_params(call), kernel, stride, padding, dilation, groups)
+        left, right, top, bottom = module._reversed_padding_repeated_twice
+        source = image_padded_with_itself(call, call.input, [top, left, bottom, right], padding_mode)
+        padding = 0
+    kernel = pair(module.kernel_size)
+    return _conv2d(call, own_params(call), kernel, stride, padding, dilation, groups, source)
 
 
 @captures(F.conv2d, torch.conv2d, weight=REQUIRED, bias=None, stride=1, padding=0, dilation=1, groups=1)
@@ -44,12 +49,14 @@ def _conv2d(
     padding: Any,
     dilation: Any,
     groups: int,
+    source: Ref | None = None,
 ) -> Ref:
     if len(call.input_shape()) != 3:
         raise Unsupported(f"input of {len(call.input_shape()) + 1} dimensions, expected [N, C, H, W]")
     return call.node(
         "conv2d",
-        params=params,
+        [source or call.input],
+        params,
         kernel_size=kernel,
         stride=pair(stride),
         padding=_four_sides(padding, kernel, pair(dilation)),
@@ -61,7 +68,7 @@ def _conv2d(
 @captures(nn.ConvTranspose2d, stride=1, padding=0, dilation=1, groups=1)
 def _conv_transpose2d_module(call: Call, stride: Any, padding: Any, dilation: Any, groups: int) -> Ref:
     kernel = pair(call.module.kernel_size)  # type: ignore[union-attr]
-    return _conv_transpose2d(call, _own_params(call), kernel, stride, padding, dilation, groups)
+    return _conv_transpose2d(call, own_params(call), kernel, stride, padding, dilation, groups)
 
 
 @captures(
@@ -143,7 +150,7 @@ def _four_sides(padding: Any, kernel: list[int], dilation: list[int]) -> list[in
 
 @captures(nn.Linear)
 def _linear_module(call: Call) -> Ref:
-    return call.node("linear", params=_own_params(call))
+    return call.node("linear", params=own_params(call))
 
 
 @captures(F.linear, weight=REQUIRED, bias=None)
@@ -198,7 +205,7 @@ def _batch_norm_function(
 
 @captures(nn.LayerNorm, normalized_shape=REQUIRED, eps=1e-5)
 def _layer_norm_module(call: Call, normalized_shape: Any, eps: float) -> Ref:
-    return _layer_norm(call, _own_params(call), normalized_shape, eps)
+    return _layer_norm(call, own_params(call), normalized_shape, eps)
 
 
 @captures(F.layer_norm, torch.layer_norm, normalized_shape=REQUIRED, weight=None, bias=None, eps=1e-5)
@@ -218,7 +225,7 @@ def _layer_norm(call: Call, params: dict[str, str], normalized_shape: Any, eps: 
 
 @captures(nn.GroupNorm, num_groups=REQUIRED, eps=1e-5)
 def _group_norm_module(call: Call, num_groups: int, eps: float) -> Ref:
-    return _group_norm(call, _own_params(call), num_groups, eps)
+    return _group_norm(call, own_params(call), num_groups, eps)
 
 
 @captures(F.group_norm, torch.group_norm, num_groups=REQUIRED, weight=None, bias=None, eps=1e-5)
@@ -228,7 +235,7 @@ def _group_norm_function(call: Call, num_groups: int, weight: Any, bias: Any, ep
 
 @captures(nn.InstanceNorm2d, eps=1e-5, running_mean=None)
 def _instance_norm_module(call: Call, eps: float, running_mean: Any) -> Ref:
-    params = _own_params(call)
+    params = own_params(call)
     if running_mean is None:
         return _group_norm(call, params, call.input_shape()[0], eps)
     roles = {role: f"{call.path}.{role}" for role in ("running_mean", "running_var")}
@@ -259,7 +266,12 @@ def _softmax_over(call: Call, dim: int | None, log: bool) -> Ref:
     return call.node("softmax", log=log)
 
 
-def _own_params(call: Call) -> dict[str, str]:
+def own_params(call: Call) -> dict[str, str]:
+    """The layer's weight and bias.
+
+    Raises:
+        Unsupported: they are no parameters.
+    """
     own = dict(call.module.named_parameters(recurse=False))  # type: ignore[union-attr]
     if getattr(call.module, "weight", None) is not None and "weight" not in own:
         raise Unsupported("its weight is computed from others; remove the reparametrization first")

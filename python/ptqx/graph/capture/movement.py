@@ -97,10 +97,10 @@ def _along(call: Call, axis: int, start: int, end: int, suffix: str = "") -> Ref
         raise Unsupported("a slice of the batch")
     bounds = [(0, size) for size in call.input_shape()]
     bounds[axis - 1] = (start, end)
-    return _cropped(call, call.input, bounds, suffix)
+    return cropped(call, call.input, bounds, suffix)
 
 
-def _cropped(call: Call, source: Ref, bounds: list[tuple[int, int]], suffix: str = "") -> Ref:
+def cropped(call: Call, source: Ref, bounds: list[tuple[int, int]], suffix: str = "") -> Ref:
     """Indices `start` to `end` of every dimension of a sample: a slice of channels, and rows and columns as
     negative padding."""
     shape = list(call.input_shape(source))
@@ -159,7 +159,7 @@ def _index(call: Call, index: tuple[Any, ...]) -> Ref:
     channels_step, *stride = (step for _, _, step in ranges)
     if channels_step != 1:
         raise Unsupported("a step over channels")
-    result = _cropped(call, call.input, [(start, end) for start, end, _ in ranges])
+    result = cropped(call, call.input, [(start, end) for start, end, _ in ranges])
     if all(step == 1 for step in stride):
         return result
     if len(stride) != 2:
@@ -180,49 +180,6 @@ def _is_plain(index: Any) -> bool:
     return isinstance(index, slice) and all(
         isinstance(i, int | None) for i in (index.start, index.stop, index.step)
     )
-
-
-@captures(F.pad, pad=REQUIRED, mode="constant", value=None)
-def _pad(call: Call, pad: Any, mode: str, value: Any) -> Ref:
-    if mode != "constant" or value not in (None, 0, 0.0):
-        raise Unsupported(f"mode {mode!r} with value {value}; only zeros have an integer form")
-    left, right, top, bottom, before, after, *rest = list(pad) + [0] * (8 - len(pad))
-    shape = call.input_shape()
-    if any(rest) or len(shape) != 3:
-        raise Unsupported(f"padding {list(pad)} of {list(shape)} a sample; only of images")
-    kept = [
-        (max(-begin, 0), size + min(end, 0))
-        for size, begin, end in zip(shape, (before, top, left), (after, bottom, right), strict=True)
-    ]
-    if any(begin >= end for begin, end in kept):
-        raise Unsupported(f"padding {list(pad)} leaves nothing of {list(shape)} a sample")
-    result = _cropped(call, call.input, [kept[0], (0, shape[1]), (0, shape[2])])
-    if any((left, right, top, bottom)):
-        padded = (kept[0][1] - kept[0][0], shape[1] + top + bottom, shape[2] + left + right)
-        result = call.node("pad", [result], shape=padded, padding=[top, left, bottom, right])
-    before, after = max(before, 0), max(after, 0)
-    return _pad_channels(call, result, before, after) if before or after else result
-
-
-def _pad_channels(call: Call, source: Ref, before: int, after: int) -> Ref:
-    """Concatenate with channels that are zero: channels of the input itself, through the table of x -> 0 *
-    x."""
-    channels, height, width = call.input_shape(source)
-    parts: list[Ref] = [source]
-    for count, in_front in ((before, True), (after, False)):
-        while count:
-            share = min(count, channels)
-            shape = (share, height, width)
-            part = call.node("slice", [source], shape=shape, suffix=".slice", dim=1, start=0, end=share)
-            zero = call.node("unary", [part], shape=shape, suffix=".zero", function="mul_scalar", args=[0.0])
-            parts.insert(0, zero) if in_front else parts.append(zero)
-            count -= share
-    return call.node("cat", parts, suffix=".cat", dim=1)
-
-
-@captures(nn.ZeroPad2d, nn.ConstantPad2d, padding=REQUIRED, value=None)
-def _constant_pad2d(call: Call, padding: Any, value: Any) -> Ref:
-    return _pad(call, list(padding), "constant", value)
 
 
 @captures(torch.permute, "permute", torch.transpose, "transpose")

@@ -81,7 +81,13 @@ def _sub(call: Call) -> Ref:
         return call.node("unary", [left], function="add_scalar", args=[-right])
     if isinstance(left, (int, float)):
         return call.node("unary", [right], function="subtract_from", args=[left])
-    raise Unsupported("the difference of two tensors")
+    shape = call.input_shape(right)
+    if shape != call.input_shape(left):
+        raise Unsupported(f"operands of shapes {list(call.input_shape(left))} and {list(shape)}")
+    negative = call.node(
+        "unary", [right], shape=shape, suffix=".negative", function="mul_scalar", args=[-1.0]
+    )
+    return call.node("add", [left, negative])
 
 
 @captures(torch.div, torch.true_divide, operator.truediv, operator.itruediv, "div", "div_")

@@ -122,9 +122,8 @@ def _max_over_parts(call: Call, parts: list[int]) -> Ref:
 def _mean(call: Call, dim: Any, keepdim: bool) -> Ref:
     rank = len(call.input_shape()) + 1
     dims = sorted(d % rank for d in ([dim] if isinstance(dim, int) else dim or range(rank)))
-    image = _flattened_image(call) if rank == 3 and dims == [2] and not keepdim else None
-    if image is not None:
-        return _global_average(call, image, keepdim)
+    if rank == 3 and dims == [2] and not keepdim:
+        return _global_average(call, _flattened_image(call) or call.one_row(), keepdim)
     if rank != 4 or dims != [2, 3]:
         raise Unsupported(f"over dimensions {dims}; only the mean over height and width has an integer form")
     return _global_average(call, call.input, keepdim)

@@ -60,6 +60,17 @@ def _interpolate(
     return call.node("upsample_nearest2d", scale_factor=[int(f) for f in factors])
 
 
+@captures("expand", "expand_as", "repeat", "broadcast_to", torch.broadcast_to)
+def _expand(call: Call) -> Ref:
+    """One value a channel for every pixel of an image."""
+    before, after = call.input_shape(), call.output_shape[1:]
+    if before == after:
+        return call.input
+    if len(after) != 3 or before != (after[0], 1, 1):
+        raise Unsupported(f"from {list(before)} to {list(after)} a sample; only from one pixel to an image")
+    return call.node("upsample_nearest2d", scale_factor=list(after[1:]))
+
+
 def _require_whole_sizes(scale_factor: Any, before: tuple[int, ...], after: tuple[int, ...]) -> None:
     """PyTorch places pixels by the factor that is given, not by the sizes, which are rounded down."""
     factors = scale_factor if isinstance(scale_factor, tuple | list) else [scale_factor] * len(before)

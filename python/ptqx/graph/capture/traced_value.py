@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ METHODS = (
     "size", "dim", "ndimension", "numel", "nelement", "stride", "element_size", "get_device",
     "is_floating_point", "is_complex", "is_contiguous",
 )  # fmt: skip
+IN_PLACE = ("iadd", "isub", "imul", "itruediv", "__iadd__", "__isub__", "__imul__", "__itruediv__")
 
 
 class BatchSize(int):
@@ -49,6 +51,24 @@ class TracedValue(fx.Proxy):
         if not callable(getattr(self.value, k)):
             return self.tracer.create_proxy("call_function", getattr, (self, k), {})
         return super().__getattr__(k)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise RuntimeError("a part of a tensor is written")
+
+    def __iadd__(self, other: Any) -> Any:
+        return self._in_place(operator.iadd, other)
+
+    def __isub__(self, other: Any) -> Any:
+        return self._in_place(operator.isub, other)
+
+    def __imul__(self, other: Any) -> Any:
+        return self._in_place(operator.imul, other)
+
+    def __itruediv__(self, other: Any) -> Any:
+        return self._in_place(operator.itruediv, other)
+
+    def _in_place(self, operation: Any, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", operation, (self, other), {})
 
     def __len__(self) -> int:
         return len(self.value)

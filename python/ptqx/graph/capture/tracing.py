@@ -4,6 +4,7 @@ what can't be traced becomes a leaf instead of a failure."""
 from __future__ import annotations
 
 import inspect
+import operator
 import os
 import traceback
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from torch import Tensor, fx, nn
 from torch.fx.node import map_aggregate
 
 from ...errors import PtqxError
-from .traced_value import METHODS, TracedValue
+from .traced_value import IN_PLACE, METHODS, TracedValue
 
 _NOT_THE_USERS = (os.path.dirname(torch.__file__), os.path.dirname(__file__))
 
@@ -151,7 +152,7 @@ class _Tracer(fx.Tracer):
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
         """Of what a call gives, if that is several tensors."""
         if isinstance(obj, TracedValue) and isinstance(obj.value, (tuple, list)):
-            return iter([obj[index] for index in range(len(obj.value))])
+            return iter([operator.getitem(obj, index) for index in range(len(obj.value))])
         return super().iter(obj)
 
     def to_bool(self, obj: fx.Proxy) -> bool:
@@ -164,7 +165,7 @@ class _Tracer(fx.Tracer):
             return args[0]
         if kind == "get_attr":
             return attribute(self.root, target)
-        known_args, known_kwargs = map_aggregate((args, kwargs), _known)  # type: ignore[arg-type, misc]
+        known_args, known_kwargs = map_aggregate((args, kwargs), _known)
         try:
             if kind == "call_function":
                 return target(*known_args, **known_kwargs)
@@ -210,13 +211,13 @@ _READS = ("item", "tolist", "nonzero", "numpy")
 def _require_recordable(name: str, args: tuple[Any, ...]) -> None:
     """
     Raises:
-        RuntimeError: the call makes Python see values of the network, or writes them into a constant.
+        RuntimeError: the call makes Python see values of the network, or writes where no later node reads.
     """
     if name in _READS:
         raise RuntimeError(f"{name} reads the values of a tensor")
-    first = args[0] if args else None
-    writes = name == "setitem" or (name.endswith("_") and not name.endswith("__"))
-    if writes and isinstance(first, TracedValue) and not first.depends_on_input:
+    in_place = name in IN_PLACE or name == "setitem" or (name.endswith("_") and not name.endswith("__"))
+    written = args[0] if in_place else None
+    if isinstance(written, Tensor) or (isinstance(written, TracedValue) and not written.depends_on_input):
         raise RuntimeError(f"{name} writes results of the network into a constant")
 
 

@@ -106,8 +106,8 @@ class Float(Operator):
 def call_float(attrs: dict[str, Any], module: Any, tensor: Callable[[str], Tensor], inputs: Any) -> Tensor:
     """Call the captured module, function or method with its inputs and parameters in their places."""
 
-    # One memory order, because PyTorch's float results depend on it; equal inputs stay one tensor, because
-    # attention's do on that.
+    # One memory order, because PyTorch's float results depend on it; equal inputs stay one tensor, and
+    # parameters have no gradient where nobody asks for one, because attention's do on that.
     dense = {id(x): x.contiguous() for x in inputs}
 
     def filled(argument: Any) -> Any:
@@ -115,6 +115,7 @@ def call_float(attrs: dict[str, Any], module: Any, tensor: Callable[[str], Tenso
             if argument.kind == "input":
                 return dense[id(inputs[int(argument.key)])]
             values = tensor(argument.key)
+            values = values if torch.is_grad_enabled() else values.detach()
             return values if argument.shape is None else values.reshape(argument.shape)
         if isinstance(argument, (tuple, list)):
             return type(argument)(filled(a) for a in argument)
@@ -129,4 +130,6 @@ def call_float(attrs: dict[str, Any], module: Any, tensor: Callable[[str], Tenso
         result = getattr(args[0], target)(*args[1:], **kwargs)
     else:
         result = target(*args, **kwargs)
-    return getattr(result, item) if isinstance(item, str) else result if item is None else result[item]
+    if item is None:
+        return result
+    return getattr(result, item) if isinstance(item, str) and not isinstance(result, dict) else result[item]

@@ -67,8 +67,8 @@ def _convolve_quantized(
 def _batch_norm(model: SimulatedModel, node: Node, y: Tensor) -> Tensor:
     if node.attrs["bn_module"] is not None:
         norm = model.get_submodule(node.attrs["bn_module"])
-        if isinstance(norm, nn.BatchNorm1d):  # of features, which may be images of one pixel here
-            return norm(y.flatten(1)).view_as(y)
+        if isinstance(norm, nn.BatchNorm1d) and y.dim() == 4:  # sequences, or features, as images of one row
+            return norm(y.flatten(2)).view_as(y)
         return norm(y)
     roles = ("bn_running_mean", "bn_running_var", "bn_weight", "bn_bias")
     mean, variance, gamma, beta = (

@@ -158,7 +158,9 @@ def _holds_zeros(graph: Graph, name: str) -> bool:
     if name not in graph.nodes:
         return False
     node = graph.nodes[name]
-    if node.op in ("pad", "upsample_zeros2d", "upsample_bilinear2d"):
+    if node.op in ("upsample_zeros2d", "upsample_bilinear2d"):
+        return True
+    if node.op == "pad" and node.attrs.get("mode", "constant") == "constant":
         return True
     return node.op in (*MOVERS, "cat") and any(_holds_zeros(graph, source) for source in node.inputs)
 

@@ -53,10 +53,17 @@ class ChannelShuffle(Mover):
 
 @operator("pad")
 class Pad(Mover):
-    """Zeros around the image: zero points, for codes. `padding` is [top, left, bottom, right]; where it is
-    negative, rows or columns are left out instead."""
+    """Zeros around the image: zero points, for codes; or, with another `mode` of torch.nn.functional.pad,
+    what that takes from the image. `padding` is [top, left, bottom, right]; where it is negative, rows or
+    columns are left out instead."""
 
     def move(self, attrs: dict[str, Any], x: Tensor, zero: Tensor | None) -> Tensor:
+        if attrs.get("mode", "constant") != "constant":
+            for axis in (0, 1):
+                before, after = attrs["padding"][axis], attrs["padding"][2 + axis]
+                indices = padded_indices(x.shape[2 + axis], before, after, attrs["mode"])
+                x = x.index_select(2 + axis, indices.to(x.device))
+            return x
         rows, columns = (
             slice(max(-attrs["padding"][axis], 0), x.shape[2 + axis] + min(attrs["padding"][2 + axis], 0))
             for axis in (0, 1)
@@ -71,6 +78,16 @@ class Pad(Mover):
         padded = value.expand(shape).clone(memory_format=torch.channels_last)
         padded[:, :, top : top + h, left : left + w] = x
         return padded
+
+
+def padded_indices(size: int, before: int, after: int, mode: str) -> Tensor:
+    """Of which rows (or columns) those of the padded image are copies."""
+    index = torch.arange(-before, size + after)
+    if mode == "circular":
+        return index % size
+    if mode == "replicate":
+        return index.clamp(0, size - 1)
+    return (size - 1) - ((size - 1) - index.abs()).abs()
 
 
 @operator("pixel_shuffle")

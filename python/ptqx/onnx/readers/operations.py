@@ -323,13 +323,20 @@ def _max_pool(value: Pending, shape: tuple[int, ...]) -> tuple[str, Attrs]:
     return "max_pool2d", {**_windows(value, shape, dilation), "dilation": dilation}
 
 
+_PAD_MODES = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
+
+
 @movement("Pad")
 def _pad(value: Pending, shape: tuple[int, ...]) -> tuple[str, Attrs]:
     pads = array_of(value.inputs[1])
     number = _number(value.inputs[2] if len(value.inputs) > 2 else None, 0.0)
-    if pads is None or pads.size != 8 or any(pads[[0, 1, 4, 5]]) or number != 0.0:
-        raise PtqxError(f"{value.label}: only zeros around height and width can be read")
-    return "pad", {"padding": [int(pads[i]) for i in (2, 3, 6, 7)]}
+    mode = _PAD_MODES.get(value.attrs.get("mode", "constant"))
+    if mode is None or pads is None or pads.size != 8 or any(pads[[0, 1, 4, 5]]) or number != 0.0:
+        raise PtqxError(
+            f"{value.label}: only zeros, or parts of the image, around height and width can be read"
+        )
+    padding = [int(pads[i]) for i in (2, 3, 6, 7)]
+    return "pad", {"padding": padding} if mode == "constant" else {"padding": padding, "mode": mode}
 
 
 @movement("Resize")

@@ -63,6 +63,9 @@ def _transposed_channels(b: Builder, x: str, shape: tuple[int, int, int, int]) -
     return to_shape(b, b.op("Transpose", to_shape(b, x, shape), perm=[0, 2, 1, 3, 4]), (first * second, h, w))
 
 
+ONNX_PAD_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+
+
 @mover("pad")
 def pad(b: Builder, node: IntegerNode, x: str) -> str:
     x = _crop(b, node, x)
@@ -70,7 +73,10 @@ def pad(b: Builder, node: IntegerNode, x: str) -> str:
     if not any((top, left, bottom, right)):
         return x
     pads = integers(b, [0, 0, top, left, 0, 0, bottom, right])
-    return b.op("Pad", x, pads, _zero(b, node))
+    mode = node.attrs.get("mode", "constant")
+    if mode == "constant":
+        return b.op("Pad", x, pads, _zero(b, node))
+    return b.op("Pad", x, pads, mode=ONNX_PAD_MODES[mode])
 
 
 @mover("upsample_zeros2d")

@@ -1,0 +1,42 @@
+"""Sequences [C, L] as images [C, 1, L] of one row, from one layer to the next."""
+
+from __future__ import annotations
+
+from .ir import Graph, Node
+
+ELEMENTWISE = (
+    "unary",
+    "prelu",
+    "dropout",
+    "batch_norm",
+    "layer_scale",
+    "layer_bias",
+    "add",
+    "mul",
+    "cat",
+    "slice",
+)
+
+
+def as_images(graph: Graph) -> None:
+    """Let what computes on single values, between layers that `capture` made layers on images, read and give
+    images, too: the reshapes behind one layer and before the next then meet, and cancel each other."""
+    for node in graph:
+        sources = [_image(graph, name) for name in node.inputs]
+        if node.op not in ELEMENTWISE or None in sources or len(node.shape) != 2:
+            continue
+        channels, length = node.shape
+        node.inputs, node.shape = [source for source in sources if source is not None], (channels, 1, length)
+        sequence = graph.unique(f"{node.name}.sequence")
+        graph.replace_uses(node.name, sequence)
+        attrs = {"sample_shape": [channels, length]}
+        graph.add(Node(sequence, "reshape", [node.name], attrs, shape=(channels, length)), after=node.name)
+
+
+def _image(graph: Graph, name: str) -> str | None:
+    """What a reshape from [C, 1, L] to [C, L] reads."""
+    node = graph.nodes.get(name)
+    if node is None or node.op != "reshape" or len(node.shape) != 2:
+        return None
+    channels, length = node.shape
+    return node.inputs[0] if graph.shape(node.inputs[0]) == (channels, 1, length) else None
