@@ -15,7 +15,7 @@ from .options import DataRoot, Dataset, Download, Json, split_names
 @app.command()
 @guarded
 def gradients(
-    model: Annotated[str, typer.Option(help="One of ptqx's models, or torchvision's.")] = "cnn",
+    model: Annotated[str, typer.Option(help="One of ptqx's models, torchvision's, or timm/NAME.")] = "cnn",
     dataset: Dataset = "digits",
     formats: Annotated[
         str, typer.Option(help="Bits of the gradients; 8 and 4 also as 8-stochastic, 4-stochastic.")

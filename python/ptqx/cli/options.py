@@ -30,7 +30,7 @@ def integer_model_name(out: Path | None) -> Path | None:
     return out
 
 
-Model = Annotated[str, typer.Option(help="One of ptqx's models, or torchvision's.")]
+Model = Annotated[str, typer.Option(help="One of ptqx's models, torchvision's, or timm/NAME.")]
 Dataset = Annotated[str, typer.Option(help="cifar10, cifar100, mnist, fashion_mnist or digits.")]
 Weights = Annotated[
     Path,

@@ -1,7 +1,8 @@
-"""Models by name: ours through `@register`, any other from torchvision."""
+"""Models by name: ours through `@register`, any other from torchvision or timm."""
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import os
 from collections.abc import Callable, Iterable
@@ -17,6 +18,7 @@ Builder = Callable[..., nn.Module]
 B = TypeVar("B", bound=Builder)
 
 _BUILDERS: dict[str, Builder] = {}
+TIMM = "timm/"
 
 
 def register(builder: B) -> B:
@@ -33,7 +35,7 @@ def names() -> list[str]:
 def build(
     name: str, num_classes: int, *, weights: str | os.PathLike[str] | None = None, **arguments: Any
 ) -> nn.Module:
-    """Build a model by name: one of `names()`, else the torchvision model of that name.
+    """Build a model by name: one of `names()`, timm's after "timm/", else the torchvision model of that name.
 
     Args:
         num_classes: size of the last layer, at least 2.
@@ -42,8 +44,8 @@ def build(
         arguments: the builder's other keyword arguments, such as `in_channels` or `shortcut`.
 
     Raises:
-        PtqxError: an unknown name (the nearest are listed), an option the builder lacks, torchvision missing,
-            or a checkpoint that does not fit.
+        PtqxError: an unknown name (the nearest are listed), an option the builder lacks, torchvision or timm
+            missing, or a checkpoint that does not fit.
 
     >>> sum(p.numel() for p in build("vgg11_bn", 100).parameters())
     9802596
@@ -52,15 +54,34 @@ def build(
         raise PtqxError(f"num_classes must be an int of at least 2, got {num_classes!r}")
     if name in _BUILDERS:
         return _BUILDERS[name](num_classes=num_classes, weights=weights, **_accepted(name, arguments))
+    make = _of_timm if name.startswith(TIMM) else _of_torchvision
+    try:
+        model = make(name, num_classes, arguments)
+    except TypeError as error:
+        raise PtqxError(f"model {name!r} does not accept these options: {error}") from error
+    return model if weights is None else load_weights(model, weights)
+
+
+def _of_torchvision(name: str, num_classes: int, arguments: dict[str, Any]) -> nn.Module:
     torchvision = import_torchvision(f"model {name!r} (not one of ptqx's own: {', '.join(names())})")
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
         raise unknown_name("model", name, [*names(), *known])
+    model: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **arguments)
+    return model
+
+
+def _of_timm(name: str, num_classes: int, arguments: dict[str, Any]) -> nn.Module:
+    import_torchvision(f"model {name!r}")  # in a way that timm's own import of it finds
     try:
-        model = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **arguments)
-    except TypeError as error:
-        raise PtqxError(f"model {name!r} does not accept these options: {error}") from error
-    return model if weights is None else load_weights(model, weights)
+        timm = importlib.import_module("timm")
+    except ImportError as error:
+        raise PtqxError(f"model {name!r} needs timm: pip install timm ({error})") from error
+    known = [TIMM + known for known in timm.list_models()]
+    if name not in known:
+        raise unknown_name("model", name, known)
+    model: nn.Module = timm.create_model(name.removeprefix(TIMM), num_classes=num_classes, **arguments)
+    return model
 
 
 def options(name: str) -> set[str]:

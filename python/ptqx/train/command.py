@@ -31,7 +31,7 @@ ModelOption = Annotated[
 
 
 def train(
-    model: Annotated[str, typer.Option(help="One of ptqx's models, or torchvision's.")] = "cnn",
+    model: Annotated[str, typer.Option(help="One of ptqx's models, torchvision's, or timm/NAME.")] = "cnn",
     model_option: ModelOption = None,
     dataset: Annotated[str, typer.Option(help=", ".join(datasets.names()))] = "digits",
     data_root: Annotated[Path, typer.Option(help="Folder of the data sets.")] = Path("data"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -171,6 +172,21 @@ def test_lenet5_takes_both_image_sizes() -> None:
 def test_build_finds_torchvision_models() -> None:
     model = models.build("mobilenet_v2", 10).eval()
     assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 10)
+
+
+def test_build_finds_models_of_timm(monkeypatch: pytest.MonkeyPatch) -> None:
+    timm = types.ModuleType("timm")
+    timm.list_models = lambda: ["tiny", "small"]  # type: ignore[attr-defined]
+    timm.create_model = lambda name, num_classes, width=4: nn.Linear(width, num_classes)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "timm", timm)
+    assert models.build("timm/tiny", 3, width=5).weight.shape == (3, 5)
+    with pytest.raises(PtqxError, match="unknown model 'timm/tinny'; did you mean timm/tiny"):
+        models.build("timm/tinny", 3)
+    with pytest.raises(PtqxError, match="'timm/tiny' does not accept these options: .*depth"):
+        models.build("timm/tiny", 3, depth=2)
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(PtqxError, match="'timm/tiny' needs timm: pip install timm"):
+        models.build("timm/tiny", 3)
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ CALIBRATION_BATCHES, CALIBRATION_BATCH = 4, 2
 def load_network(name: str, seed: int = 0) -> Network:
     """A model with random weights, and random images to calibrate it with.
 
-    ptqx's own models take images of 32x32 (lenet5 28x28, cnn 8x8), torchvision's of 224x224; those for
-    segmentation give logits of every pixel. The statistics of batch normalization are those of the random
+    ptqx's own models take images of 32x32 (lenet5 28x28, cnn 8x8), torchvision's and timm's of 224x224; those
+    for segmentation give logits of every pixel. The statistics of batch normalization are those of the random
     images, so that activations have the usual range.
 
     >>> load_network("resnet20").image_shape, load_network("cnn").image_shape
@@ -55,6 +55,8 @@ class _Logits(nn.Module):
 
 
 def _segmentation(name: str) -> nn.Module | None:
+    if name.startswith(models.TIMM):
+        return None
     torchvision = import_torchvision(f"model {name!r}")
     if name not in torchvision.models.list_models(module=torchvision.models.segmentation):
         return None
