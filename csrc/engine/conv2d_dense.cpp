@@ -20,7 +20,7 @@ constexpr int64_t kItemsPerThread = 4;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-int64_t panels_of(const PackedConv2d::Impl& layer) { return layer.shape.groups * layer.panels; }
+int64_t panels_of(const PackedConv2d::Impl& layer) { return layer.bundles() * layer.panels; }
 
 /// Chunks of all regions.
 int64_t chunk_count(const ConvGeometry& geometry, int64_t chunk_pixels) {
@@ -213,9 +213,11 @@ class DenseConv final : public Conv2dPlan::Driver {
 
   ConvTailArgs tail_args(const Chunk& chunk, int64_t panel) const {
     const int64_t first = panel % layer_.panels * layer_.nr;
+    const int64_t group = layer_.bundle * layer_.out_group;
+    const int64_t channel = panel / layer_.panels * group + first;
     return {.tail = &chunk.tail,
-            .channel = panel / layer_.panels * layer_.out_group + first,
-            .channels = std::min(layer_.nr, layer_.out_group - first),
+            .channel = channel,
+            .channels = std::min({layer_.nr, group - first, layer_.shape.out_channels - channel}),
             .places = chunk.places,
             .pixel_scale = call_.scale_per_sample ? chunk.scales : nullptr,
             .output = chunk.data.output,
@@ -226,7 +228,8 @@ class DenseConv final : public Conv2dPlan::Driver {
   /// Moves the pixels' pointers from one group's input channels to another's.
   void move_to_group(Chunk& chunk, int64_t from, int64_t to) const {
     if (from == to) return;
-    for (int64_t i = 0; i < chunk.m; ++i) chunk.pixels[i] += (to - from) * layer_.in_group;
+    const int64_t channels = (to - from) * layer_.bundle * layer_.in_group;
+    for (int64_t i = 0; i < chunk.m; ++i) chunk.pixels[i] += channels;
   }
 
   void run_fused(Chunk& chunk, int64_t panel, int64_t panel_end) const {

@@ -59,10 +59,12 @@ std::vector<AxisSegment> axis_segments(int64_t outputs, int64_t inputs, int64_t 
 /// [group][panel][kernel_h][row_step][nr][4], a row being [kernel_w][dwords] and filling, and two dwords one
 /// where all weights are codes of 4 bits (kernels/gemm.h); depthwise layers [channel /
 /// nr][kernel_w][quads][nr][4], where a quad is four taps of one column. Arrays per channel are padded to
-/// whole panels. Where channels do not fill dwords, 3 of an image above all, a row of taps is packed once
-/// more as one string of bytes, as the input has them: [panel][kernel_h][string_step][nr][4], for pixels
-/// whose rows of taps lie on the input from end to end. For matrix units rows are filled up to whole steps
-/// with weights of 0, which whatever follows a row in the input may meet.
+/// whole panels. Groups of 4 or 8 input and as many output channels share panels of 16 where there is a
+/// kernel for that: "group" then means such a bundle, whose last one may lack some. Where channels do not
+/// fill dwords, 3 of an image above all, a row of taps is packed once more as one string of bytes, as the
+/// input has them: [panel][kernel_h][string_step][nr][4], for pixels whose rows of taps lie on the input from
+/// end to end. For matrix units rows are filled up to whole steps with weights of 0, which whatever follows a
+/// row in the input may meet.
 struct PackedConv2d::Impl {
   Impl(const Conv2dShape& shape, const int8_t* weight, const int32_t* weight_zero_point, int64_t group_size,
        bool of_pairs = false);
@@ -78,6 +80,7 @@ struct PackedConv2d::Impl {
   int64_t row_step;    // dwords from a row of taps to the next
   int64_t nr;          // output channels of a panel
   int64_t panels;      // panels of a group
+  int64_t bundle = 1;  // groups that share a panel
   int64_t padded;      // output channels with filling, of all groups
   int64_t codes_per_byte = 1;
   bool binary = false;  // "channels" are bytes of eight signs
@@ -116,9 +119,11 @@ struct PackedConv2d::Impl {
   }
   int64_t slice_begin(int64_t slice) const { return slice * group_size; }
   int64_t slice_end(int64_t slice) const;
+  int64_t bundles() const { return (shape.groups + bundle - 1) / bundle; }
   int64_t padded_channel(int64_t oc) const;  // where an output channel is in arrays of `padded`
 
  private:
+  int64_t groups_of_panel() const;
   bool fits_4_bits(const int8_t* weight) const;
   bool fills_steps() const;
   void pack_pairs(const int8_t* weight);

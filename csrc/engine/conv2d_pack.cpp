@@ -79,8 +79,11 @@ PackedConv2d::Impl::Impl(const Conv2dShape& s, const int8_t* weight, const int32
   } else {
     tiles = s.groups == 1 && slices == 1 && weight_zero_point == nullptr &&
             kernels::best_row(kernels::tile_gemm_u8s8_rows()).isa == kernels::Isa::kAmxInt8;
-    codes_per_byte = weight_zero_point == nullptr && fits_4_bits(weight) ? 2 : 1;
-    gemm = &kernels::best_row(codes_per_byte == 2 ? kernels::gemm_u8s4_rows() : kernels::gemm_u8s8_rows());
+    if (weight_zero_point == nullptr) bundle = groups_of_panel();
+    codes_per_byte = weight_zero_point == nullptr && bundle == 1 && fits_4_bits(weight) ? 2 : 1;
+    gemm = &kernels::best_row(bundle > 1            ? kernels::gemm_u8s8_groups_rows()
+                              : codes_per_byte == 2 ? kernels::gemm_u8s4_rows()
+                                                    : kernels::gemm_u8s8_rows());
     pack_pairs(weight);
     pack_dense(weight);
     if (weight_zero_point == nullptr) pack_rows(weight);
@@ -116,7 +119,14 @@ PackedConv2d::Impl::Impl(const Conv2dShape& s, const uint8_t* weight, int64_t si
 }
 
 int64_t PackedConv2d::Impl::padded_channel(int64_t oc) const {
-  return depthwise ? oc : oc / out_group * panels * nr + oc % out_group;
+  if (depthwise || bundle > 1) return oc;
+  return oc / out_group * panels * nr + oc % out_group;
+}
+
+int64_t PackedConv2d::Impl::groups_of_panel() const {
+  const bool fits = shape.groups > 1 && in_group == out_group && (in_group == 4 || in_group == 8);
+  const bool fast = kernels::best_row(kernels::gemm_u8s8_groups_rows()).isa != kernels::Isa::kScalar;
+  return fits && fast ? kernels::kGroupsColumns / in_group : 1;
 }
 
 bool PackedConv2d::Impl::fits_4_bits(const int8_t* weight) const {
@@ -137,13 +147,13 @@ bool PackedConv2d::Impl::fills_steps() const {
 
 void PackedConv2d::Impl::pack_dense(const int8_t* weight) {
   dwords = ceil_div(in_group, 4);
-  nr = kernels::gemm_panel_width(gemm->isa, out_group);
+  nr = kernels::gemm_panel_width(gemm->isa, bundle * out_group);
   panels = ceil_div(out_group, nr);
-  padded = shape.groups * panels * nr;
+  padded = bundles() * panels * nr;
   row_step = shape.kernel_w * dwords;
   if (fills_steps()) row_step = ceil_div(row_step, kTileDwords) * kTileDwords;
   panel_bytes = shape.kernel_h * row_step / codes_per_byte * nr * 4;
-  weights = AlignedBytes(static_cast<size_t>(shape.groups * panels * panel_bytes + step_slack()));
+  weights = AlignedBytes(static_cast<size_t>(bundles() * panels * panel_bytes + step_slack()));
   for (int64_t oc = 0; oc < shape.out_channels; ++oc) {
     const int64_t channel = padded_channel(oc);
     int8_t* column = weights.data() + channel / nr * panel_bytes + channel % nr * 4;
@@ -298,9 +308,10 @@ size_t PackedConv2d::Impl::bytes() const {
 
 size_t PackedConv2d::bytes() const { return impl_->bytes(); }
 
-// The last dword of a pixel's channels, or of a row of taps.
+// The last dword of a pixel's channels, or of a row of taps, or groups that the last bundle lacks.
 size_t PackedConv2d::input_slack() const {
   if (impl_->depthwise) return 0;
+  if (impl_->bundle > 1) return static_cast<size_t>(impl_->padded - impl_->shape.in_channels);
   const int64_t after_row =
       impl_->row_dwords > 0 ? impl_->row_dwords * 4 - impl_->shape.kernel_w * impl_->in_group : 0;
   return static_cast<size_t>(std::max(impl_->dwords * 4 - impl_->in_group, after_row));

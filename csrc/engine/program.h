@@ -39,7 +39,8 @@ struct Value {
     w = from.w;
   }
   bool same_shape(const Value& other) const {
-    return spatial == other.spatial && sequence == other.sequence && c == other.c && h == other.h && w == other.w;
+    return spatial == other.spatial && sequence == other.sequence && c == other.c && h == other.h &&
+           w == other.w;
   }
   /// Does NCHW order equal the order in memory?
   bool order_free() const { return c == 1 || pixels() == 1; }

@@ -12,6 +12,14 @@ std::span<const Row<GemmFn>> gemm_u8s8_rows() {
   return kRows;
 }
 
+std::span<const Row<GemmFn>> gemm_u8s8_groups_rows() {
+  static constexpr Row<GemmFn> kRows[] = {
+      {"gemm_u8s8_groups_scalar", Isa::kScalar, gemm_u8s8_groups_scalar},
+      {"gemm_u8s8_groups_24x16_avx512vnni", Isa::kAvx512Vnni, gemm_u8s8_groups_avx512vnni},
+  };
+  return kRows;
+}
+
 std::span<const Row<GemmFn>> gemm_u8s4_rows() {
   static constexpr Row<GemmFn> kRows[] = {
       {"gemm_u8s4_scalar", Isa::kScalar, gemm_u8s4_scalar},

@@ -62,6 +62,13 @@ GemmFn gemm_u8s4_avx2;
 GemmFn gemm_u8s4_avxvnni;
 GemmFn gemm_u8s4_avx512vnni;
 
+constexpr int64_t kGroupsColumns = 16;
+/// The same of groups of as many input as output channels, 4 or 8 of each: of the panel's 16 columns, the
+/// first 4 or 8 are of the group that begins at `input`, the next ones of the next group. A run is one tap,
+/// of 1 or 2 dwords; 16 bytes are read.
+GemmFn gemm_u8s8_groups_scalar;
+GemmFn gemm_u8s8_groups_avx512vnni;
+
 /// The same of signs, +1 where a bit is 1 and -1 where it is 0, without the number of signs: a product of
 /// bytes is -2 * popcount(input ^ weight), and panels are those of s8. With n signs a pixel and `start` = n,
 /// acc is the dot product; bits that are 0 in both add nothing.
@@ -78,6 +85,7 @@ GemmFn gemm_s16s16_avxvnni;
 GemmFn gemm_s16s16_avx512vnni;
 
 std::span<const Row<GemmFn>> gemm_u8s8_rows();
+std::span<const Row<GemmFn>> gemm_u8s8_groups_rows();
 std::span<const Row<GemmFn>> gemm_u8s4_rows();
 std::span<const Row<GemmFn>> gemm_binary_rows();
 std::span<const Row<GemmFn>> gemm_s16s16_rows();

@@ -56,6 +56,21 @@ void multiply(const GemmArgs& args, const GemmRun& run, const uint8_t* x, int32_
   }
 }
 
+/// Of groups of as many channels as the run's dwords have bytes.
+struct Groups {};
+
+template <>
+void multiply<Groups>(const GemmArgs& args, const GemmRun& run, const uint8_t* x, int32_t* acc) {
+  const int64_t channels = 4 * run.dwords;
+  for (int64_t d = 0; d < run.dwords; ++d) {
+    for (int64_t j = 0; j < args.nr; ++j) {
+      const uint8_t* dword = x + j / channels * channels + 4 * d;
+      acc[j] = static_cast<int32_t>(static_cast<uint32_t>(acc[j]) +
+                                    Bytes<S8>::dot(dword, args, run.weight + d, j));
+    }
+  }
+}
+
 template <class Codes>
 void gemm(const GemmArgs& args) {
   int32_t row[kGemmMaxNr];
@@ -77,6 +92,7 @@ void gemm(const GemmArgs& args) {
 }  // namespace
 
 void gemm_u8s8_scalar(const GemmArgs& args) { gemm<Bytes<S8>>(args); }
+void gemm_u8s8_groups_scalar(const GemmArgs& args) { gemm<Groups>(args); }
 void gemm_u8s4_scalar(const GemmArgs& args) { gemm<Bytes<S4>>(args); }
 void gemm_binary_scalar(const GemmArgs& args) { gemm<Bytes<Signs>>(args); }
 void gemm_s16s16_scalar(const GemmArgs& args) { gemm<Words>(args); }

@@ -7,6 +7,8 @@
 //   dot(acc, x, w)    the sum continued
 //   kSums             whether that is the sum itself: then accumulators begin with the layer's, else at 0
 //   sum(acc)          the sum, where it is not
+//   kOfGroups         whether columns read different dwords: then multiply_run(args, run, pixels, acc)
+//                     continues the sums of a run, and nothing else is needed but kSums
 
 #include <cstring>
 
@@ -129,6 +131,25 @@ template <class Codes, int MR, int NV>
   }
 }
 
+template <class Codes, int MR, int NV>
+[[gnu::always_inline]] inline void multiply_run(const GemmArgs& args, const GemmRun& run, int64_t index,
+                                                const uint8_t* const (&pixels)[MR], __m512i (&acc)[MR][NV]) {
+  constexpr int kLeast = Codes::kPerByte;
+  constexpr int kStep = kLeast > unroll_of(NV) ? kLeast : unroll_of(NV);
+  const int8_t* w = args.panel + run.weight / kLeast * NV * 64;
+  const int64_t rows = run.dwords / kLeast;
+  NextLines next{w, 0};
+  if (args.streamed && index < NV) next = {w + rows * (NV + index) * 64, 64};
+  int64_t k = run.input;
+  const int64_t end = k + 4 * run.dwords;
+  for (; k + 4 * kStep <= end; k += 4 * kStep, w += kStep / kLeast * NV * 64) {
+    step<Codes, MR, NV, kStep>(pixels, k, w, next, acc);
+  }
+  if constexpr (kStep > kLeast) {
+    for (; k < end; k += 4 * kLeast, w += NV * 64) step<Codes, MR, NV, kLeast>(pixels, k, w, next, acc);
+  }
+}
+
 /// MR pixels x NV vectors of 16 channels; every loop over them is unrolled, so that the accumulators
 /// are registers.
 template <class Codes, int MR, int NV>
@@ -138,25 +159,13 @@ void tile(const GemmArgs& args, Finish finish, int64_t first, int64_t index) {
 #pragma GCC unroll 32
   for (int i = 0; i < MR; ++i) pixels[i] = args.pixels[first + i];
   begin_sums<Codes>(args, first, acc);
-
-  constexpr int kLeast = Codes::kPerByte;
-  constexpr int kStep = kLeast > unroll_of(NV) ? kLeast : unroll_of(NV);
   for (int64_t r = 0; r < args.run_count; ++r) {
-    const GemmRun run = args.runs[r];
-    const int8_t* w = args.panel + run.weight / kLeast * NV * 64;
-    const int64_t rows = run.dwords / kLeast;
-    NextLines next{w, 0};
-    if (args.streamed && index < NV) next = {w + rows * (NV + index) * 64, 64};
-    int64_t k = run.input;
-    const int64_t end = k + 4 * run.dwords;
-    for (; k + 4 * kStep <= end; k += 4 * kStep, w += kStep / kLeast * NV * 64) {
-      step<Codes, MR, NV, kStep>(pixels, k, w, next, acc);
-    }
-    if constexpr (kStep > kLeast) {
-      for (; k < end; k += 4 * kLeast, w += NV * 64) step<Codes, MR, NV, kLeast>(pixels, k, w, next, acc);
+    if constexpr (Codes::kOfGroups) {
+      Codes::multiply_run(args, args.runs[r], pixels, acc);
+    } else {
+      multiply_run<Codes>(args, args.runs[r], index, pixels, acc);
     }
   }
-
   end_sums<Codes>(args, first, acc);
   if (finish != Finish::kStore) {
     if (finish == Finish::kCodes) return SaturatingTail<NV, false>(*args.tail_args).finish(acc, first);

@@ -91,6 +91,7 @@ std::vector<std::string> isas_supported() {
 std::vector<KernelRow> kernel_rows() {
   std::vector<KernelRow> all;
   add_rows(all, "gemm_u8s8", kernels::gemm_u8s8_rows());
+  add_rows(all, "gemm_u8s8_groups", kernels::gemm_u8s8_groups_rows());
   add_rows(all, "gemm_u8s4", kernels::gemm_u8s4_rows());
   add_rows(all, "gemm_binary", kernels::gemm_binary_rows());
   add_rows(all, "gemm_s16s16", kernels::gemm_s16s16_rows());

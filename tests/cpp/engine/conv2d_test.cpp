@@ -243,6 +243,21 @@ std::vector<Conv2dCase> group_cases() {
   cases.push_back({.name = "Groups3Of15", .shape = square(15, 51, 2, 1, 1, 1, 3), .n = 2, .h = 4, .w = 5});
   cases.push_back(
       {.name = "Groups2WidePanels", .shape = square(10, 140, 1, 0, 1, 1, 2), .n = 2, .h = 4, .w = 5});
+  // Groups that share panels; of the last panel, all or some.
+  for (const int64_t width : {4, 8}) {
+    for (const int64_t groups : {2, 3, 4, 5, 8, 13}) {
+      for (const int64_t stride : {1, 2}) {
+        cases.push_back({.name = "Groups" + std::to_string(groups) + "Width" + std::to_string(width) +
+                                 "Stride" + std::to_string(stride),
+                         .shape = square(width * groups, width * groups, 3, 1, stride, 1, groups),
+                         .n = 2,
+                         .h = 9,
+                         .w = 8,
+                         .input_zero_point = 5,
+                         .threads = {1, 2}});
+      }
+    }
+  }
   for (const int64_t channels : {2, 15, 16, 31, 32, 33, 63, 64, 65, 127, 128, 129, 200}) {
     cases.push_back({.name = "Depthwise" + std::to_string(channels),
                      .shape = square(channels, channels, 3, 1, 1, 1, channels),

@@ -265,7 +265,8 @@ class RandomNetwork {
     std::vector<int64_t> p = {b_.integer(0, 2), b_.integer(0, 1), b_.integer(0, 1), b_.integer(0, 2)};
     const bool from_image = x.shape[1] > 2 && x.shape[2] > 2 && b_.integer(0, 1) == 0;
     if (from_image) {
-      const char* mode = std::array{"reflect", "replicate", "circular"}[static_cast<size_t>(b_.integer(0, 2))];
+      const char* mode =
+          std::array{"reflect", "replicate", "circular"}[static_cast<size_t>(b_.integer(0, 2))];
       return b_.moved("pad", {x}, {x.shape[0], x.shape[1] + p[0] + p[2], x.shape[2] + p[1] + p[3]},
                       {{"padding", p}, {"mode", mode}});
     }

@@ -19,6 +19,7 @@ struct GemmFamily {
   int8_t extreme;         // with input 255, a byte of the largest sums
 };
 inline constexpr GemmFamily kU8S8{gemm_u8s8_scalar, 1, -128};
+inline constexpr GemmFamily kU8S8Groups{gemm_u8s8_groups_scalar, 1, -128};
 inline constexpr GemmFamily kBinary{gemm_binary_scalar, 1, 0};
 inline constexpr GemmFamily kS16S16{gemm_s16s16_scalar, 1, -128};
 inline constexpr GemmFamily kU8S4{gemm_u8s4_scalar, 2, static_cast<int8_t>(0x88)};
@@ -41,6 +42,13 @@ class GemmCase {
     for (int64_t i = 0; i < m; ++i) pixels_.push_back(input_.data() + i * kPixelStep);
     const int64_t dwords = rows * family.dwords_in_row;
     runs_ = {{1, 0, dwords}, {4 * dwords + 3, dwords, dwords}, {5, 2 * dwords, family.dwords_in_row}};
+  }
+
+  /// Instead, a run a row, of so many dwords, near enough to one another to overlap in the input.
+  void use_taps(int64_t dwords) {
+    const auto taps = static_cast<int64_t>(runs_[0].dwords);
+    runs_.clear();
+    for (int64_t tap = 0; tap < taps; ++tap) runs_.push_back({1 + 5 * tap, tap * dwords, dwords});
   }
 
   std::vector<int32_t> run(GemmFn* gemm) const {

@@ -89,6 +89,49 @@ TEST(GemmTest, EveryRowEqualsTheScalarOne) {
   for_each_vector_row(gemm_s16s16_rows(), [](GemmFn* gemm) { sweep_gemm(kS16S16, gemm); });
 }
 
+// Column 5 of groups of 4 sees the second dword, of groups of 8 the first two.
+TEST(GemmTest, ScalarRowOfGroupsIsTheDefinition) {
+  std::vector<uint8_t> input(16);
+  std::iota(input.begin(), input.end(), uint8_t{1});
+  const std::vector<int8_t> panel(2 * 16 * 4, 1);
+  const std::vector<int32_t> init(16, 100);
+  const uint8_t* pixel = input.data();
+  std::vector<int32_t> acc(16);
+  for (const int64_t dwords : {1, 2}) {
+    const GemmRun run{0, 0, dwords};
+    gemm_u8s8_groups_scalar({.pixels = &pixel,
+                             .m = 1,
+                             .runs = &run,
+                             .run_count = 1,
+                             .panel = panel.data(),
+                             .nr = 16,
+                             .init = init.data(),
+                             .acc = acc.data(),
+                             .acc_rows = nullptr,
+                             .tail = nullptr,
+                             .tail_args = nullptr});
+    EXPECT_EQ(acc[5], 100 + (dwords == 1 ? 5 + 6 + 7 + 8 : 36));
+    EXPECT_EQ(acc[15], 100 + (dwords == 1 ? 13 + 14 + 15 + 16 : 9 + 10 + 11 + 12 + 13 + 14 + 15 + 16));
+  }
+}
+
+TEST(GemmTest, EveryRowOfGroupsEqualsTheScalarOne) {
+  for_each_vector_row(gemm_u8s8_groups_rows(), [](GemmFn* gemm) {
+    for (const int64_t dwords : {1, 2}) {
+      for (const int64_t taps : {0, 1, 2, 9, 25}) {
+        for (int64_t m = 0; m < 50; ++m) {
+          GemmCase random(kU8S8Groups, m, 16, taps);
+          random.use_taps(dwords);
+          random.expect_exact(gemm);
+        }
+        GemmCase extreme(kU8S8Groups, 7, 16, taps, true);
+        extreme.use_taps(dwords);
+        extreme.expect_exact(gemm);
+      }
+    }
+  });
+}
+
 TEST(GemmTest, ScalarRowOfSignsIsTheDefinition) {
   const std::vector<uint8_t> input = {0b10110001, 0, 0, 0xFF};
   std::vector<int8_t> panel(16 * 4, 0);
