@@ -15,7 +15,10 @@ from .options import Json, split_names, split_numbers
 @guarded
 def bench(
     models: Annotated[
-        str, typer.Option(help="Separated by commas; ptqx's own see 32x32 images, torchvision's and timm/NAME see 224x224.")
+        str,
+        typer.Option(
+            help="Separated by commas; ptqx's own see 32x32 images, torchvision's and timm/NAME see 224x224."
+        ),
     ] = "vgg11_bn,resnet20",
     batch: Annotated[str, typer.Option(help="Images at a time, separated by commas.")] = "1,64",
     threads: Annotated[

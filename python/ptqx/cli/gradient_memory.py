@@ -14,7 +14,9 @@ from .options import Json
 @app.command()
 @guarded
 def gradient_memory(
-    model: Annotated[str, typer.Option(help="One of ptqx's models, torchvision's, or timm/NAME.")] = "vgg11_bn",
+    model: Annotated[
+        str, typer.Option(help="One of ptqx's models, torchvision's, or timm/NAME.")
+    ] = "vgg11_bn",
     image_size: Annotated[int, typer.Option(min=1, help="Height and width.")] = 32,
     channels: Annotated[int, typer.Option(min=1, help="Of the images.")] = 3,
     batch_size: Annotated[int, typer.Option(min=1, help="Images of a step.")] = 32,

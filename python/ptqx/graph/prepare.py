@@ -20,6 +20,9 @@ from .simulated import QUANTIZERS, SimulatedModel
 from .source_model import source_model
 
 CAPTURE_TOLERANCE = 1e-3  # of the largest output: folding a batch norm moves roundings, nothing more
+# Beyond that, what rounding alone may make of a network's outputs, as a multiple of what it makes of the
+# model's own; but at most so much of them, where nothing could be told from noise.
+ROUNDING_MARGIN, MOST_ROUNDING = 30.0, 1e-2
 
 
 def prepare(
@@ -147,21 +150,38 @@ def _check_capture(reference: nn.Module, prep: SimulatedModel, example: Tensor) 
     for count in (1, 2):
         batch = torch.cat([example, example])[:count]
         with torch.no_grad():
-            expected = reference(batch.clone())
+            expected = _first(reference(batch.clone()))
             got = prep.float_output(batch)
-        expected = expected[0] if isinstance(expected, (tuple, list)) else expected
         if expected.shape != got.shape:
             raise PtqxError(
                 f"the captured network gives shape {tuple(got.shape)} for {count} samples, "
                 f"the model {tuple(expected.shape)}"
             )
-        error = (
-            float((got - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
-            if got.numel()
-            else 0.0
-        )
-        if error > CAPTURE_TOLERANCE:
+        error = _difference(got, expected)
+        if error > CAPTURE_TOLERANCE and error > ROUNDING_MARGIN * _rounding(reference, batch, expected):
             raise PtqxError(
                 f"the captured network differs from the model by {error:.3g} of the largest output; does its "
                 "forward change tensors in place, have hooks, or depend on values or on the batch size?"
             )
+
+
+def _first(output: Any) -> Tensor:
+    return output[0] if isinstance(output, (tuple, list)) else output
+
+
+def _difference(got: Tensor, expected: Tensor) -> float:
+    """The largest, as a share of the largest output."""
+    if not got.numel():
+        return 0.0
+    return float((got - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
+
+
+@torch.no_grad()
+def _rounding(reference: nn.Module, batch: Tensor, expected: Tensor) -> float:
+    """What float32 makes of the model's own outputs: networks that aren't trained can amplify it by far. 0 if
+    the model can't compute in float64."""
+    try:
+        exact = _first(copy.deepcopy(reference).double()(batch.double()))
+    except RuntimeError:
+        return 0.0
+    return min(_difference(exact.float(), expected), MOST_ROUNDING)

@@ -131,6 +131,24 @@ FORMS = {
             lambda x: F.pad(x, (1, 0, 2, 3), "circular"),
         ],
     ),
+    "padded maxima": (
+        None,
+        [
+            lambda x: F.max_pool2d(F.pad(-x.abs(), (0, 1, 1, 2), value=-math.inf), 3, 2),
+            lambda x: F.max_pool2d(F.pad(-x.abs(), (1, 0), value=-math.inf), kernel_size=(4, 2), stride=1),
+        ],
+    ),
+    "space to depth": (
+        None,
+        [
+            lambda x: x.view(-1, 4, 3, 2, 3, 2).permute(0, 1, 3, 5, 2, 4).reshape(-1, 16, 3, 3),
+            lambda x: x.view(-1, 4, 2, 3, 2, 3).permute(0, 3, 5, 1, 2, 4).contiguous().view(-1, 36, 2, 2),
+            lambda x: x.reshape(-1, 1, 2, 2, 6, 6).permute(0, 1, 4, 2, 5, 3).reshape(-1, 1, 12, 12),
+            lambda x: (
+                torch.cat([x, x], 1).view(-1, 2, 2, 2, 6, 6).permute(0, 3, 4, 1, 5, 2).reshape(-1, 2, 12, 12)
+            ),
+        ],
+    ),
     "difference": (None, [lambda x: F.avg_pool2d(x, 3, 1, 1) - x, lambda x: x.sub(torch.relu(x))]),
     "sums": (
         None,

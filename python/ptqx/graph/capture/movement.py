@@ -18,7 +18,7 @@ from .call import REQUIRED, Call, Ref, Several, Unsupported, captures
 )  # fmt: skip
 def _reshape(call: Call) -> Ref:
     before, after = call.input_shape(), call.output_shape
-    shuffle = _channel_shuffle(call)
+    shuffle = _shuffle(call)
     if shuffle is not None:
         return shuffle
     if after[0] != _batch(call):
@@ -35,25 +35,71 @@ def _batch(call: Call) -> int:
     return int(source.shape[0])
 
 
-def _channel_shuffle(call: Call) -> Ref | None:
-    """view(N, g, C/g, H, W), transpose(1, 2), view(N, C, H, W): the last view sees it."""
+def _shuffle(call: Call) -> Ref | None:
+    """view, permute or transpose, view: a shuffle of channels or of pixels. The last view sees it."""
     chain: list[fx.Node] = []
     node = call.fx_node
     while node.op in ("call_method", "call_function") and len(chain) < 4:
         chain.append(node)
         node = node.all_input_nodes[0] if node.all_input_nodes else node
     moved = [n for n in chain if n.target != "contiguous"]
-    if len(moved) < 3:
+    if len(moved) < 3 or not all(hasattr(n.meta["value"], "shape") for n in moved[:3]):
         return None
-    last, transpose, first = moved[:3]
-    shape = list(first.meta["value"].shape) if hasattr(first.meta["value"], "shape") else []
-    if transpose.target not in ("transpose", torch.transpose) or len(shape) != 5:
-        return None
+    last, permute, first = moved[:3]
+    split = list(first.meta["value"].shape)
+    order = _order(permute.target, permute.args[1:], len(split))
     source = first.all_input_nodes[0]
-    dims = sorted(a for a in transpose.args[1:] if isinstance(a, int))
-    if dims != [1, 2] or list(source.meta["value"].shape) != list(last.meta["value"].shape):
+    before, after = list(source.meta["value"].shape), list(last.meta["value"].shape)
+    if len(before) != 4 or len(after) != 4 or order is None:
         return None
-    return call.node("channel_shuffle", [call.values[source]], groups=shape[1])
+    values = call.values[source]
+    if order == [0, 2, 1, 3, 4] and before == after:
+        return call.node("channel_shuffle", [values], groups=split[1])
+    return _pixel_shuffle(call, values, order, split, before, after)
+
+
+def _pixel_shuffle(
+    call: Call, source: Ref, order: list[int], split: list[int], before: list[int], after: list[int]
+) -> Ref | None:
+    """Space to depth and depth to space, with the channels of one pixel, or those of all pixels that become
+    one, side by side; square blocks."""
+    if len(split) != 6:
+        return None
+    _, channels, height, width = before
+    if order in ([0, 1, 3, 5, 2, 4], [0, 3, 5, 1, 2, 4]):
+        r = split[3]
+        down = [split[0], channels * r * r, height // r, width // r]
+        if split[5] != r or split[1] != channels or after != down:
+            return None
+        side_by_side = call.node("pixel_unshuffle", [source], downscale_factor=r)
+        return (
+            side_by_side if order[1] == 1 else call.node("channel_shuffle", [side_by_side], groups=channels)
+        )
+    if order in ([0, 1, 4, 2, 5, 3], [0, 3, 4, 1, 5, 2]):
+        r = split[2]
+        block = split[2:4] if order[1] == 1 else split[1:3]
+        up = [split[0], channels // (r * r), height * r, width * r]
+        if block != [r, r] or after != up:
+            return None
+        if order[1] != 1:
+            shape = (channels, height, width)
+            source = call.node("channel_shuffle", [source], shape=shape, suffix=".channels", groups=r * r)
+        return call.node("pixel_shuffle", [source], upscale_factor=r)
+    return None
+
+
+def _order(target: Any, dims: Any, rank: int) -> list[int] | None:
+    """Of the dimensions after a permute or a transpose."""
+    name = target if isinstance(target, str) else getattr(target, "__name__", "")
+    given = list(dims[0]) if len(dims) == 1 and isinstance(dims[0], (tuple, list)) else list(dims)
+    if name not in ("permute", "transpose") or not all(isinstance(d, int) for d in given):
+        return None
+    order = [d % rank for d in given]
+    if name == "transpose":
+        a, b = order
+        order = list(range(rank))
+        order[a], order[b] = b, a
+    return order
 
 
 @captures(nn.ChannelShuffle, F.channel_shuffle, torch.channel_shuffle, groups=REQUIRED)
@@ -184,17 +230,10 @@ def _is_plain(index: Any) -> bool:
 
 @captures(torch.permute, "permute", torch.transpose, "transpose")
 def _permute(call: Call) -> Ref:
-    rank = len(call.input_shape()) + 1
-    given = [a for a in call.args[1:] if a is not None]
-    dims = list(given[0]) if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
-    dims = dims or list(call.kwargs.get("dims", ()))
-    if not all(isinstance(d, int) for d in dims):
+    dims = call.args[1:] or (call.kwargs.get("dims", ()),)
+    order = _order(call.fx_node.target, dims, len(call.input_shape()) + 1)
+    if order is None:
         raise Unsupported("computed dimensions")
-    order = [d % rank for d in dims]
-    if getattr(call.fx_node.target, "__name__", call.fx_node.target) == "transpose":
-        a, b = order
-        order = list(range(rank))
-        order[a], order[b] = b, a
-    if len(order) != rank or order[0] != 0:
+    if len(order) != len(call.input_shape()) + 1 or order[0] != 0:
         raise Unsupported("the batch dimension does not stay the first")
     return call.node("permute", dims=order)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .call import REQUIRED, Call, Ref, Unsupported, captures
+from .call import REQUIRED, Call, Ref, Unsupported, captures, pair
 from .movement import cropped
 
 
 @captures(F.pad, pad=REQUIRED, mode="constant", value=None)
 def _pad(call: Call, pad: Any, mode: str, value: Any) -> Ref:
+    if mode == "constant" and value == -math.inf and _only_maxima_read(call, list(pad)):
+        return padded_with_itself(call, [*pad, 0, 0][:4], "replicate")
     if mode in ("reflect", "replicate", "circular"):
         return padded_with_itself(call, list(pad), mode)
     if mode != "constant" or value not in (None, 0, 0.0):
@@ -33,6 +37,17 @@ def _pad(call: Call, pad: Any, mode: str, value: Any) -> Ref:
         result = call.node("pad", [result], shape=padded, padding=[top, left, bottom, right])
     before, after = max(before, 0), max(after, 0)
     return _pad_channels(call, result, before, after) if before or after else result
+
+
+def _only_maxima_read(call: Call, pad: list[int]) -> bool:
+    """Whether windows, larger than the padding, over which maxima are taken are all that reads the result:
+    then padding that repeats the image is as good as -inf."""
+    windows = [
+        pair(user.args[1] if len(user.args) > 1 else user.kwargs.get("kernel_size", 0))
+        for user in call.fx_node.users
+        if user.target in (F.max_pool2d, torch.max_pool2d)
+    ]
+    return len(windows) == len(call.fx_node.users) and all(max(pad) < min(window) for window in windows)
 
 
 def padded_with_itself(call: Call, pad: list[int], mode: str) -> Ref:
