@@ -4,8 +4,9 @@ Commands import what they need when they run, so that help and errors come at on
 """
 
 # isort: off
-from . import demo, train, targets, quantize, qat, prune, export, import_onnx, explain, compare, study  # noqa: F401
-from . import scalings, sensitivity, mixed, gradients, gradient_memory, bench, report, levels, info  # noqa: F401
+from . import demo, train, targets, quantize, qat, prune, export, import_onnx, explain, coverage  # noqa: F401
+from . import compare, study, scalings, sensitivity, mixed, gradients, gradient_memory, bench  # noqa: F401
+from . import report, levels, info  # noqa: F401
 from .app import app, main
 
 __all__ = ["app", "main"]

@@ -17,7 +17,7 @@ def bench(
     models: Annotated[
         str,
         typer.Option(
-            help="Separated by commas; ptqx's own see 32x32 images, torchvision's and timm/NAME see 224x224."
+            help="Separated by commas; ptqx's own see 32x32 images, torchvision's and most timm/NAME 224x224."
         ),
     ] = "vgg11_bn,resnet20",
     batch: Annotated[str, typer.Option(help="Images at a time, separated by commas.")] = "1,64",

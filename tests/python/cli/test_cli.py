@@ -13,6 +13,7 @@ import torch
 import typer
 from ptqx import cli, files, graph, models
 from ptqx.errors import PtqxError
+from torch import nn
 from typer.testing import CliRunner
 
 runner = CliRunner()
@@ -26,6 +27,7 @@ COMMANDS = [
     "export",
     "import",
     "explain",
+    "coverage",
     "compare",
     "study",
     "scalings",
@@ -319,6 +321,37 @@ def test_quantize_takes_methods(weights: Path, tmp_path: Path) -> None:
     result = runner.invoke(cli.app, [*command, "--methods", "gptk"])
     assert result.exit_code == 2
     assert "unknown method 'gptk'; did you mean gptq?" in result.output
+
+
+def test_coverage_says_what_becomes_integer(tmp_path: Path) -> None:
+    out = tmp_path / "coverage.json"
+    result = runner.invoke(cli.app, ["coverage", "--models", "cnn,lenet5", "--steps", "--json", str(out)])
+    assert result.exit_code == 0
+    assert "2 of 2 run in the engine" in result.output and "MACs are integer" in result.output
+    rows = json.loads(out.read_text())
+    assert [row["network"] for row in rows] == ["cnn", "lenet5"]
+    assert all(row["mac_share"] == 1.0 and row["in_engine"] for row in rows)
+
+
+def test_coverage_goes_on_after_a_network_that_does_not_convert(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ptqx.study import convertible
+    from ptqx.study.bench import Network
+
+    class NoLayer(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.flatten(1)
+
+    class Float(nn.Sequential):
+        def __init__(self) -> None:
+            super().__init__(nn.Conv2d(3, 2, 1), nn.Softmax(1), nn.Conv2d(2, 2, 1), nn.Flatten())
+
+    networks = {"none": NoLayer(), "half": Float().eval()}
+    images = [torch.randn(2, 3, 4, 4)]
+    monkeypatch.setattr(convertible, "load_network", lambda n: Network(n, networks[n], images))
+    none, half = convertible.convertible(["none", "half"], progress=False).rows
+    assert none.mac_share is None and "nothing to quantize" in none.reason
+    assert half.mac_share == 1.0 and half.float_steps == 1 and not half.in_engine
+    assert "engine runs integer layers only" in half.reason
 
 
 def test_export_and_explain_take_the_file_that_quantize_wrote(weights: Path, tmp_path: Path) -> None:

@@ -22,9 +22,9 @@ CALIBRATION_BATCHES, CALIBRATION_BATCH = 4, 2
 def load_network(name: str, seed: int = 0) -> Network:
     """A model with random weights, and random images to calibrate it with.
 
-    ptqx's own models take images of 32x32 (lenet5 28x28, cnn 8x8), torchvision's and timm's of 224x224; those
-    for segmentation give logits of every pixel. The statistics of batch normalization are those of the random
-    images, so that activations have the usual range.
+    ptqx's own models take images of 32x32 (lenet5 28x28, cnn 8x8), torchvision's of 224x224, timm's of the
+    size that they were made for; those for segmentation give logits of every pixel. The statistics of batch
+    normalization are those of the random images, so that activations have the usual range.
 
     >>> load_network("resnet20").image_shape, load_network("cnn").image_shape
     ((3, 32, 32), (1, 8, 8))
@@ -38,6 +38,8 @@ def load_network(name: str, seed: int = 0) -> Network:
         model = None if own else _segmentation(name)
         if model is None:
             model = models.build(name, classes, **arguments)
+        if name.startswith(models.TIMM):
+            shape = tuple(model.default_cfg["input_size"])  # type: ignore[index]
         images = [torch.randn(CALIBRATION_BATCH, *shape) for _ in range(CALIBRATION_BATCHES)]
         return Network(name, with_batch_statistics(model, torch.cat(images)), images)
 
