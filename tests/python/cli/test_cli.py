@@ -350,7 +350,7 @@ def test_coverage_goes_on_after_a_network_that_does_not_convert(monkeypatch: pyt
     monkeypatch.setattr(convertible, "load_network", lambda n: Network(n, networks[n], images))
     none, half = convertible.convertible(["none", "half"], progress=False).rows
     assert none.mac_share is None and "nothing to quantize" in none.reason
-    assert half.mac_share == 1.0 and half.float_steps == 1 and not half.in_engine
+    assert half.mac_share == 1.0 and half.float_steps > 0 and not half.in_engine
     assert "engine runs integer layers only" in half.reason
 
 

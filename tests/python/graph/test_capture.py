@@ -36,6 +36,37 @@ class _Sum(nn.Module):
         return total
 
 
+class _SelectiveKernel(nn.Module):
+    """Attention that chooses between two convolutions, as SKNet's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.paths = nn.ModuleList([nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 5, padding=2)])
+        self.choose = nn.Conv2d(4, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.stack([path(x) for path in self.paths], dim=1)
+        choice = self.choose(x.sum(1).mean((2, 3), keepdim=True))
+        choice = torch.softmax(choice.view(x.shape[0], 2, 4, 1, 1), dim=1)
+        return torch.sum(x * choice, dim=1)
+
+
+class _SplitAttention(nn.Module):
+    """Attention that weighs two groups of channels, as ResNeSt's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.choose = nn.Conv2d(2, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, channels, height, width = x.shape
+        x = x.reshape(n, 2, channels // 2, height, width)
+        choice = self.choose(x.sum(dim=1).mean((2, 3), keepdim=True))
+        choice = F.softmax(choice.view(n, 1, 2, -1).transpose(1, 2), dim=1).reshape(n, -1).view(n, -1, 1, 1)
+        x = x * choice.reshape(n, 2, channels // 2, 1, 1)
+        return torch.cat([x.sum(dim=1), x[:, 1], x.reshape(n, channels, height, width)], 1)
+
+
 def _center_crop(x: Tensor, height: int, width: int) -> Tensor:
     top, left = (x.shape[-2] - height) // 2, (x.shape[-1] - width) // 2
     return x[..., top : top + height, left : left + width]
@@ -131,6 +162,7 @@ FORMS = {
             lambda x: F.pad(x, (1, 0, 2, 3), "circular"),
         ],
     ),
+    "stacks": (_SelectiveKernel(), [_SplitAttention()]),
     "padded maxima": (
         None,
         [

@@ -142,6 +142,14 @@ def test_modules_that_mix_samples_stay_float_for_any_batch() -> None:
         assert torch.equal(qmodel(y), prep(y))
 
 
+def test_what_is_not_computed_of_the_parts_of_a_stack_is_computed_of_all() -> None:
+    model, x = Forms(lambda x: torch.stack([x, -x, x * 2], 1).amax(1)).eval(), torch.randn(3, 3, 6, 5)
+    prep = calibrate(prepare(model, "int8", x), [x])
+    assert [node.name for node in prep.graph if node.op == "float"] == ["amax"]
+    torch.testing.assert_close(prep.float_output(x), model(x), rtol=1e-4, atol=1e-5)
+    convert(prep)
+
+
 def test_coverage_counts_multiplications_of_float_parts() -> None:
     model, x = Forms(Attention()).eval(), torch.randn(3, 3, 6, 5)
     covered = coverage(quantize(model, [x], "int8"))

@@ -47,6 +47,13 @@ class Several:
 
 
 @dataclass(frozen=True)
+class Stack:
+    """Results of one shape [C, H, W] a sample that the model's code has as one tensor [N, K, C, H, W]."""
+
+    parts: tuple[Ref, ...]
+
+
+@dataclass(frozen=True)
 class Slot:
     """Where an input or a parameter goes among the arguments of a float call; the parameter in another shape
     than its own, if there is one."""

@@ -11,7 +11,8 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from ...errors import PtqxError
 from ..ir import INPUT, Graph
-from .call import HANDLERS, REQUIRED, Attr, Call, Handler, Ref, Several, Slot, Unsupported
+from .call import HANDLERS, REQUIRED, Attr, Call, Handler, Ref, Several, Slot, Stack, Unsupported
+from .stacks import as_one_tensor, of_stacks
 from .traced_value import BatchSize
 from .tracing import TracedModule, attribute, trace
 
@@ -101,6 +102,12 @@ class Capturer:
         module = self.traced.root.get_submodule(path) if path else None
         call = Call(self.graph, self.values, node, args, kwargs, module, path)
         reason = self.float_leaves.get(path) if path else None
+        if any(isinstance(a, Stack) for a in args):
+            try:
+                return of_stacks(call)
+            except Unsupported as unsupported:
+                reason = str(unsupported)
+                call.args = tuple(as_one_tensor(call, a) if isinstance(a, Stack) else a for a in args)
         if reason is None:
             handler = HANDLERS.get(_key(node, module))
             if handler is None:

@@ -7,27 +7,34 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
-from .call import REQUIRED, Call, Ref, Several, Unsupported, captures
+from .call import REQUIRED, Call, Ref, Several, Stack, Unsupported, captures
 
 
 @captures(
     nn.Flatten, torch.flatten, "flatten", torch.reshape, "reshape", "view",
     torch.squeeze, "squeeze", torch.unsqueeze, "unsqueeze",
 )  # fmt: skip
-def _reshape(call: Call) -> Ref:
+def _reshape(call: Call) -> Ref | Stack:
     before, after = call.input_shape(), call.output_shape
     shuffle = _shuffle(call)
     if shuffle is not None:
         return shuffle
     if after[0] != _batch(call):
         raise Unsupported("the batch dimension does not stay the first")
+    if len(before) == 3 and len(after) == 5 and after[3:] == before[1:]:
+        return _split_channels(call, after[2])
     if before == after[1:]:
         return call.input
     if len(after) == 2:
         return call.node("flatten", start_dim=1)
     return call.node("reshape", sample_shape=list(after[1:]))
+
+
+def _split_channels(call: Call, channels: int) -> Stack:
+    starts = range(0, call.input_shape()[0], channels)
+    return Stack(tuple(_along(call, 1, start, start + channels, ".part") for start in starts))
 
 
 def _batch(call: Call) -> int:
@@ -43,12 +50,14 @@ def _shuffle(call: Call) -> Ref | None:
         chain.append(node)
         node = node.all_input_nodes[0] if node.all_input_nodes else node
     moved = [n for n in chain if n.target != "contiguous"]
-    if len(moved) < 3 or not all(hasattr(n.meta["value"], "shape") for n in moved[:3]):
+    if len(moved) < 3 or not moved[2].all_input_nodes:
         return None
     last, permute, first = moved[:3]
+    source = first.all_input_nodes[0]
+    if not all(isinstance(n.meta["value"], Tensor) for n in (*moved[:3], source)):
+        return None
     split = list(first.meta["value"].shape)
     order = _order(permute.target, permute.args[1:], len(split))
-    source = first.all_input_nodes[0]
     before, after = list(source.meta["value"].shape), list(last.meta["value"].shape)
     if len(before) != 4 or len(after) != 4 or order is None:
         return None
