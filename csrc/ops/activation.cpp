@@ -16,15 +16,19 @@ namespace {
 using kernels::RealFunction;
 
 RealFunction function_of(c10::string_view name) {
-  constexpr std::array<std::pair<const char*, RealFunction>, 3> kFunctions = {{
+  constexpr std::array<std::pair<const char*, RealFunction>, 6> kFunctions = {{
       {"sigmoid", RealFunction::kSigmoid},
       {"silu", RealFunction::kSilu},
       {"tanh", RealFunction::kTanh},
+      {"gelu", RealFunction::kGelu},
+      {"gelu_tanh", RealFunction::kGeluTanh},
+      {"square", RealFunction::kSquare},
   }};
   for (const auto& [known, function] : kFunctions) {
     if (name == known) return function;
   }
-  TORCH_CHECK_VALUE(false, "function must be 'sigmoid', 'silu' or 'tanh', got '", name, "'");
+  TORCH_CHECK_VALUE(
+      false, "function must be 'sigmoid', 'silu', 'tanh', 'gelu', 'gelu_tanh' or 'square', got '", name, "'");
 }
 
 Tensor activation_meta(const Tensor& input, c10::string_view function) {

@@ -16,7 +16,7 @@ from torch import Tensor
 TAIL_KINDS = ("none", "clip", "leaky_relu", "prelu", "hardsigmoid", "hardswish")
 EXACT_IN_FLOAT32 = 2**24
 MAX_ACCUMULATOR = 2**31 - 1
-REAL_FUNCTIONS = ("sigmoid", "silu", "tanh")
+REAL_FUNCTIONS = ("sigmoid", "silu", "tanh", "gelu", "gelu_tanh", "square")
 LN2_HIGH, LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10  # as csrc/kernels/exp.h
 
 
@@ -193,18 +193,64 @@ def softmax(x: Tensor, log: bool) -> Tensor:
 
 
 def real_function(name: str, x: Tensor) -> Tensor:
-    """Sigmoid, SiLU or tanh of float32, as csrc/kernels/real_function.h writes them."""
+    """One of REAL_FUNCTIONS of float32, as csrc/kernels/real_function.h writes them."""
     wide = x.double()
+    if name == "square":
+        return (wide * wide).float()
+    if name == "gelu":
+        return _gelu(wide).float()
+    if name == "gelu_tanh":
+        return (wide * _sigmoid(TWICE_SQRT_2_OVER_PI * (wide + 0.044715 * (wide * wide * wide)))).float()
     if name == "tanh":
         magnitude = wide.abs()
         e = _exp_of_negative(-2.0 * magnitude)
         small = magnitude - magnitude * (magnitude * magnitude) * (1.0 / 3.0)
         result = torch.where(magnitude < 2.0**-12, small, (1.0 - e) / (1.0 + e))
         return torch.where(wide < 0, -result, result).float()
-    e = _exp_of_negative(-wide.abs())
+    return (wide * _sigmoid(wide) if name == "silu" else _sigmoid(wide)).float()
+
+
+def _sigmoid(x: Tensor) -> Tensor:
+    e = _exp_of_negative(-x.abs())
     share = 1.0 / (1.0 + e)
-    sigmoid = torch.where(wide < 0, e * share, share)
-    return (wide * sigmoid if name == "silu" else sigmoid).float()
+    return torch.where(x < 0, e * share, share)
+
+
+TWICE_SQRT_2_OVER_PI = 1.5957691216057308
+# (1 + 2 z) e^(z^2) erfc(z) by t = (z - 3.75) / (z + 3.75), from the constant on.
+SCALED_ERFC = (
+    1.2375126308378275,
+    -0.14024059858550444,
+    0.003585415485523275,
+    0.08227673848702269,
+    -0.10880393014608769,
+    0.09230432122812039,
+    -0.05869339849540758,
+    0.028362276742910596,
+    -0.009746580498740973,
+    0.0017556295759281106,
+    0.00029371884657765324,
+    -0.000290166471091793,
+    5.163185789476895e-05,
+    2.2410291482750057e-05,
+    -1.1407905388891046e-05,
+    -1.0086004108981255e-06,
+    1.7029183867088038e-06,
+    -2.7618899599327736e-08,
+    -2.1755141905337236e-07,
+    8.49820015093241e-09,
+    1.8198592830243115e-08,
+)
+
+
+def _gelu(x: Tensor) -> Tensor:
+    z = (x.abs() * (1.0 / math.sqrt(2.0))).clamp(max=20.0)
+    t = (z - 3.75) / (z + 3.75)
+    series = torch.full_like(x, SCALED_ERFC[-1])
+    for coefficient in SCALED_ERFC[-2::-1]:
+        series = series * t + coefficient
+    tail = _exp_of_negative(-(z * z)) * (series / (2.0 + 4.0 * z))
+    return x * torch.where(x < 0, tail, 1.0 - tail)
 
 
 def _exp_of_negative(x: Tensor) -> Tensor:

@@ -119,8 +119,10 @@ def activation(input: torch.Tensor, function: str) -> torch.Tensor:
     """A function of real values, float32, computed in float64 by one written exp and rounded once.
 
     With `e = exp(-|x|)`: "sigmoid" is `1 / (1 + e)`, times e for negative x; "silu" is `x * sigmoid(x)`;
-    "tanh" is `(1 - e^2) / (1 + e^2)` with the sign of x. Results are the same bits everywhere, and within one
-    unit in the last place of PyTorch's. A NaN stays one.
+    "tanh" is `(1 - e^2) / (1 + e^2)` with the sign of x; "gelu" is `x * Phi(x)` and "gelu_tanh" is
+    `x * sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3))` (Hendrycks and Gimpel, arXiv:1606.08415); "square" is
+    `x * x`. Results are the same bits everywhere, and within one unit in the last place of exact ones.
+    A NaN stays one.
 
     Args:
         input: real values of any shape and float type.

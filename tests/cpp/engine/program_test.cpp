@@ -407,7 +407,7 @@ TEST(Program, read_activation_takes_functions_of_real_values_with_their_numbers)
   EXPECT_THROW(read(function_of("add_scalar", none)), Error);
   EXPECT_THROW(read(function_of("add_scalar", {"inf"})), Error);
   EXPECT_THROW(read(function_of("divide_by_scalar", {0.0})), Error);
-  EXPECT_THROW(read(function_of("gelu", none)), Error);
+  EXPECT_THROW(read(function_of("elu", none)), Error);
 }
 
 TEST(Program, read_duplicate_key_or_deep_nesting_in_the_graph_throws) {

@@ -300,8 +300,9 @@ class RandomNetwork {
   }
 
   Made real_function(const Made& x) {
-    const std::string names[] = {"sigmoid", "silu", "tanh", "mul_scalar", "divide_by_scalar"};
-    const std::string& name = names[b_.integer(0, 4)];
+    const std::string names[] = {"sigmoid",   "silu",   "tanh",       "gelu",
+                                 "gelu_tanh", "square", "mul_scalar", "divide_by_scalar"};
+    const std::string& name = names[b_.integer(0, 7)];
     nlohmann::json attrs = {{"activation", name}, {"activation_args", nlohmann::json::array()}};
     if (name.ends_with("scalar")) attrs["activation_args"] = {1.7};
     return b_.reals("activation", {x}, x.shape, attrs);

@@ -17,11 +17,10 @@ namespace {
 using nlohmann::json;
 
 const std::map<std::string, kernels::RealFunction> kFunctions = {
-    {"sigmoid", kernels::RealFunction::kSigmoid},
-    {"silu", kernels::RealFunction::kSilu},
-    {"tanh", kernels::RealFunction::kTanh},
-    {"mul_scalar", kernels::RealFunction::kMultiply},
-    {"divide_by_scalar", kernels::RealFunction::kDivide}};
+    {"sigmoid", kernels::RealFunction::kSigmoid},     {"silu", kernels::RealFunction::kSilu},
+    {"tanh", kernels::RealFunction::kTanh},           {"gelu", kernels::RealFunction::kGelu},
+    {"gelu_tanh", kernels::RealFunction::kGeluTanh},  {"square", kernels::RealFunction::kSquare},
+    {"mul_scalar", kernels::RealFunction::kMultiply}, {"divide_by_scalar", kernels::RealFunction::kDivide}};
 
 /// One value of one sample. Codes are in `q`, real numbers in `f`; spatial ones in [c][h][w] order, and
 /// sequences in [c][w].

@@ -1,11 +1,14 @@
 #include "kernels/real_function.h"
 
+#include <numbers>
+
 #include "kernel_rows.h"
 
 namespace ptqx::kernels {
 namespace {
 
 constexpr RealFunction kAll[] = {RealFunction::kSigmoid, RealFunction::kSilu,     RealFunction::kTanh,
+                                 RealFunction::kGelu,    RealFunction::kGeluTanh, RealFunction::kSquare,
                                  RealFunction::kAdd,     RealFunction::kMultiply, RealFunction::kSubtractFrom,
                                  RealFunction::kDivide};
 
@@ -49,6 +52,24 @@ TEST(RealFunction, test_values_are_those_of_long_double_rounded_once) {
     ASSERT_EQ(sigmoid[i], static_cast<float>(exact)) << x[i];
     ASSERT_EQ(silu[i], static_cast<float>(x[i] * exact)) << x[i];
     ASSERT_EQ(tanh[i], static_cast<float>(std::tanh(static_cast<long double>(x[i])))) << x[i];
+  }
+}
+
+TEST(RealFunction, test_gelu_is_that_of_long_double_within_one_unit) {
+  const std::vector<float> x = some_values(20000);
+  std::vector<float> gelu(x.size()), gelu_tanh(x.size());
+  const auto count = static_cast<int64_t>(x.size());
+  real_function_f32(RealFunction::kGelu, 0.0, x.data(), count, gelu.data());
+  real_function_f32(RealFunction::kGeluTanh, 0.0, x.data(), count, gelu_tanh.data());
+  const auto near = [](float actual, long double exact) {
+    const auto rounded = static_cast<float>(exact);
+    return actual >= std::nextafter(rounded, -infinity()) && actual <= std::nextafter(rounded, infinity());
+  };
+  for (size_t i = 0; i < x.size(); ++i) {
+    const auto v = static_cast<long double>(x[i]);
+    const long double inner = std::sqrt(2.0L / std::numbers::pi_v<long double>) * (v + 0.044715L * v * v * v);
+    ASSERT_TRUE(near(gelu[i], v * std::erfc(-v / std::sqrt(2.0L)) / 2)) << x[i] << " " << gelu[i];
+    ASSERT_TRUE(near(gelu_tanh[i], v / (1 + std::exp(-2 * inner)))) << x[i] << " " << gelu_tanh[i];
   }
 }
 

@@ -48,10 +48,13 @@ def test_softmax_of_features_runs_in_the_engine(end: Callable[[Tensor], Tensor])
         nn.Sigmoid(),
         nn.Tanh(),
         F.silu,
+        nn.GELU(),
+        nn.GELU("tanh"),
+        lambda x: F.gelu(x).square(),
         lambda x: (torch.tanh(x) + 1) / 2,
         lambda x: 1 - 255 * x.sigmoid(),
     ],
-    ids=["sigmoid", "tanh", "silu", "images", "arithmetic"],
+    ids=["sigmoid", "tanh", "silu", "gelu", "gelu-tanh", "square", "images", "arithmetic"],
 )
 @pytest.mark.parametrize("how", ["int8", "int8-dynamic"])
 def test_functions_of_real_values_run_in_the_engine(end: Callable[[Tensor], Tensor], how: str) -> None:
@@ -76,6 +79,6 @@ def test_functions_of_real_values_run_in_the_engine(end: Callable[[Tensor], Tens
 
 def test_functions_that_the_engine_has_no_form_for_are_named() -> None:
     x = torch.randn(4, 3, 6, 6)
-    integer = convert(calibrate(prepare(nn.Sequential(nn.Conv2d(3, 4, 1), nn.GELU()), "int8", x), [x]))
-    with pytest.raises(PtqxError, match=r"node '1'.*gelu"):
+    integer = convert(calibrate(prepare(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ELU()), "int8", x), [x]))
+    with pytest.raises(PtqxError, match=r"node '1'.*elu"):
         compile(integer, x)

@@ -487,6 +487,16 @@ def activation(input, function):
     x = input.float().numpy().astype(np.longdouble)
     if function == "tanh":
         return torch.from_numpy(np.tanh(x).astype(f32))
+    if function == "square":
+        return torch.from_numpy((x * x).astype(f32))
+    if function == "gelu":
+        phi = (
+            np.vectorize(lambda v: math.erfc(-v / math.sqrt(2)) / 2, otypes=[np.float64])(x) if x.size else x
+        )
+        return torch.from_numpy((x * phi).astype(f32))
+    if function == "gelu_tanh":
+        inner = 2 * np.sqrt(np.longdouble(2) / np.pi) * (x + np.longdouble(0.044715) * x**3)
+        return torch.from_numpy((x / (1 + np.exp(-inner))).astype(f32))
     sigmoid = 1 / (1 + np.exp(-x))
     return torch.from_numpy((x * sigmoid if function == "silu" else sigmoid).astype(f32))
 

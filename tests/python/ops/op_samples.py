@@ -669,7 +669,7 @@ def layer_norm_samples() -> Iterator[Sample]:
 
 
 def activation_samples() -> Iterator[Sample]:
-    for function in ("sigmoid", "silu", "tanh"):
+    for function in ("sigmoid", "silu", "tanh", "gelu", "gelu_tanh", "square"):
         for layout, x in layouts(reals(2, 5, 3, 7, spread=4.0)):
             yield Sample("activation", f"{function}-{layout}", (x, function))
         edges = torch.tensor([0.0, 1e-30, 1e-4, 2.0**-12, 3e-4, 20.0, 103.0, 199.0, 201.0, 3e38])

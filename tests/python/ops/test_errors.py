@@ -404,8 +404,8 @@ CASES: dict[str, tuple[Any, str]] = {
         "input must be finite, got 4 NaN or infinite values of 4",
     ),
     "activation-name": (
-        lambda: ops.activation(reals(2, 3), "gelu"),
-        "function must be 'sigmoid', 'silu' or 'tanh', got 'gelu'",
+        lambda: ops.activation(reals(2, 3), "elu"),
+        "function must be 'sigmoid', 'silu', 'tanh', 'gelu', 'gelu_tanh' or 'square', got 'elu'",
     ),
     "activation-type": (lambda: ops.activation(u8(2, 3), "tanh"), "input must be float32"),
     "softmax-rank": (lambda: ops.softmax(reals(2, 3, 4)), r"input must have shape \[N, classes\]"),

@@ -182,6 +182,11 @@ class Lookup(Operator):
         return round_and_clamp(torch.nan_to_num(real, posinf=torch.inf, neginf=-torch.inf) / out.scale, out)
 
 
+def _real_name(function: str, args: Any) -> str:
+    """Of REAL_FUNCTIONS, if it is one."""
+    return "gelu_tanh" if function == "gelu" and list(args) == ["tanh"] else function
+
+
 @operator("activation")
 class Activate(Operator):
     """A function of one variable on real values."""
@@ -190,17 +195,22 @@ class Activate(Operator):
         return ACTIVATIONS[attrs["function"]].real(inputs[0], *attrs["args"])
 
     def exact(self, model: SimulatedModel, node: Node, *inputs: Any) -> Value:
-        if node.attrs["function"] in REAL_FUNCTIONS:
-            return real_function(node.attrs["function"], inputs[0])
+        name = _real_name(node.attrs["function"], node.attrs["args"])
+        if name in REAL_FUNCTIONS:
+            return real_function(name, inputs[0])
         return run_tail(self.lower(model, node).attrs, inputs[0])
 
     def lower(self, model: SimulatedModel, node: Node) -> Lowered:
         entry = ACTIVATIONS[node.attrs["function"]]
+        name = _real_name(entry.name, node.attrs["args"])
+        if name in REAL_FUNCTIONS:
+            return Lowered({"activation": name, "activation_args": []})
         if entry.tail is None:
             return Lowered({"activation": entry.name, "activation_args": list(node.attrs["args"])})
         return Lowered(lowered_tail({"activation": entry.name, "activation_args": node.attrs["args"]}, None))
 
     def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
-        if node.attrs["activation"] in REAL_FUNCTIONS:
-            return ops.activation(inputs[0], node.attrs["activation"])
+        name = _real_name(node.attrs["activation"], node.attrs["activation_args"])
+        if name in REAL_FUNCTIONS:
+            return ops.activation(inputs[0], name)
         return run_tail(node.attrs, inputs[0])
