@@ -46,10 +46,19 @@ def _turned(graph: Graph) -> set[str]:
     for node in graph:
         begins = node.op == "permute" and node.attrs["dims"] == TO_LAST and node.inputs[0] not in turned
         one_shape = len({graph.shape(name) for name in node.inputs}) == 1
-        pixelwise = node.op in PIXELWISE and node.attrs.get("channels_last", True)
-        if begins or (pixelwise and one_shape and turned.issuperset(node.inputs)):
+        pixelwise = node.op in PIXELWISE and node.attrs.get("channels_last", True) and one_shape
+        if begins or (turned.issuperset(node.inputs) and (pixelwise or _moves_channels(node))):
             turned.add(node.name)
     return turned
+
+
+def _moves_channels(node: Node) -> bool:
+    """Slices and concatenation of channels, which are a crop of columns and a concatenation of them where
+    channels are not last."""
+    if node.op == "pad" and "mode" not in node.attrs:
+        top, left, bottom, right = node.attrs["padding"]
+        return top == bottom == 0 and max(left, right) <= 0
+    return node.op == "cat" and node.attrs["dim"] == 3
 
 
 def _turn(node: Node) -> None:
@@ -60,6 +69,11 @@ def _turn(node: Node) -> None:
     if node.op == "linear":
         node.op = "conv2d"
         node.attrs |= of_one_pixel(groups=1)
+    elif node.op == "pad":
+        start = -node.attrs["padding"][1]
+        node.op, node.attrs = "slice", {"dim": 1, "start": start, "end": start + channels}
+    elif node.op == "cat":
+        node.attrs["dim"] = 1
 
 
 def of_one_pixel(groups: int) -> dict[str, Any]:

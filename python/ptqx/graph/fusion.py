@@ -43,6 +43,8 @@ def fuse(graph: Graph) -> None:
             _fold_parameter(graph, node)
         elif node.op == "layer_norm":
             _keep_layer_norm(node)
+        elif node.op == "cat" and node.attrs["dim"] == 3:
+            _keep_cat(node)
     for node in graph:
         if node.op == "unary":
             _fuse_activation(graph, node)
@@ -150,6 +152,12 @@ def _keep_layer_norm(node: Node) -> None:
     if node.attrs.pop("channels_last"):
         reason = "layer normalization of [N, H, W, C] outside of permutes from and to [N, C, H, W]"
         _as_float(node, reason, _layer_norm, node.attrs["eps"], list(node.params))
+
+
+def _keep_cat(node: Node) -> None:
+    parts = [Slot("input", str(index)) for index in range(len(node.inputs))]
+    node.op, node.reason = "float", "concatenation of columns; only channels (dim=1) can be concatenated"
+    node.attrs = {"target": torch.cat, "args": (parts, 3), "kwargs": {}}
 
 
 def _layer_norm(x: Tensor, eps: float, roles: list[str], *parameters: Tensor) -> Tensor:

@@ -46,6 +46,46 @@ def test_integer_model_and_engine_are_equal_and_near_the_float_model() -> None:
     assert torch.equal(engine(x), convert(prepared(model, x))(x))
 
 
+class Gated(nn.Module):
+    """Splits channels of [N, H, W, C], and puts some beside others again, as MambaOut (arXiv:2405.07992)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.expand, self.reduce = nn.Linear(6, 20), nn.Linear(10, 6)
+        self.conv = nn.Conv2d(4, 4, 3, padding=1, groups=4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.permute(0, 2, 3, 1)
+        gate, kept, seen = torch.split(self.expand(x), [10, 6, 4], dim=-1)
+        seen = self.conv(seen.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        x = x + self.reduce(F.gelu(gate) * torch.cat((kept, seen), dim=-1))
+        return x.mean((1, 2))
+
+
+def test_slices_and_concatenation_of_channels_are_turned() -> None:
+    model, x = Gated(), torch.randn(3, 6, 5, 4)
+    prep = prepared(model, x)
+    assert {"permute", "pad", "float"}.isdisjoint(ops(prep))
+    torch.testing.assert_close(prep.float_output(x), model(x), rtol=1e-4, atol=1e-5)
+    integer = convert(prep)
+    assert torch.equal(compile(integer, x)(x), integer(x))
+
+
+def test_concatenation_of_columns_stays_float() -> None:
+    class Columns(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            y = super().forward(x)
+            return torch.cat([y, y], dim=3)
+
+    model, x = Columns(nn.Conv2d(6, 3, 1)), torch.randn(3, 6, 5, 4)
+    prep = prepared(model, x)
+    assert [node.reason.partition(";")[0] for node in prep.graph if node.op == "float"] == [
+        "concatenation of columns"
+    ]
+    torch.testing.assert_close(prep.float_output(x), model(x))
+    convert(prep)
+
+
 class Ends(nn.Module):
     """Ends in [N, H, W, C], and shows an inner value there to what can't be turned."""
 

@@ -147,6 +147,8 @@ def _cat(call: Call, dim: int) -> Ref:
     if not all(isinstance(t, Ref) for t in tensors):
         raise Unsupported("a part is not a result of the network")
     rank = len(call.output_shape)
+    if rank == 4 and dim % rank == 3:  # channels, perhaps, of [N, H, W, C]
+        return call.node("cat", tensors, dim=3)
     if dim % rank != 1:
         raise Unsupported(f"dim={dim}; only channels (dim=1) can be concatenated")
     return call.node("cat", tensors, dim=1) if len(tensors) > 1 else tensors[0]

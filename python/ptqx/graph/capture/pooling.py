@@ -124,6 +124,11 @@ def _mean(call: Call, dim: Any, keepdim: bool) -> Ref:
     dims = sorted(d % rank for d in ([dim] if isinstance(dim, int) else dim or range(rank)))
     if rank == 3 and dims == [2] and not keepdim:
         return _global_average(call, _flattened_image(call) or call.one_row(), keepdim)
+    if rank == 4 and dims == [1, 2] and not keepdim:  # of [N, H, W, C]
+        height, width, channels = call.input_shape()
+        shape = (channels, height, width)
+        image = call.node("permute", shape=shape, suffix=".channels_first", dims=[0, 3, 1, 2])
+        return _global_average(call, image, keepdim)
     if rank != 4 or dims != [2, 3]:
         raise Unsupported(f"over dimensions {dims}; only the mean over height and width has an integer form")
     return _global_average(call, call.input, keepdim)
