@@ -158,6 +158,21 @@ def test_a_u_net_comes_back_bit_by_bit(unpadded: bool, tmp_path: Path) -> None:
     assert torch.equal(ptqx.compile(loaded, x)(x), qmodel(x))
 
 
+def test_padding_with_the_image_comes_back_bit_by_bit(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 9, 8)
+    first = nn.Conv2d(3, 4, 3, padding=(2, 1), padding_mode="reflect")
+    last = nn.Conv2d(4, 2, 3, padding=1, padding_mode="circular")
+    model = nn.Sequential(first, nn.ReLU(), nn.ReplicationPad2d((0, 3, 1, 2)), last)
+    qmodel = ptqx.quantize(model.eval(), [x], "int8")
+    for style in ("qdq", "integer"):
+        ptqx.onnx.export(qmodel, tmp_path / f"{style}.onnx", x, style=style)
+    loaded = ptqx.onnx.load(tmp_path / "qdq.onnx")
+    modes = [node.attrs["mode"] for node in loaded.graph if node.op == "pad"]
+    assert modes == ["reflect", "replicate", "circular"]
+    assert torch.equal(loaded(x), qmodel(x))
+
+
 class Blocks(nn.Module):
     def __init__(self) -> None:
         super().__init__()

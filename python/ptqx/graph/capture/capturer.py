@@ -27,12 +27,12 @@ class Capturer:
         self.float_leaves = float_leaves
         self.graph = Graph(INPUT, input_shape)
         self.values: dict[fx.Node, Any] = {}
-        self.mixing: dict[str, str] = {}
+        self.mixing: dict[str, tuple[str, str]] = {}
         self.batch = 0
 
     def run(self) -> Graph:
-        """`mixing` then has the modules that have float parts which read or change the number of samples, and
-        why those are float: such a module must be a leaf."""
+        """`mixing` then has the float parts that read or change the number of samples, with the module that
+        must be a leaf for that, and why they are float."""
         for node in self.traced.graph.nodes:
             if node.op == "placeholder":
                 self.values[node] = node.meta["value"] if node.args else Ref(INPUT)
@@ -42,6 +42,7 @@ class Capturer:
             elif node.op != "get_attr" and "constant" not in node.meta:
                 self.values[node] = self._call(node)
         self.graph.prune()
+        self.mixing = {name: found for name, found in self.mixing.items() if name in self.graph.nodes}
         return self.graph
 
     def _constant(self, node: fx.Node) -> Any:
@@ -136,12 +137,12 @@ class Capturer:
         if not isinstance(value, Tensor):
             given = type(value).__name__
             raise PtqxError(f"{call.name}: {reason}, and it gives {given} instead of one tensor")
-        if value.dim() == 0 or value.shape[0] != self.batch:
-            self._note_mixing(call, reason)
         inputs: list[Ref] = []
         params: dict[str, str] = {}
+        reads_batch = False
 
         def template(argument: Any) -> Any:
+            nonlocal reads_batch
             if isinstance(argument, Ref):
                 inputs.append(argument)
                 return Slot("input", str(len(inputs) - 1))
@@ -153,8 +154,7 @@ class Capturer:
                 )
             if isinstance(argument, (tuple, list)):
                 return type(argument)(template(a) for a in argument)
-            if isinstance(argument, BatchSize):
-                self._note_mixing(call, reason)
+            reads_batch |= isinstance(argument, BatchSize)
             return argument
 
         args = tuple(template(a) for a in call.args)
@@ -169,14 +169,10 @@ class Capturer:
         node.reason = reason
         leaf_source = self.traced.untraceable.get(call.path)
         node.source = leaf_source[1] if leaf_source else node.source
+        owner = _owner(call)
+        if owner and (reads_batch or value.dim() == 0 or value.shape[0] != self.batch):
+            self.mixing[result.name] = owner, reason
         return result
-
-    def _note_mixing(self, call: Call, reason: str) -> None:
-        """The innermost module whose own code makes the call, unless it is the whole model."""
-        stack = call.fx_node.meta.get("nn_module_stack") or {}
-        owners = [path for path, _ in stack.values() if path and path != call.path]
-        if owners:
-            self.mixing[owners[-1]] = reason
 
     def _value(self, node: fx.Node) -> Any:
         if node not in self.values:
@@ -209,9 +205,9 @@ class Capturer:
 def capture(model: nn.Module, example_inputs: Any, float_modules: Iterable[str] = ()) -> Graph:
     """Capture an unmodified model as a Graph of operations.
 
-    The model is traced symbolically in eval() on a copy. A submodule that can't be traced (control flow that
-    depends on values) becomes one float node, with the reason and the line; so do calls without an integer
-    form.
+    A copy of the model in eval() is traced on the example. A submodule that can't be traced (control flow
+    that depends on values) becomes one float node, with the reason and the line; so do calls without an
+    integer form, and modules that compute in float across samples.
 
     Args:
         model: takes one float32 tensor whose first dimension is the batch, returns one tensor.
@@ -242,7 +238,7 @@ def capture(model: nn.Module, example_inputs: Any, float_modules: Iterable[str] 
         graph = capturer.run()
         if not capturer.mixing:
             return graph
-        leaves.update(capturer.mixing)
+        leaves.update(capturer.mixing.values())
 
 
 def example_tensor(example_inputs: Any) -> Tensor:
@@ -293,6 +289,13 @@ def _note_in_place(values: dict[fx.Node, Any], node: fx.Node, call: Call, result
 
 _SHAPES = ("view", "reshape", "unsqueeze", "squeeze", "flatten", "getitem")
 _ELEMENTWISE = ("add", "sub", "mul", "truediv", "div")
+
+
+def _owner(call: Call) -> str:
+    """The innermost module whose own code makes the call; "" for the whole model."""
+    stack = call.fx_node.meta.get("nn_module_stack") or {}
+    owners = [path for path, _ in stack.values() if path and path != call.path]
+    return owners[-1] if owners else ""
 
 
 def _called(node: fx.Node) -> str:
