@@ -47,6 +47,7 @@ class Learning:
                 raise PtqxError(f"{name}: expected a number in [0, 1), got {getattr(self, name)}")
 
 
+@torch.enable_grad()
 def learn(bench: Workbench, stage: Stage, part: Segment, how: Learning) -> None:
     """Make the part's outputs like the float network's; leave weights on their levels.
 

@@ -110,7 +110,8 @@ def _value(bench: Workbench, stage: Stage, name: str, samples: int, quantized: b
     known = {key: value[:samples] for key, value in values.items()}
     with model.observe(statistics=False) if not quantized else torch.no_grad():
         for node in stage.segment.nodes:
-            known[node.name] = model.step(node, *(known[i] for i in node.inputs))
+            own = model.graph.nodes[node.name]
+            known[node.name] = model.step(own, *(known[i] for i in node.inputs))
             if node.name == name:
                 break
     return known[name]

@@ -24,10 +24,12 @@ class Segment:
     outputs: list[str]
 
     def run(self, model: SimulatedModel, values: Values) -> Values:
-        """The outputs for one batch of what earlier segments gave."""
+        """The outputs for one batch of what earlier segments gave. The model's own nodes run: biases that a
+        method added are in one network alone."""
         known = dict(values)
         for node in self.nodes:
-            known[node.name] = model.step(node, *(known[name] for name in node.inputs))
+            own = model.graph.nodes[node.name]
+            known[node.name] = model.step(own, *(known[name] for name in node.inputs))
         return {name: known[name] for name in self.outputs}
 
 

@@ -204,7 +204,9 @@ def test_a_module_that_depends_on_values_stays_float(
 def test_parts_of_a_module_that_gives_a_dict_are_found() -> None:
     class Heads(nn.Module):
         def forward(self, x: Tensor) -> dict[str, Tensor]:
-            return {"sign": x.sign(), "size": x.abs()} if x.sum() > 0 else {"sign": x.sign(), "size": x.abs()}
+            if x.sum() > 1e9:
+                x = -x
+            return {"sign": x.sign(), "size": x.abs()}
 
     class Model(nn.Module):
         def __init__(self) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 import torch.nn.functional as F
-from ptqx.graph import calibrate, prepare
+from ptqx.graph import calibrate, prepare, quantize
 from ptqx.graph.spill import Spill
 from ptqx.graph.workbench import Workbench
 from ptqx.methods.walk import by_block, by_layer, walk
@@ -57,6 +58,26 @@ def test_a_walk_gives_what_a_run_gives():
                 two_steps = 2 * float(quantizer.scale)
                 torch.testing.assert_close(stage.quantized[name], exact[name], rtol=0, atol=two_steps)
                 torch.testing.assert_close(stage.floats[name], floats[name], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "methods",
+    [
+        "gptq",
+        "bias_correction+range_search",
+        "batch_norm_reestimation",
+        "error_feedback",
+        "reconstruction:steps=20",
+    ],
+)
+def test_layers_without_biases_are_given_some_in_the_quantized_network_alone(methods):
+    model = Blocks().eval()
+    for layer in (model.stem, model.a2, model.project, model.head):
+        layer.bias = None
+    with torch.no_grad():
+        expected = model(X)
+        got = quantize(model, [X], f"w4a8+{methods}")(X)
+    assert (got - expected).square().mean() < 0.02 * expected.square().mean()
 
 
 def test_what_is_changed_in_a_stage_counts_for_the_next():

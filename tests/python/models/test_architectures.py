@@ -182,7 +182,7 @@ def test_build_finds_models_of_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     assert models.build("timm/tiny", 3, width=5).weight.shape == (3, 5)
     with pytest.raises(PtqxError, match="unknown model 'timm/tinny'; did you mean timm/tiny"):
         models.build("timm/tinny", 3)
-    with pytest.raises(PtqxError, match="'timm/tiny' does not accept these options: .*depth"):
+    with pytest.raises(PtqxError, match=r"'timm/tiny' does not accept these options: .*depth"):
         models.build("timm/tiny", 3, depth=2)
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(PtqxError, match="'timm/tiny' needs timm: pip install timm"):
