@@ -49,6 +49,7 @@ class Channels:
 
     def __init__(self, graph: Graph, model: nn.Module) -> None:
         self._model = model
+        self._computed = frozenset(graph.constants)
         self._parents: list[int] = []
         self._origins: list[int] = []  # the width that an id was made with
         self._width_parents: list[int] = []
@@ -83,6 +84,8 @@ class Channels:
 
     def _through(self, node: Node, inputs: Sequence[Ids], shapes: Sequence[tuple[int, ...]]) -> Ids | None:
         """The channels of what a step gives; None if it must keep them all."""
+        if self._computed.intersection(node.params.values()):
+            return None
         if node.op in CHANNELWISE:
             return inputs[0]
         handler = _HANDLERS.get(node.op)
@@ -143,6 +146,12 @@ class Channels:
         pixels = math.prod(shapes[0][1:])
         return [i for i in inputs[0] for _ in range(pixels)]
 
+    def _reshape(self, node: Node, inputs: Sequence[Ids], shapes: Sequence[tuple[int, ...]]) -> Ids | None:
+        """Of a sequence to an image of one row, and back."""
+        before, after = shapes[0], node.shape
+        is_row = {len(before), len(after)} == {2, 3} and max(before, after, key=len)[1] == 1
+        return inputs[0] if is_row and (before[0], before[-1]) == (after[0], after[-1]) else None
+
     def _elementwise(self, node: Node, inputs: Sequence[Ids], shapes: Sequence[tuple[int, ...]]) -> Ids:
         self._tie(inputs[0], inputs[1])
         return inputs[0]
@@ -152,8 +161,8 @@ class Channels:
             return inputs[0]  # one number a pixel for all channels
         return self._elementwise(node, inputs, shapes)
 
-    def _cat(self, node: Node, inputs: Sequence[Ids], shapes: Sequence[tuple[int, ...]]) -> Ids:
-        return [i for ids in inputs for i in ids]
+    def _cat(self, node: Node, inputs: Sequence[Ids], shapes: Sequence[tuple[int, ...]]) -> Ids | None:
+        return [i for ids in inputs for i in ids] if node.attrs["dim"] == 1 else None
 
     def _tensor(self, path: str) -> Tensor:
         owner, _, name = path.rpartition(".")
@@ -168,6 +177,7 @@ _HANDLERS: dict[str, Handler] = {
     "batch_norm": Channels._per_channel,
     "prelu": Channels._per_channel,
     "flatten": Channels._flatten,
+    "reshape": Channels._reshape,
     "add": Channels._elementwise,
     "mul": Channels._product,
     "cat": Channels._cat,

@@ -168,8 +168,9 @@ class _Network:
     def cost(self, kept: Tensor) -> Cost:
         """Of the network with those channels, bool [number of ids], read at the roots."""
         sizes = {path: self._size(path, kept) for path in self.parameters}
-        layers = [n for n in self.graph if n.op in LAYERS]
-        macs = sum(sizes[n.params["weight"]] * weight_uses(self.graph, n) for n in layers)
+        computed = {path: tensor.numel() for path, tensor in self.graph.constants.items()}
+        weights = [(n, n.params["weight"]) for n in self.graph if n.op in LAYERS]
+        macs = sum({**sizes, **computed}[path] * weight_uses(self.graph, n) for n, path in weights)
         return Cost(sum(sizes.values()), macs, int((kept & self.channels.removable).sum()))
 
     def narrowed(self, kept: Tensor) -> dict[str, Tensor]:
