@@ -36,7 +36,7 @@ def take_widths(model: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
 
 
 def _note_widths(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d):
+    if isinstance(module, (nn.Conv2d, nn.Conv1d)):
         if module.groups == module.in_channels > 1:  # depthwise
             multiplier = module.out_channels // module.groups
             module.groups = module.weight.shape[0] // multiplier

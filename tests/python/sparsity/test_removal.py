@@ -78,7 +78,7 @@ def test_a_narrow_network_of_sequences_runs_on_integers() -> None:
     )
     last = nn.Sequential(nn.MaxPool1d(2), nn.Conv1d(16, 12, 3), nn.ReLU(), nn.AdaptiveAvgPool1d(1))
     model, x = nn.Sequential(first, last, nn.Flatten(), nn.Linear(12, 5)).eval(), torch.randn(8, 2, 30)
-    narrow = remove_channels(model, x[:1], 0.4).model.eval()
+    narrow = remove_channels(model, x[:1], 0.4, multiple=4).model.eval()
     assert narrow[0][0].out_channels < 16 or narrow[1][1].out_channels < 12
     weights = sum(p.numel() for p in narrow.parameters())
     assert weights <= 0.6 * sum(p.numel() for p in model.parameters())
@@ -93,7 +93,7 @@ def test_layers_with_computed_weights_keep_their_channels() -> None:
 
     model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), Scaled(8, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 1))
     model = nn.Sequential(*model, nn.ReLU(), nn.Conv2d(8, 2, 1)).eval()
-    narrow = remove_channels(model, torch.randn(1, 3, 4, 4), 0.2).model
+    narrow = remove_channels(model, torch.randn(1, 3, 4, 4), 0.2, multiple=1).model
     widths = [layer.weight.shape[0] for layer in narrow if isinstance(layer, nn.Conv2d)]
     assert widths[:2] == [8, 8] and widths[2] < 8
     narrow(torch.randn(1, 3, 4, 4))
