@@ -343,7 +343,7 @@ def test_coverage_goes_on_after_a_network_that_does_not_convert(monkeypatch: pyt
 
     class Float(nn.Sequential):
         def __init__(self) -> None:
-            super().__init__(nn.Conv2d(3, 2, 1), nn.Softmax(1), nn.Conv2d(2, 2, 1), nn.Flatten())
+            super().__init__(nn.Conv2d(3, 4, 1), nn.Softmax(1), nn.Conv2d(4, 2, 1), nn.Flatten())
 
     networks = {"none": NoLayer(), "half": Float().eval()}
     images = [torch.randn(2, 3, 4, 4)]
