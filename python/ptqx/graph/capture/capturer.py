@@ -218,6 +218,7 @@ def capture(model: nn.Module, example_inputs: Any, float_modules: Iterable[str] 
         PtqxError: the root's own forward can't be traced, the example does not fit, or inputs and outputs are
             not one tensor each.
 
+    >>> import torch
     >>> print(capture(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()), torch.zeros(1, 1, 4, 4)))
     input: input [1, 4, 4]
     0: conv2d(input) [2, 2, 2]
