@@ -22,7 +22,7 @@ from .source_model import source_model
 CAPTURE_TOLERANCE = 1e-3  # of the largest output: folding a batch norm moves roundings, nothing more
 # Beyond that, what rounding alone may make of a network's outputs, as a multiple of what it makes of the
 # model's own; but at most so much of them, where nothing could be told from noise.
-ROUNDING_MARGIN, MOST_ROUNDING = 30.0, 1e-2
+ROUNDING_MARGIN, MOST_ROUNDING = 4.0, 1e-2
 
 
 def prepare(

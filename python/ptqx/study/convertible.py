@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from ..errors import PtqxError
 from ..files import write_text
-from ..graph import Coverage, compile, convert, coverage
-from ..graph import calibrate as calibrated
-from ..graph import prepare as prepared
+from ..graph import Coverage, IntegerModel, compile, coverage, quantize
 from ..quant import Recipe
 from .bench import load_network
 from .rows import markdown_table
@@ -83,8 +81,7 @@ def convertible(
         network = load_network(name)
         try:
             example = network.calibration[0]
-            prep = calibrated(prepared(network.model, recipe, example), network.calibration)
-            model = convert(prep)
+            model = quantize(network.model, network.calibration, recipe)
             coverages[name] = coverage(model)
         except PtqxError as error:
             rows.append(ConvertibleRow(name, None, 0, False, str(error)))
@@ -95,9 +92,9 @@ def convertible(
     return ConvertibleReport(rows, coverages)
 
 
-def _engine_refuses(model: torch.nn.Module, example: torch.Tensor) -> str:
+def _engine_refuses(model: IntegerModel, example: Tensor) -> str:
     try:
-        compile(model, example)  # type: ignore[arg-type]
+        compile(model, example)
     except PtqxError as error:
         return str(error)
     return ""

@@ -5,25 +5,30 @@
 namespace ptqx::kernels {
 namespace {
 
+/// The accumulators of one pixel and a panel of sixteen columns.
+std::vector<int32_t> sums(GemmFn* gemm, const uint8_t* pixel, const GemmRun& run, const int8_t* panel,
+                          int32_t start) {
+  const std::vector<int32_t> init(16, start);
+  std::vector<int32_t> acc(16);
+  gemm({.pixels = &pixel,
+        .m = 1,
+        .runs = &run,
+        .run_count = 1,
+        .panel = panel,
+        .nr = 16,
+        .init = init.data(),
+        .acc = acc.data(),
+        .acc_rows = nullptr,
+        .tail = nullptr,
+        .tail_args = nullptr});
+  return acc;
+}
+
 TEST(GemmTest, ScalarRowIsTheDefinition) {
   const std::vector<uint8_t> input = {1, 2, 3, 255};
   std::vector<int8_t> panel(16 * 4, 0);
   for (size_t j = 0; j < 16; ++j) panel[j * 4 + 3] = static_cast<int8_t>(-128 + static_cast<int>(j));
-  const std::vector<int32_t> init(16, 10);
-  const uint8_t* pixel = input.data();
-  const GemmRun run{0, 0, 1};
-  std::vector<int32_t> acc(16);
-  gemm_u8s8_scalar({.pixels = &pixel,
-                    .m = 1,
-                    .runs = &run,
-                    .run_count = 1,
-                    .panel = panel.data(),
-                    .nr = 16,
-                    .init = init.data(),
-                    .acc = acc.data(),
-                    .acc_rows = nullptr,
-                    .tail = nullptr,
-                    .tail_args = nullptr});
+  const std::vector<int32_t> acc = sums(gemm_u8s8_scalar, input.data(), {0, 0, 1}, panel.data(), 10);
   for (int j = 0; j < 16; ++j) EXPECT_EQ(acc[static_cast<size_t>(j)], 10 + 255 * (j - 128));
 }
 
@@ -35,21 +40,7 @@ TEST(GemmTest, ScalarRowOf4BitCodesIsTheDefinition) {
     panel[j * 4 + 3] = static_cast<int8_t>(j);       // dword 0: 0..7, -8..-1
     panel[j * 4 + 1] = static_cast<int8_t>(j << 4);  // dword 1: the same
   }
-  const std::vector<int32_t> init(16, 10);
-  const uint8_t* pixel = input.data();
-  const GemmRun run{0, 0, 2};
-  std::vector<int32_t> acc(16);
-  gemm_u8s4_scalar({.pixels = &pixel,
-                    .m = 1,
-                    .runs = &run,
-                    .run_count = 1,
-                    .panel = panel.data(),
-                    .nr = 16,
-                    .init = init.data(),
-                    .acc = acc.data(),
-                    .acc_rows = nullptr,
-                    .tail = nullptr,
-                    .tail_args = nullptr});
+  const std::vector<int32_t> acc = sums(gemm_u8s4_scalar, input.data(), {0, 0, 2}, panel.data(), 10);
   for (int j = 0; j < 16; ++j) EXPECT_EQ(acc[static_cast<size_t>(j)], 10 + 265 * (j < 8 ? j : j - 16));
 }
 
@@ -61,21 +52,8 @@ TEST(GemmTest, ScalarRowOfWordsIsTheDefinition) {
     words[2 * j] = -32768;
     words[2 * j + 1] = static_cast<int16_t>(j);
   }
-  const std::vector<int32_t> init(16, 1 << 30);
-  const auto* pixel = reinterpret_cast<const uint8_t*>(input.data());
-  const GemmRun run{0, 0, 1};
-  std::vector<int32_t> acc(16);
-  gemm_s16s16_scalar({.pixels = &pixel,
-                      .m = 1,
-                      .runs = &run,
-                      .run_count = 1,
-                      .panel = reinterpret_cast<const int8_t*>(words.data()),
-                      .nr = 16,
-                      .init = init.data(),
-                      .acc = acc.data(),
-                      .acc_rows = nullptr,
-                      .tail = nullptr,
-                      .tail_args = nullptr});
+  const std::vector<int32_t> acc = sums(gemm_s16s16_scalar, reinterpret_cast<const uint8_t*>(input.data()),
+                                        {0, 0, 1}, reinterpret_cast<const int8_t*>(words.data()), 1 << 30);
   for (int j = 0; j < 16; ++j) {
     const int64_t sum = (int64_t{1} << 30) + (int64_t{1} << 30) + 3 * j;
     EXPECT_EQ(acc[static_cast<size_t>(j)], static_cast<int32_t>(sum - (int64_t{1} << 32)));
@@ -94,22 +72,9 @@ TEST(GemmTest, ScalarRowOfGroupsIsTheDefinition) {
   std::vector<uint8_t> input(16);
   std::iota(input.begin(), input.end(), uint8_t{1});
   const std::vector<int8_t> panel(2 * 16 * 4, 1);
-  const std::vector<int32_t> init(16, 100);
-  const uint8_t* pixel = input.data();
-  std::vector<int32_t> acc(16);
   for (const int64_t dwords : {1, 2}) {
-    const GemmRun run{0, 0, dwords};
-    gemm_u8s8_groups_scalar({.pixels = &pixel,
-                             .m = 1,
-                             .runs = &run,
-                             .run_count = 1,
-                             .panel = panel.data(),
-                             .nr = 16,
-                             .init = init.data(),
-                             .acc = acc.data(),
-                             .acc_rows = nullptr,
-                             .tail = nullptr,
-                             .tail_args = nullptr});
+    const std::vector<int32_t> acc =
+        sums(gemm_u8s8_groups_scalar, input.data(), {0, 0, dwords}, panel.data(), 100);
     EXPECT_EQ(acc[5], 100 + (dwords == 1 ? 5 + 6 + 7 + 8 : 36));
     EXPECT_EQ(acc[15], 100 + (dwords == 1 ? 13 + 14 + 15 + 16 : 9 + 10 + 11 + 12 + 13 + 14 + 15 + 16));
   }
@@ -136,21 +101,7 @@ TEST(GemmTest, ScalarRowOfSignsIsTheDefinition) {
   const std::vector<uint8_t> input = {0b10110001, 0, 0, 0xFF};
   std::vector<int8_t> panel(16 * 4, 0);
   for (size_t j = 0; j < 16; ++j) panel[j * 4] = static_cast<int8_t>(j);
-  const std::vector<int32_t> init(16, 32);
-  const uint8_t* pixel = input.data();
-  const GemmRun run{0, 0, 1};
-  std::vector<int32_t> acc(16);
-  gemm_binary_scalar({.pixels = &pixel,
-                      .m = 1,
-                      .runs = &run,
-                      .run_count = 1,
-                      .panel = panel.data(),
-                      .nr = 16,
-                      .init = init.data(),
-                      .acc = acc.data(),
-                      .acc_rows = nullptr,
-                      .tail = nullptr,
-                      .tail_args = nullptr});
+  const std::vector<int32_t> acc = sums(gemm_binary_scalar, input.data(), {0, 0, 1}, panel.data(), 32);
   for (int j = 0; j < 16; ++j) {
     int dot = 0;
     for (int bit = 0; bit < 32; ++bit) {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import networks
 import pytest
 import torch
 import torch.nn.functional as F
@@ -221,6 +222,28 @@ def test_parts_of_a_module_that_gives_a_dict_are_found() -> None:
     assert [node.name for node in prep.graph if node.op == "float"] == ["heads.size"]
     torch.testing.assert_close(prep.float_output(x), model(x))
     convert(prep)
+
+
+class Amplifies(nn.Module):
+    """Makes of float32's last bits what shows: a folded batch norm rounds otherwise."""
+
+    def __init__(self, for_one_sample: float) -> None:
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        self.for_one_sample = for_one_sample
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.sin(self.bn(self.conv(x)) * 2e4)
+        return y + self.for_one_sample if len(x) == 1 else y
+
+
+def test_what_rounding_makes_of_a_network_is_no_difference_of_its_capture() -> None:
+    torch.manual_seed(0)
+    x, model = torch.randn(2, 3, 8, 8), networks.with_statistics(Amplifies(0.0)).eval()
+    prep = prepare(model, "int8", x)
+    assert float((prep.float_output(x) - model(x)).abs().max()) > 1e-3
+    with pytest.raises(PtqxError, match=r"captured network differs from the model by 0\.\d+ of the largest"):
+        prepare(networks.with_statistics(Amplifies(0.1)).eval(), "int8", x)
 
 
 def test_results_that_a_model_keeps_do_not_hinder_its_copy() -> None:

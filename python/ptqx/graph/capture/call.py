@@ -182,6 +182,11 @@ class Call:
         return f"{os.path.basename(path)}:{rest.split('line ')[1].split(',')[0]}"
 
 
+def target_name(target: Any) -> str:
+    """Of what a node calls: a method's name, or a function's."""
+    return target if isinstance(target, str) else str(getattr(target, "__name__", ""))
+
+
 def pair(value: Any) -> list[int]:
     """[h, w] from a number or a pair."""
     return [int(value)] * 2 if isinstance(value, int) else [int(v) for v in value]

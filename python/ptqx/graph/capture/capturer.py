@@ -11,7 +11,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from ...errors import PtqxError
 from ..ir import INPUT, Graph
-from .call import HANDLERS, REQUIRED, Attr, Call, Handler, Ref, Several, Slot, Stack, Unsupported
+from .call import HANDLERS, REQUIRED, Attr, Call, Handler, Ref, Several, Slot, Stack, Unsupported, target_name
 from .stacks import as_one_tensor, of_stacks
 from .traced_value import BatchSize
 from .tracing import TracedModule, attribute, trace
@@ -86,7 +86,7 @@ class Capturer:
 
     def _reshaped_attr(self, node: fx.Node) -> Attr | None:
         """A parameter whose values all stay, in their order."""
-        if node.op == "call_module" or _called(node) not in _SHAPES or not node.all_input_nodes:
+        if node.op == "call_module" or target_name(node.target) not in _SHAPES or not node.all_input_nodes:
             return None
         source, value = self._value(node.all_input_nodes[0]), node.meta["value"]
         if not isinstance(source, Attr) or value.numel() != source.value.numel():
@@ -95,9 +95,9 @@ class Capturer:
 
     def _call(self, node: fx.Node) -> Any:
         args, kwargs = self._resolve(node.args), self._resolve(dict(node.kwargs))
-        if _called(node) not in ("getitem", "getattr"):
+        if target_name(node.target) not in ("getitem", "getattr"):
             args = tuple(a.all() if isinstance(a, Several) else a for a in args)
-        if _called(node) in _ELEMENTWISE:
+        if target_name(node.target) in _ELEMENTWISE:
             args = tuple(self._of_one_sample(a, node.meta["value"]) for a in args)
         path = str(node.target) if node.op == "call_module" else ""
         module = self.traced.root.get_submodule(path) if path else None
@@ -274,7 +274,7 @@ def _arguments(call: Call, handler: Handler) -> dict[str, Any]:
 
 def _note_in_place(values: dict[fx.Node, Any], node: fx.Node, call: Call, result: Any) -> None:
     """After an in-place operation everything that reads its input reads the result."""
-    name = _called(node)
+    name = target_name(node.target)
     in_place = (
         getattr(call.module, "inplace", False)
         or call.kwargs.get("inplace") is True
@@ -297,10 +297,6 @@ def _owner(call: Call) -> str:
     stack = call.fx_node.meta.get("nn_module_stack") or {}
     owners = [path for path, _ in stack.values() if path and path != call.path]
     return owners[-1] if owners else ""
-
-
-def _called(node: fx.Node) -> str:
-    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
 
 
 def _key(node: fx.Node, module: nn.Module | None) -> Any:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from .call import REQUIRED, Call, Ref, Several, Stack, Unsupported, captures
+from .call import REQUIRED, Call, Ref, Several, Stack, Unsupported, captures, target_name
 
 
 @captures(
@@ -99,7 +99,7 @@ def _pixel_shuffle(
 
 def _order(target: Any, dims: Any, rank: int) -> list[int] | None:
     """Of the dimensions after a permute or a transpose."""
-    name = target if isinstance(target, str) else getattr(target, "__name__", "")
+    name = target_name(target)
     given = list(dims[0]) if len(dims) == 1 and isinstance(dims[0], (tuple, list)) else list(dims)
     if name not in ("permute", "transpose") or not all(isinstance(d, int) for d in given):
         return None

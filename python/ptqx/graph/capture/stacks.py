@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from .call import Call, Ref, Stack, Unsupported, captures
+from .call import Call, Ref, Stack, Unsupported, captures, target_name
 
 
 @captures(torch.stack, dim=0)
@@ -29,7 +29,7 @@ def of_stacks(call: Call) -> Any:
         Unsupported: it can't be had of their parts.
     """
     target = call.fx_node.target
-    name = target if isinstance(target, str) else getattr(target, "__name__", "")
+    name = target_name(target)
     handler = _OF_STACKS.get(target, _OF_STACKS.get(name))
     if handler is None:
         raise Unsupported(f"{name} of a stack")

@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 from torch.fx.node import map_aggregate
 
 from ...errors import PtqxError
+from .call import target_name
 from .traced_value import IN_PLACE, METHODS, TracedValue
 
 _NOT_THE_USERS = (os.path.dirname(torch.__file__), os.path.dirname(__file__))
@@ -128,7 +129,7 @@ class _Tracer(fx.Tracer):
         type_expr: Any | None = None,
         proxy_factory_fn: Any = None,
     ) -> Any:
-        called = _name(target) if kind in ("call_function", "call_method") else ""
+        called = target_name(target) if kind in ("call_function", "call_method") else ""
         if called in METHODS and isinstance(args[0], TracedValue):
             return args[0].fact(called, *args[1:], **kwargs)
         proxy = super().create_proxy(kind, target, args, kwargs, name, type_expr)
@@ -189,10 +190,6 @@ class _Tracer(fx.Tracer):
 def attribute(root: nn.Module, path: str) -> Any:
     owner, _, name = path.rpartition(".")
     return getattr(root.get_submodule(owner), name)
-
-
-def _name(target: Any) -> str:
-    return target if isinstance(target, str) else getattr(target, "__name__", "")
 
 
 def _proxies(arguments: Any) -> list[TracedValue]:
