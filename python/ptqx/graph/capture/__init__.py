@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import layers, movement, padding, pointwise, pooling, resampling, sequences, stacks  # noqa: F401  they fill the capture table
+from . import layers, movement, padding, pointwise, pooling, resampling, stacks  # noqa: F401  they fill the capture table
 from .capturer import capture, example_tensor
 
 __all__ = ["capture", "example_tensor"]

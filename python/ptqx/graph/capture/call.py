@@ -123,17 +123,42 @@ class Call:
         if len(self.input_shape()) != 3:
             raise Unsupported(f"of {list(self.input_shape())} a sample; only of [C, H, W]")
 
-    def one_row(self) -> Ref:
-        """The input, [C, L] a sample, as an image [C, 1, L].
+    def as_image(self) -> Ref:
+        """The input; a sequence, [C, L] a sample, as an image of one row, [C, 1, L].
 
         Raises:
-            Unsupported: it has another shape.
+            Unsupported: it is neither.
         """
+        if len(self.input_shape()) == 3:
+            return self.input
         if len(self.input_shape()) != 2:
-            raise Unsupported(f"of {list(self.input_shape())} a sample; only of [C, L]")
+            raise Unsupported(f"of {list(self.input_shape())} a sample; only of [C, H, W] or [C, L]")
         channels, length = self.input_shape()
         shape = (channels, 1, length)
         return self.node("reshape", shape=shape, suffix=".image", sample_shape=list(shape))
+
+    def on_image(
+        self,
+        op: str,
+        source: Ref | None = None,
+        params: dict[str, str] | None = None,
+        suffix: str = "",
+        **attrs: Any,
+    ) -> Ref:
+        """A node on `source` (the input as an image), and its result as the call gives it: a sequence where
+        the input is one."""
+        sources = [self.as_image() if source is None else source]
+        if len(self.input_shape()) == 3:
+            return self.node(op, sources, params, suffix=suffix, **attrs)
+        channels, length = self.output_shape[1:]
+        result = self.node(op, sources, params, (channels, 1, length), suffix, **attrs)
+        return self.node("reshape", [result], suffix=".sequence", sample_shape=[channels, length])
+
+    def pair(self, value: Any, of_row: int) -> list[int]:
+        """[h, w] from a number or a pair; of a sequence [of_row, w]."""
+        if len(self.input_shape()) == 3:
+            return pair(value)
+        return [of_row, int(value) if isinstance(value, int) else int(value[0])]
 
     def node(
         self,

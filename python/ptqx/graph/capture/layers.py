@@ -13,55 +13,52 @@ from .padding import image_padded_with_itself
 from .stacks import softmax_of_two
 
 
-@captures(nn.Conv2d, stride=1, padding=0, dilation=1, groups=1, padding_mode="zeros")
-def _conv2d_module(
-    call: Call, stride: Any, padding: Any, dilation: Any, groups: int, padding_mode: str
-) -> Ref:
+@captures(nn.Conv2d, nn.Conv1d, stride=1, padding=0, dilation=1, groups=1, padding_mode="zeros")
+def _conv_module(call: Call, stride: Any, padding: Any, dilation: Any, groups: int, padding_mode: str) -> Ref:
     module: Any = call.module
-    source = None
+    source = call.as_image()
     if padding_mode != "zeros":
-        left, right, top, bottom = module._reversed_padding_repeated_twice
-        source = image_padded_with_itself(call, call.input, [top, left, bottom, right], padding_mode)
+        left, right, top, bottom = (*module._reversed_padding_repeated_twice, 0, 0)[:4]
+        source = image_padded_with_itself(call, source, [top, left, bottom, right], padding_mode)
         padding = 0
-    kernel = pair(module.kernel_size)
-    return _conv2d(call, own_params(call), kernel, stride, padding, dilation, groups, source)
+    return _conv(call, source, own_params(call), module.kernel_size, stride, padding, dilation, groups)
 
 
-@captures(F.conv2d, torch.conv2d, weight=REQUIRED, bias=None, stride=1, padding=0, dilation=1, groups=1)
-def _conv2d_function(
+@captures(
+    *(F.conv2d, torch.conv2d, F.conv1d, torch.conv1d),
+    weight=REQUIRED,
+    bias=None,
+    stride=1,
+    padding=0,
+    dilation=1,
+    groups=1,
+)
+def _conv_function(
     call: Call, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int
 ) -> Ref:
-    return _conv2d(
-        call,
-        parameter_paths(weight=weight, bias=bias),
-        list(weight.value.shape[2:]),
-        stride,
-        padding,
-        dilation,
-        groups,
-    )
+    params = parameter_paths(weight=weight, bias=bias)
+    return _conv(call, call.as_image(), params, weight.value.shape[2:], stride, padding, dilation, groups)
 
 
-def _conv2d(
+def _conv(
     call: Call,
+    source: Ref,
     params: dict[str, str],
-    kernel: list[int],
+    kernel_size: Any,
     stride: Any,
     padding: Any,
     dilation: Any,
     groups: int,
-    source: Ref | None = None,
 ) -> Ref:
-    if len(call.input_shape()) != 3:
-        raise Unsupported(f"input of {len(call.input_shape()) + 1} dimensions, expected [N, C, H, W]")
-    return call.node(
+    kernel, spread = call.pair(kernel_size, 1), call.pair(dilation, 1)
+    return call.on_image(
         "conv2d",
-        [source or call.input],
+        source,
         params,
         kernel_size=kernel,
-        stride=pair(stride),
-        padding=_four_sides(padding, kernel, pair(dilation)),
-        dilation=pair(dilation),
+        stride=call.pair(stride, 1),
+        padding=_four_sides(call, padding, kernel, spread),
+        dilation=spread,
         groups=int(groups),
     )
 
@@ -138,7 +135,7 @@ def _conv_transpose2d(
     )
 
 
-def _four_sides(padding: Any, kernel: list[int], dilation: list[int]) -> list[int]:
+def _four_sides(call: Call, padding: Any, kernel: list[int], dilation: list[int]) -> list[int]:
     """[top, left, bottom, right]; "same" puts the odd one at the bottom and right, as PyTorch does."""
     if padding == "valid":
         return [0, 0, 0, 0]
@@ -146,7 +143,7 @@ def _four_sides(padding: Any, kernel: list[int], dilation: list[int]) -> list[in
         total = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
         before = [t // 2 for t in total]
         return before + [t - b for t, b in zip(total, before, strict=True)]
-    return pair(padding) * 2
+    return call.pair(padding, 0) * 2
 
 
 @captures(nn.Linear)

@@ -57,11 +57,7 @@ def padded_with_itself(call: Call, pad: list[int], mode: str) -> Ref:
     if len(shape) not in (2, 3) or len(pad) != 2 * (len(shape) - 1) or min(left, right, top, bottom) < 0:
         raise Unsupported(f"mode {mode!r}, padding {pad} of {list(shape)} a sample")
     sides = [top, left, bottom, right]
-    if len(shape) == 3:
-        return image_padded_with_itself(call, call.input, sides, mode)
-    result = image_padded_with_itself(call, call.one_row(), sides, mode)
-    sequence = [shape[0], shape[1] + left + right]
-    return call.node("reshape", [result], shape=tuple(sequence), suffix=".sequence", sample_shape=sequence)
+    return call.on_image("pad", suffix=".padding", padding=sides, mode=mode)
 
 
 def image_padded_with_itself(call: Call, image: Ref, sides: list[int], mode: str) -> Ref:

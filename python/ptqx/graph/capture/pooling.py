@@ -8,13 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .call import REQUIRED, Call, Ref, Unsupported, captures, pair
+from .call import REQUIRED, Call, Ref, Unsupported, captures
 
 
 @captures(
-    nn.MaxPool2d,
-    F.max_pool2d,
-    torch.max_pool2d,
+    *(nn.MaxPool2d, F.max_pool2d, torch.max_pool2d, nn.MaxPool1d, F.max_pool1d, torch.max_pool1d),
     kernel_size=REQUIRED,
     stride=None,
     padding=0,
@@ -22,7 +20,7 @@ from .call import REQUIRED, Call, Ref, Unsupported, captures, pair
     ceil_mode=False,
     return_indices=False,
 )
-def _max_pool2d(
+def _max_pool(
     call: Call,
     kernel_size: Any,
     stride: Any,
@@ -33,19 +31,18 @@ def _max_pool2d(
 ) -> Ref:
     if return_indices:
         raise Unsupported("return_indices=True")
-    return call.node(
+    return call.on_image(
         "max_pool2d",
-        kernel_size=pair(kernel_size),
-        stride=pair(stride or kernel_size),
-        padding=pair(padding),
-        dilation=pair(dilation),
+        kernel_size=call.pair(kernel_size, 1),
+        stride=call.pair(stride or kernel_size, 1),
+        padding=call.pair(padding, 0),
+        dilation=call.pair(dilation, 1),
         ceil_mode=bool(ceil_mode),
     )
 
 
 @captures(
-    nn.AvgPool2d,
-    F.avg_pool2d,
+    *(nn.AvgPool2d, F.avg_pool2d, nn.AvgPool1d, F.avg_pool1d, torch.avg_pool1d),
     kernel_size=REQUIRED,
     stride=None,
     padding=0,
@@ -53,7 +50,7 @@ def _max_pool2d(
     count_include_pad=True,
     divisor_override=None,
 )
-def _avg_pool2d(
+def _avg_pool(
     call: Call,
     kernel_size: Any,
     stride: Any,
@@ -62,22 +59,26 @@ def _avg_pool2d(
     count_include_pad: bool,
     divisor_override: int | None,
 ) -> Ref:
-    return call.node(
+    return call.on_image(
         "avg_pool2d",
-        kernel_size=pair(kernel_size),
-        stride=pair(stride or kernel_size),
-        padding=pair(padding),
+        kernel_size=call.pair(kernel_size, 1),
+        stride=call.pair(stride or kernel_size, 1),
+        padding=call.pair(padding, 0),
         ceil_mode=bool(ceil_mode),
         count_include_pad=bool(count_include_pad),
         divisor=int(divisor_override or 0),
     )
 
 
-@captures(nn.AdaptiveAvgPool2d, F.adaptive_avg_pool2d, output_size=REQUIRED)
-def _adaptive_avg_pool2d(call: Call, output_size: Any) -> Ref:
+@captures(
+    *(nn.AdaptiveAvgPool2d, F.adaptive_avg_pool2d),
+    *(nn.AdaptiveAvgPool1d, F.adaptive_avg_pool1d, torch.adaptive_avg_pool1d),
+    output_size=REQUIRED,
+)
+def _adaptive_avg_pool(call: Call, output_size: Any) -> Ref:
     if call.output_shape[2:] == call.input_shape()[1:]:
         return call.input
-    return call.node("adaptive_avg_pool2d", output_size=list(call.output_shape[2:]))
+    return call.on_image("adaptive_avg_pool2d", output_size=call.pair(call.output_shape[2:], 1))
 
 
 @captures(nn.AdaptiveMaxPool2d, F.adaptive_max_pool2d, output_size=REQUIRED, return_indices=False)
@@ -123,7 +124,7 @@ def _mean(call: Call, dim: Any, keepdim: bool) -> Ref:
     rank = len(call.input_shape()) + 1
     dims = sorted(d % rank for d in ([dim] if isinstance(dim, int) else dim or range(rank)))
     if rank == 3 and dims == [2] and not keepdim:
-        return _global_average(call, _flattened_image(call) or call.one_row(), keepdim)
+        return _global_average(call, _flattened_image(call) or call.as_image(), keepdim)
     if rank == 4 and dims == [1, 2] and not keepdim:  # of [N, H, W, C]
         height, width, channels = call.input_shape()
         shape = (channels, height, width)
