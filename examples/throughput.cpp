@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <random>
 #include <stdexcept>
+#include <vector>
 
 #include "arguments.h"
 #include "engine/engine.h"
@@ -24,7 +25,12 @@ std::vector<double> timed_runs(const ptqx::engine::Engine& engine, int64_t batch
   std::normal_distribution<float> normal;
   std::vector<float> input(static_cast<size_t>(batch * engine.input_size()));
   for (float& value : input) value = normal(random);
-  std::vector<float> output(static_cast<size_t>(batch * engine.output_size()));
+  std::vector<std::vector<float>> outputs;
+  std::vector<float*> places;
+  for (const ptqx::engine::OutputInfo& output : engine.outputs()) {
+    outputs.emplace_back(static_cast<size_t>(batch * output.size));
+    places.push_back(outputs.back().data());
+  }
 
   std::vector<double> runs;
   const auto start = Clock::now();
@@ -34,7 +40,7 @@ std::vector<double> timed_runs(const ptqx::engine::Engine& engine, int64_t batch
   do {
     const bool warm = since(start) > 0.1 * seconds;
     const auto begin = Clock::now();
-    engine.run(input.data(), batch, output.data(), executor);
+    engine.run(input.data(), batch, places, executor);
     if (warm) runs.push_back(since(begin));
   } while (since(start) < 1.1 * seconds || runs.empty());
   std::sort(runs.begin(), runs.end());

@@ -40,12 +40,22 @@ Program read_file(const std::string& path) {
   }
 }
 
-void check_call(const float* input, int64_t batch, const float* output) {
-  if (batch < 0 || batch > std::numeric_limits<int32_t>::max()) {
-    throw Error("batch must be 0 to 2147483647; got " + std::to_string(batch));
+std::vector<OutputInfo> output_infos(const Plan& plan) {
+  std::vector<OutputInfo> infos;
+  for (const NetworkOutput& output : plan.outputs) {
+    infos.push_back({output.path, shape_of(output.value), output.value.size()});
   }
-  if (batch > 0 && (input == nullptr || output == nullptr)) throw Error("input and output must not be null");
+  return infos;
 }
+
+/// Where the samples of a call come from and where what the network makes of them goes.
+struct Call {
+  const float* input;
+  std::span<float* const> outputs;
+  int64_t first = 0;  // sample of both
+
+  Call from(int64_t sample) const { return {input, outputs, first + sample}; }
+};
 
 }  // namespace
 
@@ -53,7 +63,7 @@ struct Engine::Impl {
   explicit Impl(Plan made)
       : plan(std::move(made)),
         input_shape(shape_of(plan.input)),
-        output_shape(shape_of(plan.output)),
+        outputs(output_infos(plan)),
         max_chunk(largest_share(plan)),
         blocks(std::max(std::thread::hardware_concurrency(), 1U)) {}
 
@@ -108,7 +118,25 @@ struct Engine::Impl {
     return info;
   }
 
-  Run bind(const BoundPlan& bound, const Pass& pass, Block& block, const float* input, float* output,
+  void check(const Call& call, int64_t batch) const {
+    if (batch < 0 || batch > std::numeric_limits<int32_t>::max()) {
+      throw Error("batch must be 0 to 2147483647; got " + std::to_string(batch));
+    }
+    if (call.outputs.size() != outputs.size()) {
+      throw Error("the network has " + std::to_string(outputs.size()) + " outputs; got " +
+                  std::to_string(call.outputs.size()));
+    }
+    const auto& given = call.outputs;
+    const bool null = call.input == nullptr || std::find(given.begin(), given.end(), nullptr) != given.end();
+    if (batch > 0 && null) throw Error("input and output must not be null");
+  }
+
+  const OutputInfo& only_output() const {
+    if (outputs.size() == 1) return outputs[0];
+    throw Error("the network has " + std::to_string(outputs.size()) + " outputs, which outputs() lists");
+  }
+
+  Run bind(const BoundPlan& bound, const Pass& pass, Block& block, const Call& call,
            std::atomic<int64_t>& nonfinite) const {
     const StagedPlacement& placement = bound.placement;
     uint8_t* memory = block.reserve(placement.bytes);
@@ -120,28 +148,31 @@ struct Engine::Impl {
       run.buffers.push_back(memory + placement.offsets[i] + skipped);
     }
     // No step writes to the input.
-    const float* first_input = input + pass.first_sample * plan.input.size();
+    const int64_t first = call.first + pass.first_sample;
+    const float* first_input = call.input + first * plan.input.size();
     run.buffers[kInputBuffer] = const_cast<uint8_t*>(reinterpret_cast<const uint8_t*>(first_input));
-    run.buffers[kOutputBuffer] = reinterpret_cast<uint8_t*>(output + pass.first_sample * plan.output.size());
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      run.buffers[kFirstOutputBuffer + i] =
+          reinterpret_cast<uint8_t*>(call.outputs[i] + first * outputs[i].size);
+    }
     return run;
   }
 
   /// All steps on the calling thread.
-  void run_alone(const BoundPlan& bound, const float* input, float* output,
-                 std::atomic<int64_t>& nonfinite) const {
+  void run_alone(const BoundPlan& bound, const Call& call, std::atomic<int64_t>& nonfinite) const {
     const BlockLease block(blocks);
     for (const Pass& pass : bound.passes) {
-      const Run run = bind(bound, pass, *block, input, output, nonfinite);
+      const Run run = bind(bound, pass, *block, call, nonfinite);
       for (const Work& work : *pass.works) work.run(run, 0, work.items);
     }
   }
 
   /// Every step by all workers of the plan together.
-  void run_together(const BoundPlan& bound, const float* input, float* output, const Executor& executor,
+  void run_together(const BoundPlan& bound, const Call& call, const Executor& executor,
                     std::atomic<int64_t>& nonfinite) const {
     const BlockLease block(blocks);
     const Pass& pass = bound.passes.front();
-    const Run run = bind(bound, pass, *block, input, output, nonfinite);
+    const Run run = bind(bound, pass, *block, call, nonfinite);
     Team team(*pass.works, run, bound.threads);
     executor.parallel_for(bound.threads, [&](int64_t begin, int64_t end) {
       for (int64_t worker = begin; worker < end; ++worker) team.work();
@@ -150,7 +181,7 @@ struct Engine::Impl {
   }
 
   /// Fewer samples than there are workers, by as many of these as turn out to be the fastest.
-  void run_few(const float* input, int64_t samples, float* output, const Executor& executor,
+  void run_few(const Call& call, int64_t samples, const Executor& executor,
                std::atomic<int64_t>& nonfinite) const {
     using Clock = std::chrono::steady_clock;
     const auto choice = worker_choices.find(samples, executor.threads());
@@ -158,17 +189,16 @@ struct Engine::Impl {
     const auto bound = bound_plans.find(plan, samples, workers);
     const auto start = Clock::now();
     if (workers == 1) {
-      run_alone(*bound, input, output, nonfinite);
+      run_alone(*bound, call, nonfinite);
     } else {
-      run_together(*bound, input, output, executor, nonfinite);
+      run_together(*bound, call, executor, nonfinite);
     }
     choice->record(workers, std::chrono::duration<double>(Clock::now() - start).count());
   }
 
   /// As many samples as can be shared out evenly are run by workers each for itself, chunk by chunk, so
   /// that activations stay in its cache and nobody waits. The rest is run by all together.
-  void run(const float* input, int64_t batch, float* output, const Executor& executor,
-           std::atomic<int64_t>& nonfinite) const {
+  void run(const Call& call, int64_t batch, const Executor& executor, std::atomic<int64_t>& nonfinite) const {
     const int threads = executor.threads();
     const int64_t shared_out = batch - batch % threads;
     const int64_t count = chunks(shared_out, threads);
@@ -176,16 +206,13 @@ struct Engine::Impl {
       for (int64_t chunk = begin; chunk < end; ++chunk) {
         const int64_t first = chunk_begin(shared_out, chunk, count);
         const auto bound = bound_plans.find(plan, chunk_begin(shared_out, chunk + 1, count) - first, 1);
-        run_alone(*bound, input + first * plan.input.size(), output + first * plan.output.size(), nonfinite);
+        run_alone(*bound, call.from(first), nonfinite);
       }
     });
-    if (shared_out < batch) {
-      run_few(input + shared_out * plan.input.size(), batch - shared_out,
-              output + shared_out * plan.output.size(), executor, nonfinite);
-    }
+    if (shared_out < batch) run_few(call.from(shared_out), batch - shared_out, executor, nonfinite);
   }
 
-  std::vector<StepProfile> profile(const float* input, int64_t samples, float* output, int rounds) const {
+  std::vector<StepProfile> profile(const Call& call, int64_t samples, int rounds) const {
     using Clock = std::chrono::steady_clock;
     const auto bound = bound_plans.find(plan, samples, 1);
     const BlockLease block(blocks);
@@ -195,7 +222,7 @@ struct Engine::Impl {
     for (int round = 0; round < rounds; ++round) {
       for (std::vector<double>& step_seconds : seconds) step_seconds.push_back(0.0);
       for (const Pass& pass : bound->passes) {
-        const Run run = bind(*bound, pass, *block, input, output, nonfinite);
+        const Run run = bind(*bound, pass, *block, call, nonfinite);
         for (size_t i = 0; i < pass.works->size(); ++i) {
           const Work& work = (*pass.works)[i];
           const Clock::time_point begin = Clock::now();
@@ -216,7 +243,8 @@ struct Engine::Impl {
   }
 
   Plan plan;
-  std::vector<int64_t> input_shape, output_shape;
+  std::vector<int64_t> input_shape;
+  std::vector<OutputInfo> outputs;
   int64_t max_chunk;  // samples
   mutable BlockPool blocks;
   mutable BoundPlans bound_plans;
@@ -241,15 +269,18 @@ Engine Engine::from_bytes(std::span<const uint8_t> bytes) try {
 }
 
 const std::vector<int64_t>& Engine::input_shape() const { return impl_->input_shape; }
-const std::vector<int64_t>& Engine::output_shape() const { return impl_->output_shape; }
 int64_t Engine::input_size() const { return impl_->plan.input.size(); }
-int64_t Engine::output_size() const { return impl_->plan.output.size(); }
+const std::vector<OutputInfo>& Engine::outputs() const { return impl_->outputs; }
+const std::vector<int64_t>& Engine::output_shape() const { return impl_->only_output().shape; }
+int64_t Engine::output_size() const { return impl_->only_output().size; }
 
-void Engine::run(const float* input, int64_t batch, float* output, const Executor& executor) const try {
-  check_call(input, batch, output);
+void Engine::run(const float* input, int64_t batch, std::span<float* const> outputs,
+                 const Executor& executor) const try {
+  const Call call{input, outputs};
+  impl_->check(call, batch);
   if (batch == 0) return;
   std::atomic<int64_t> nonfinite = 0;
-  impl_->run(input, batch, output, executor, nonfinite);
+  impl_->run(call, batch, executor, nonfinite);
   if (nonfinite > 0) {
     throw Error("input: " + std::to_string(nonfinite) + " of " + std::to_string(batch * input_size()) +
                 " values are not finite (NaN or infinity)");
@@ -258,10 +289,12 @@ void Engine::run(const float* input, int64_t batch, float* output, const Executo
   throw Error("a batch of " + std::to_string(batch) + " does not fit in memory");
 }
 
-std::vector<StepProfile> Engine::profile(const float* input, int64_t batch, float* output, int rounds) const {
-  check_call(input, batch, output);
+std::vector<StepProfile> Engine::profile(const float* input, int64_t batch, std::span<float* const> outputs,
+                                         int rounds) const {
+  const Call call{input, outputs};
+  impl_->check(call, batch);
   if (batch == 0 || rounds < 1) throw Error("batch and rounds must be at least 1");
-  return impl_->profile(input, batch, output, rounds);
+  return impl_->profile(call, batch, rounds);
 }
 
 std::vector<StepInfo> Engine::steps() const {
@@ -282,7 +315,11 @@ std::string Engine::describe() const {
   }
   std::snprintf(line, sizeof line, "%zu steps, %.2f M MACs a sample, chunks of at most %lld samples, ",
                 impl_->plan.steps.size(), macs / 1e6, static_cast<long long>(impl_->max_chunk));
-  return text + line + join(impl_->input_shape, "x") + " to " + join(impl_->output_shape, "x") + "\n";
+  text += line + join(impl_->input_shape, "x") + " to ";
+  for (const OutputInfo& output : impl_->outputs) {
+    text += (&output == impl_->outputs.data() ? "" : ", ") + join(output.shape, "x");
+  }
+  return text + "\n";
 }
 
 std::vector<TunableStep> Engine::tunable_steps(int64_t batch, int threads) const {

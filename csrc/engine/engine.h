@@ -21,6 +21,15 @@ class Error : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// A tensor that the network returns.
+struct OutputInfo {
+  /// Its place in what the network returns: keys and positions with dots between them ("aux", "features.0");
+  /// "" if it returns one tensor.
+  std::string path;
+  std::vector<int64_t> shape;  // of one sample
+  int64_t size;                // product of it
+};
+
 /// What a step does.
 struct StepInfo {
   std::string name, op, kernel;
@@ -55,21 +64,30 @@ class Engine {
 
   /// Shapes of one sample, without the batch dimension: {3, 32, 32} and {100}, say.
   const std::vector<int64_t>& input_shape() const;
-  const std::vector<int64_t>& output_shape() const;
   int64_t input_size() const;  // product of input_shape()
+  /// One by one, in their order in what the network returns.
+  const std::vector<OutputInfo>& outputs() const;
+  /// Of a network that returns one tensor; they throw Error if it returns several.
+  const std::vector<int64_t>& output_shape() const;
   int64_t output_size() const;
 
-  /// `input` [batch] + input_shape() float32, NCHW; `output` [batch] + output_shape() float32, NCHW.
+  /// `input` [batch] + input_shape() float32, NCHW; each of `outputs` [batch] + its shape float32, NCHW.
   /// Any batch size, 0 included. Throws Error if an input value is not finite. Samples that are too few for
   /// all workers, a single one above all, are run by different numbers of them at first, and then by the
   /// fastest (worker_choice.h).
-  void run(const float* input, int64_t batch, float* output, const Executor& executor) const;
+  void run(const float* input, int64_t batch, std::span<float* const> outputs,
+           const Executor& executor) const;
+  /// The same for a network that returns one tensor.
+  void run(const float* input, int64_t batch, float* output, const Executor& executor) const {
+    run(input, batch, std::span<float* const>(&output, 1), executor);
+  }
 
   std::vector<StepInfo> steps() const;
   /// One line a step: name, operation, bytes written and multiplications a sample, kernel chosen.
   std::string describe() const;
   /// Runs `batch` samples step by step on the calling thread, `rounds` times. Arguments as of run().
-  std::vector<StepProfile> profile(const float* input, int64_t batch, float* output, int rounds) const;
+  std::vector<StepProfile> profile(const float* input, int64_t batch, std::span<float* const> outputs,
+                                   int rounds) const;
 
   /// The steps that have several strategies, for each number of samples and of workers that a run of `batch`
   /// samples by `threads` workers is shared out to.

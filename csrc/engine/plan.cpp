@@ -27,7 +27,7 @@ std::vector<Succession> Plan::successions() const {
   std::vector<Succession> successions;
   const std::vector<Lifetime> alive = lifetimes();
   for (size_t i = 0; i < steps.size(); ++i) {
-    if (steps[i].overwrites <= kOutputBuffer || steps[i].writes[0] <= kOutputBuffer) continue;
+    if (is_callers(steps[i].overwrites) || is_callers(steps[i].writes[0])) continue;
     const auto from = static_cast<size_t>(steps[i].overwrites), to = static_cast<size_t>(steps[i].writes[0]);
     const bool last_read = alive[from].last_step == static_cast<int>(i);
     if (last_read && alive[from].bytes == alive[to].bytes) successions.push_back({i, from, to});
@@ -59,15 +59,16 @@ PlanBuilder::PlanBuilder(const Program& program)
     for (const int input : node.inputs) consumers_[static_cast<size_t>(input)].push_back(index_of(node));
   }
   plan_.input = program.nodes.front().output;
-  plan_.output = program.nodes[static_cast<size_t>(program.output)].output;
-  plan_.buffer_bytes = {plan_.input.bytes(), plan_.output.bytes()};
+  plan_.outputs = program.outputs;
+  plan_.buffer_bytes = {plan_.input.bytes()};
+  for (const NetworkOutput& output : program.outputs) plan_.buffer_bytes.push_back(output.value.bytes());
   plan_.tuned = program.tuned;
   buffer(0) = kInputBuffer;
 }
 
 std::vector<const Node*> PlanBuilder::only_consumers(const Node& node) const {
   std::vector<const Node*> nodes;
-  if (index_of(node) == program_.output) return nodes;
+  if (is_output(index_of(node))) return nodes;
   for (const int consumer : consumers_[static_cast<size_t>(index_of(node))]) {
     nodes.push_back(&program_.nodes[static_cast<size_t>(consumer)]);
   }
@@ -94,9 +95,13 @@ int PlanBuilder::input_buffer(const Node& node, size_t index) {
 
 int PlanBuilder::output_buffer(const Node& node) {
   const int index = index_of(node);
+  const auto& outputs = program_.outputs;
+  const auto first = std::find_if(outputs.begin(), outputs.end(),
+                                  [&](const NetworkOutput& output) { return output.node == index; });
   const bool direct =
-      index == program_.output && node.output.order_free() && consumers_[static_cast<size_t>(index)].empty();
-  return buffer(index) = direct ? kOutputBuffer : new_buffer(node.output.bytes());
+      first != outputs.end() && node.output.order_free() && consumers_[static_cast<size_t>(index)].empty();
+  return buffer(index) = direct ? kFirstOutputBuffer + static_cast<int>(first - outputs.begin())
+                                : new_buffer(node.output.bytes());
 }
 
 bool PlanBuilder::plan_as_view(const Node& node) {
@@ -111,7 +116,7 @@ bool PlanBuilder::plan_as_view(const Node& node) {
   // The graph's own input is planar already.
   const bool keeps_order = input(node).order_free() || node.inputs[0] == 0;
   const bool reordered =
-      index != program_.output && std::all_of(consumers.begin(), consumers.end(), takes_any_order);
+      !is_output(index) && std::all_of(consumers.begin(), consumers.end(), takes_any_order);
   if (!keeps_order && !reordered) return false;
   buffer(index) = buffer(node.inputs[0]);
   in_memory_order_[static_cast<size_t>(index)] = !keeps_order;
@@ -125,20 +130,25 @@ const Value* PlanBuilder::features_from(const Node& node) const {
 
 void PlanBuilder::require_slack(size_t bytes) { plan_.slack = std::max(plan_.slack, bytes); }
 
-Plan PlanBuilder::finish() {
-  const Node& output = program_.nodes[static_cast<size_t>(program_.output)];
-  const int from = buffer(program_.output);
-  if (from != kOutputBuffer) {
-    // The caller's input, or a view of it, is planar already: a plain copy.
-    const Value value = from == kInputBuffer ? Value{.c = plan_.input.size()} : output.output;
-    add(transpose_step(output.name, value, from, kOutputBuffer, true));
+bool PlanBuilder::is_output(int node) const {
+  return std::any_of(program_.outputs.begin(), program_.outputs.end(),
+                     [&](const NetworkOutput& output) { return output.node == node; });
+}
+
+void PlanBuilder::give_outputs(const Node& node) {
+  const int index = index_of(node), from = buffer(index);
+  // What is the caller's is planar already: a plain copy.
+  const Value value = plan_.is_callers(from) ? Value{.c = node.output.size()} : node.output;
+  for (size_t i = 0; i < program_.outputs.size(); ++i) {
+    const int to = kFirstOutputBuffer + static_cast<int>(i);
+    if (program_.outputs[i].node == index && from != to)
+      add(transpose_step(node.name, value, from, to, true));
   }
-  return std::move(plan_);
 }
 
 Plan make_plan(Program program) {
   std::vector<bool> needed(program.nodes.size(), false);
-  needed[static_cast<size_t>(program.output)] = true;
+  for (const NetworkOutput& output : program.outputs) needed[static_cast<size_t>(output.node)] = true;
   for (size_t i = program.nodes.size(); i-- > 0;) {
     if (!needed[i]) continue;
     for (const int input : program.nodes[i].inputs) needed[static_cast<size_t>(input)] = true;
@@ -148,6 +158,7 @@ Plan make_plan(Program program) {
     if (!needed[i]) continue;
     Node& node = program.nodes[i];
     std::visit([&](auto& operation) { add_steps(builder, node, operation); }, node.operation);
+    builder.give_outputs(node);
   }
   return builder.finish();
 }

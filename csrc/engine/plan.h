@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/arena.h"
@@ -20,12 +21,15 @@ struct Succession {
 };
 
 struct Plan {
-  Value input, output;
+  Value input;
+  std::vector<NetworkOutput> outputs;
   std::vector<Step> steps;
   std::vector<size_t> buffer_bytes;  // a sample
   size_t slack = 64;                 // bytes that kernels may read after the end of a buffer
   std::vector<TunedStep> tuned;      // what does not fit a step is of no account
 
+  /// Whether a buffer is the caller's.
+  bool is_callers(int buffer) const { return buffer < kFirstOutputBuffer + static_cast<int>(outputs.size()); }
   Work work(const Step& step, int64_t samples, int threads) const;
   /// From the first to the last step that reads or writes each buffer, with the bytes of a sample.
   std::vector<Lifetime> lifetimes() const;
@@ -49,7 +53,7 @@ class PlanBuilder {
     return program_.nodes[static_cast<size_t>(node.inputs[index])];
   }
   const Value& input(const Node& node, size_t index = 0) const { return source(node, index).output; }
-  /// The nodes that read what `node` gives, each as often as it does, if the graph's output does not.
+  /// The nodes that read what `node` gives, each as often as it does, if it is no output.
   std::vector<const Node*> only_consumers(const Node& node) const;
   /// The buffer that holds an input, in memory order; made on the way for the graph's own input.
   int input_buffer(const Node& node, size_t index = 0);
@@ -71,11 +75,14 @@ class PlanBuilder {
   void require_slack(size_t bytes);
   void add(Step step) { plan_.steps.push_back(std::move(step)); }
 
-  Plan finish();
+  /// What `node` gave goes to the outputs that are to have it.
+  void give_outputs(const Node& node);
+  Plan finish() { return std::move(plan_); }
 
  private:
   int& buffer(int node) { return buffers_[static_cast<size_t>(node)]; }
   int index_of(const Node& node) const { return static_cast<int>(&node - program_.nodes.data()); }
+  bool is_output(int node) const;
 
   const Program& program_;
   std::vector<std::vector<int>> consumers_;  // of each node

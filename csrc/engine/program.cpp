@@ -14,6 +14,8 @@ namespace {
 using nlohmann::json;
 
 constexpr size_t kMaxNodes = 10'000;
+constexpr size_t kMaxOutputs = 1'000;
+constexpr int kMaxOutputDepth = 8;                    // of tuples in tuples
 constexpr int64_t kMaxValueBytes = int64_t{1} << 30;  // of one value of one sample
 
 /// One kind of node. A new one is its struct in program.h, its reader, this row, and its step.
@@ -105,9 +107,8 @@ class ProgramReader {
     program_.nodes.reserve(nodes->size() + 1);
     for (const json& node : *nodes) read_node(node);
 
-    const std::string& output = string_at(document, "output", "the graph");
-    program_.output = find_node(output, "the graph's output");
-    if (!node(program_.output).output.is_float) throw Error("the graph's output must be float32");
+    read_outputs(document.value("output", json()), "", 0);
+    if (program_.outputs.empty()) throw Error("the graph must have an \"output\"");
     if (document.contains("tuning")) read_tuning(document["tuning"]);
     return std::move(program_);
   }
@@ -143,6 +144,42 @@ class ProgramReader {
     set_shape(node.output, shape.get<std::vector<int64_t>>());
     check_size(node.output, "the graph's input");
     add(std::move(node));
+  }
+
+  /// The name of a node; {"tuple": [...]} or {"list": [...]} of such; {"dict": [["key", ...], ...]}; null.
+  void read_outputs(const json& output, const std::string& path, int depth) {
+    if (output.is_null()) return;
+    if (output.is_string()) return add_output(output.get_ref<const std::string&>(), path);
+    const std::string kind = output.is_object() && output.size() == 1 ? output.begin().key() : "";
+    const bool known = (kind == "tuple" || kind == "list" || kind == "dict") && output.begin()->is_array();
+    if (!known || depth == kMaxOutputDepth) refuse_output();
+    int position = 0;
+    for (const json& part : *output.begin()) {
+      if (kind != "dict") {
+        read_outputs(part, place(path, std::to_string(position++)), depth + 1);
+        continue;
+      }
+      if (!part.is_array() || part.size() != 2 || !part[0].is_string()) refuse_output();
+      read_outputs(part[1], place(path, part[0].get_ref<const std::string&>()), depth + 1);
+    }
+  }
+
+  static std::string place(const std::string& path, const std::string& key) {
+    return path.empty() ? key : path + "." + key;
+  }
+
+  [[noreturn]] static void refuse_output() {
+    throw Error("the graph's output must be a name, or tuples, lists and dicts of names, at most " +
+                std::to_string(kMaxOutputDepth) + " deep");
+  }
+
+  void add_output(const std::string& name, const std::string& path) {
+    const int index = find_node(name, "the graph's output");
+    if (!node(index).output.is_float) throw Error("the graph's output must be float32");
+    if (program_.outputs.size() == kMaxOutputs) {
+      throw Error("the graph must have at most " + std::to_string(kMaxOutputs) + " outputs");
+    }
+    program_.outputs.push_back({path, index, node(index).output});
   }
 
   /// {"machine": "...", "steps": [{"name": "features.0", "samples": 1, "threads": 1, "strategy": "..."}]}

@@ -183,10 +183,17 @@ struct Node {
   Value output = {};
 };
 
+/// A tensor that the network returns.
+struct NetworkOutput {
+  std::string path;  // its place in the tuples, lists and dicts that the network returns (engine.h)
+  int node;
+  Value value;
+};
+
 /// Node 0 is the graph's input.
 struct Program {
   std::vector<Node> nodes;
-  int output = 0;
+  std::vector<NetworkOutput> outputs = {};
   std::vector<TunedStep> tuned = {};  // empty unless the file was tuned on such a machine
 };
 

@@ -26,7 +26,7 @@ std::vector<size_t> live_bytes(const Plan& plan) {
   std::vector<size_t> bytes(plan.steps.size(), 0);
   const std::vector<Lifetime> lifetimes = plan.lifetimes();
   for (size_t buffer = 0; buffer < lifetimes.size(); ++buffer) {
-    if (buffer == kInputBuffer || buffer == kOutputBuffer) continue;
+    if (plan.is_callers(static_cast<int>(buffer))) continue;
     for (int step = lifetimes[buffer].first_step; step <= lifetimes[buffer].last_step; ++step) {
       bytes[static_cast<size_t>(step)] += lifetimes[buffer].bytes;
     }
@@ -103,8 +103,10 @@ StagedPlacement::StagedPlacement(const Plan& plan, const std::vector<Stage>& sta
     buffer.first_step = static_cast<int>(from.begin);
     buffer.last_step = static_cast<int>(to.end) - 1;
   }
-  lifetimes[kInputBuffer].bytes = lifetimes[kOutputBuffer].bytes = 0;
-  whole[kInputBuffer] = whole[kOutputBuffer] = true;
+  for (size_t buffer = 0; plan.is_callers(static_cast<int>(buffer)); ++buffer) {
+    lifetimes[buffer].bytes = 0;
+    whole[buffer] = true;
+  }
 
   std::vector<size_t> founder(lifetimes.size());  // of a line of successors, which all lie where it does
   std::iota(founder.begin(), founder.end(), size_t{0});

@@ -13,9 +13,10 @@
 
 namespace ptqx::engine {
 
-/// Buffers 0 and 1 are the caller's input and output, in NCHW order; the others lie in the arena.
+/// Buffer 0 is the caller's input, the next ones are the caller's outputs, all in NCHW order; the others lie
+/// in the arena.
 inline constexpr int kInputBuffer = 0;
-inline constexpr int kOutputBuffer = 1;
+inline constexpr int kFirstOutputBuffer = 1;
 
 /// One pass over the steps with some samples of the batch.
 struct Run {

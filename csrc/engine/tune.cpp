@@ -80,15 +80,18 @@ class Tournament {
       : plan_(plan),
         executor_(executor),
         bound_(plan, samples, threads, single_stage(plan, samples)),
-        input_(static_cast<size_t>(samples * plan.input.size())),
-        output_(static_cast<size_t>(samples * plan.output.size())) {
+        input_(static_cast<size_t>(samples * plan.input.size())) {
     std::mt19937 random(1);
     std::normal_distribution<float> normal;
     for (float& value : input_) value = normal(random);
     uint8_t* memory = block_.reserve(bound_.placement.bytes);
     for (const size_t offset : bound_.placement.offsets) run_.buffers.push_back(memory + offset);
     run_.buffers[kInputBuffer] = reinterpret_cast<uint8_t*>(input_.data());
-    run_.buffers[kOutputBuffer] = reinterpret_cast<uint8_t*>(output_.data());
+    for (size_t i = 0; i < plan.outputs.size(); ++i) {
+      const size_t buffer = kFirstOutputBuffer + i;
+      outputs_.emplace_back(static_cast<size_t>(samples) * plan.buffer_bytes[buffer]);
+      run_.buffers[buffer] = outputs_.back().data();
+    }
   }
   Tournament(const Tournament&) = delete;
   Tournament& operator=(const Tournament&) = delete;
@@ -168,7 +171,8 @@ class Tournament {
   const Plan& plan_;
   const Executor& executor_;
   const BoundPlan bound_;
-  std::vector<float> input_, output_;
+  std::vector<float> input_;
+  std::vector<std::vector<uint8_t>> outputs_;
   Block block_;
   std::atomic<int64_t> nonfinite_ = 0;
   Run run_{.buffers = {}, .nonfinite_inputs = nonfinite_};

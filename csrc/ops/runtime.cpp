@@ -169,8 +169,13 @@ std::vector<engine::StepProfile> engine_profile(const at::Tensor& program, int64
     std::normal_distribution<float> normal;
     std::vector<float> input(static_cast<size_t>(batch * engine.input_size()));
     for (float& value : input) value = normal(random);
-    std::vector<float> output(static_cast<size_t>(batch * engine.output_size()));
-    return engine.profile(input.data(), batch, output.data(), rounds);
+    std::vector<std::vector<float>> outputs;
+    std::vector<float*> places;
+    for (const engine::OutputInfo& output : engine.outputs()) {
+      outputs.emplace_back(static_cast<size_t>(batch * output.size));
+      places.push_back(outputs.back().data());
+    }
+    return engine.profile(input.data(), batch, places, rounds);
   });
 }
 

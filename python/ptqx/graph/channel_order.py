@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .ir import Graph, Node
+from .structure import mapped
 
 TO_LAST, TO_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
 PIXELWISE = ("linear", "layer_norm", "layer_scale", "layer_bias", "unary", "dropout", "add", "mul")
@@ -33,10 +34,9 @@ def channels_first(graph: Graph) -> None:
                 _last(graph, name, same) if is_turned else same.get(name, name)
                 for name, is_turned in zip(node.inputs, inside, strict=True)
             ]
-    if graph.output in turned:
-        graph.output = _last(graph, graph.output, same)
-    else:
-        graph.output = same.get(graph.output, graph.output)
+    graph.output = mapped(
+        graph.output, lambda name: _last(graph, name, same) if name in turned else same.get(name, name)
+    )
     graph.prune()
 
 

@@ -21,6 +21,7 @@ from .ir import Node
 from .operators import OPERATORS
 from .prepare import check_finite_model
 from .simulated import SimulatedModel
+from .structure import leaves, mapped
 from .weights import folded, integer_layer, layer_codes
 from .workbench import FOLDED
 
@@ -35,7 +36,7 @@ class ConversionReport:
         samples: how many inputs were compared; 0 if there were none to compare.
         compared: nodes whose values were equal, all of them.
         agreement: share of samples for which train()'s fake-quantized arithmetic and the integer model have
-            the same largest output; the two are not the same arithmetic.
+            the same largest value in every output; the two are not the same arithmetic.
         largest_difference: of their outputs.
         widened: layer to how many output channels got a larger weight scale, so that their bias fits in
             int32.
@@ -122,8 +123,8 @@ def _lowered(prep: SimulatedModel) -> IntegerModel:
             *(node.name, lowered.op or node.op, inputs, lowered.attrs, names, output),
             lowered.reason or _reason(node),
         )
-    output_name = alias.get(prep.graph.output, prep.graph.output)
-    graph = IntegerGraph(prep.graph.input, prep.graph.input_shape, output_name, nodes)
+    output = mapped(prep.graph.output, lambda name: alias.get(name, name))
+    graph = IntegerGraph(prep.graph.input, prep.graph.input_shape, output, nodes)
     for name, tensor in tensors.items():
         if tensor.is_floating_point():
             check_finite(tensor, name)
@@ -174,12 +175,13 @@ def _compared(prep: SimulatedModel, model: IntegerModel, batch: Tensor | None) -
     expected: dict[str, Tensor | Codes] = {}
     got: dict[str, Tensor] = {}
     prep.exact(batch, expected)
-    output = model.run(batch, got)
+    outputs = leaves(model.run(batch, got))
     for name in model.graph.nodes:
         _require_equal(name, model.graph.nodes[name].op, expected[name], got[name])
-    trained = prep.fake_quantized(batch)
-    same = trained.flatten(1).argmax(1) == output.flatten(1).argmax(1)
-    difference = float((trained - output).abs().max())
+    trained = leaves(prep.fake_quantized(batch))
+    pairs = list(zip(trained, outputs, strict=True))
+    same = torch.stack([a.flatten(1).argmax(1) == b.flatten(1).argmax(1) for a, b in pairs]).all(0)
+    difference = max(float((a - b).abs().max()) for a, b in pairs)
     return ConversionReport(
         len(batch), len(model.graph.nodes), float(same.float().mean()), difference, widened
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -87,10 +88,13 @@ def coverage(model: nn.Module) -> Coverage:
 
 def _macs(model: IntegerModel, node: IntegerNode, values: dict[str, torch.Tensor]) -> int:
     """Multiplications of one sample; those with zeros between pixels are none. Parts that stay float have
-    those of their convolutions and matrix products."""
+    those of their convolutions, matrix products and recurrent layers."""
     if node.op == "float":
-        with FlopCounterMode(display=False) as counter:
-            model.run_module(node, [values[name] for name in node.inputs])
+        # oneDNN's recurrent layers are one operation, whose products nobody counts.
+        with warnings.catch_warnings(), FlopCounterMode(display=False) as counter:
+            warnings.simplefilter("ignore", UserWarning)  # of the GPUs that flags() asks for
+            with torch.backends.mkldnn.flags(enabled=False):
+                model.run_module(node, [values[name] for name in node.inputs])
         return int(counter.get_total_flops()) // 2
     weight_shape = node.attrs.get("weight_shape")
     if not weight_shape:

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from ..errors import PtqxError
 from .image import ImageOptions, image_options_from_dict
+from .structure import Structure, leaves, structure_from_json, structure_to_json
 from .tuning import Tuning, tuning_from_dict
 
 FORMAT = "ptqx"
@@ -46,12 +47,13 @@ class IntegerNode:
 
 @dataclass(frozen=True)
 class IntegerGraph:
-    """Steps in execution order. `input_shape` is of one sample, NCHW; `info` are free strings; `image` is for
+    """Steps in execution order. `input_shape` is of one sample, NCHW; `output` is what the network returns, a
+    node's name or a structure of names; `info` are free strings; `image` is for
     programs that read image files; `tuning` is the engine's, for machines it was measured on."""
 
     input: str
     input_shape: tuple[int, ...]
-    output: str
+    output: Structure
     nodes: dict[str, IntegerNode]
     info: dict[str, str] = field(default_factory=dict)
     image: ImageOptions | None = None
@@ -59,6 +61,11 @@ class IntegerGraph:
 
     def __iter__(self) -> Iterator[IntegerNode]:
         return iter(self.nodes.values())
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names of the nodes whose values the network returns."""
+        return leaves(self.output)
 
     def tensor_names(self) -> set[str]:
         names = {t for node in self for t in node.tensors.values()}
@@ -76,7 +83,7 @@ class IntegerGraph:
             "producer": PRODUCER,
             "info": self.info,
             "input": {"name": self.input, "shape": list(self.input_shape)},
-            "output": self.output,
+            "output": structure_to_json(self.output),
             "nodes": [_node_to_json(node) for node in self],
         }
         if self.image is not None:
@@ -119,9 +126,12 @@ def graph_from_json(text: str) -> IntegerGraph:
                 f"node {node.name!r} reads {name!r}, which is no earlier node",
             )
         nodes[node.name] = node
-    output = document.get("output")
-    _require(output in nodes, f"output {output!r} is no node")
-    _require(nodes[output].output.dtype == "float32", f"the output node {output!r} must give float32")
+    output = structure_from_json(document.get("output"))
+    _require(leaves(output) != [], "output: the graph returns no tensor")
+    for name in leaves(output):
+        _require(name in nodes or name == entry["name"], f"output {name!r} is no node")
+        real = name not in nodes or nodes[name].output.dtype == "float32"
+        _require(real, f"the output node {name!r} must give float32")
     info = document.get("info", {})
     _require(
         isinstance(info, dict) and all(isinstance(v, str) for v in info.values()), "info must map to strings"

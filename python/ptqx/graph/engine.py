@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -14,11 +15,13 @@ from ..files import pageable
 from .capture import example_tensor
 from .integer import IntegerModel
 from .io import from_bytes, to_bytes
+from .structure import leaves, mapped
 from .tuning import tune as tune_program
 
 
 class Engine(nn.Module):
-    """An integer network compiled to one call of `torch.ops.ptqx.engine_run`. Made by `ptqx.compile`.
+    """An integer network compiled to one call of `torch.ops.ptqx.engine_run`, or of `engine_run_outputs` if
+    it returns several tensors. Made by `ptqx.compile`.
 
     Input [N] + sample shape float32, output [N] + output_shape float32, equal bit by bit to the integer
     model's.
@@ -26,19 +29,32 @@ class Engine(nn.Module):
     Attributes:
         program: uint8, the content of the .ptqx file; the only state. It is read when the first run packs the
             weights, and takes no memory from then on (`ptqx.files.pageable`).
-        output_shape: of one sample.
+        output_shapes: of one sample, of each tensor that the network returns, in order.
     """
 
     program: Tensor
 
-    def __init__(self, program: Tensor, output_shape: tuple[int, ...]) -> None:
+    def __init__(self, program: Tensor, output: Any) -> None:
+        """`output`: what the integer model gives."""
         super().__init__()
         self.register_buffer("program", program)
-        self.output_shape = list(output_shape)
+        self.output_shapes = [list(tensor.shape[1:]) for tensor in leaves(output)]
+        positions = itertools.count()
+        self._structure = mapped(output, lambda _: next(positions))
         self.eval()
 
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.ops.ptqx.engine_run(x, self.program, self.output_shape)
+    @property
+    def output_shape(self) -> Any:
+        """Of one sample; of several tensors, in the tuples, lists and dicts that the network returns."""
+        return mapped(self._structure, self.output_shapes.__getitem__)
+
+    def forward(self, x: Tensor) -> Any:
+        if self._structure == 0:
+            return torch.ops.ptqx.engine_run(x, self.program, self.output_shapes[0])
+        shapes = self.output_shapes
+        ranks, extents = [len(shape) for shape in shapes], [extent for shape in shapes for extent in shape]
+        outputs = torch.ops.ptqx.engine_run_outputs(x, self.program, ranks, extents)
+        return mapped(self._structure, outputs.__getitem__)
 
     def to_integer_model(self) -> IntegerModel:
         """The integer model that was compiled."""
@@ -113,16 +129,16 @@ def compile(qmodel: IntegerModel, example_inputs: Any, *, tune: bool = False) ->
     return _checked_engine(tuned, example, expected)
 
 
-def _checked_engine(qmodel: IntegerModel, example: Tensor, expected: Tensor) -> Engine:
+def _checked_engine(qmodel: IntegerModel, example: Tensor, expected: Any) -> Engine:
     with torch.inference_mode(False):  # so that the buffer counts its writes: what is built of it is kept
-        engine = Engine(pageable(to_bytes(qmodel)), tuple(expected.shape[1:]))
+        engine = Engine(pageable(to_bytes(qmodel)), expected)
     try:
         got = engine(example)
     except (RuntimeError, ValueError) as error:
         raise PtqxError(f"the engine can't run this network: {str(error).splitlines()[0]}") from error
-    if not torch.equal(got, expected):
-        count = int((got != expected).sum())
+    different = sum(int((a != b).sum()) for a, b in zip(leaves(got), leaves(expected), strict=True))
+    if different:
         raise PtqxError(
-            f"the engine differs from the integer model in {count} outputs; it is a defect of ptqx"
+            f"the engine differs from the integer model in {different} outputs; it is a defect of ptqx"
         )
     return engine

@@ -15,6 +15,7 @@ from ..files import atomic_write
 from .capture import example_tensor
 from .engine import Engine
 from .integer import IntegerModel
+from .structure import leaves
 
 FORMATS = ("aot-inductor", "torch-export")
 
@@ -28,8 +29,9 @@ def export(
 ) -> None:
     """Write a .pt2 file that runs `model` for any batch size, load it again and compare.
 
-    An `Engine` becomes one call of `torch.ops.ptqx.engine_run`, an `IntegerModel` one operator a layer.
-    Whoever loads the file needs the library of operators: `import ptqx`, or `libptqx_ops.so` in C++.
+    An `Engine` becomes one call of `torch.ops.ptqx.engine_run` (or `engine_run_outputs`), an `IntegerModel`
+    one operator a layer. Whoever loads the file needs the library of operators: `import ptqx`, or
+    `libptqx_ops.so` in C++.
 
     Args:
         model: of `ptqx.compile`, `ptqx.convert` or `ptqx.load`.
@@ -55,25 +57,25 @@ def export(
         warnings.simplefilter("ignore", FutureWarning)  # torch's own
         program = torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
         got = _written(program, Path(partial), format)(example)
-        if not torch.equal(got, expected):
+        if not all(map(torch.equal, leaves(got), leaves(expected))):
             raise PtqxError(f"the exported program differs from the model; it is a defect of ptqx ({format})")
 
 
 def _written(program: torch.export.ExportedProgram, path: Path, format: str) -> Any:
     """The program, loaded again from the file."""
-    if format == "torch-export":
-        torch.export.save(program, path)
-        return torch.export.load(path).module()
-    # The compiler wants a name that ends so.
-    package = path.with_name(path.name + ".pt2")
+    package = path.with_name(path.name + ".pt2")  # torch wants a name that ends so
     try:
-        torch._inductor.aoti_compile_and_package(program, package_path=str(package))
-        loaded: Any = torch._inductor.aoti_load_package(str(package))
+        if format == "torch-export":
+            torch.export.save(program, package)
+            loaded: Any = torch.export.load(package).module()
+        else:
+            torch._inductor.aoti_compile_and_package(program, package_path=str(package))
+            loaded = torch._inductor.aoti_load_package(str(package))
         os.replace(package, path)
     finally:
         package.unlink(missing_ok=True)
 
-    def run(x: Tensor) -> Tensor:
+    def run(x: Tensor) -> Any:
         return loaded(x)
 
     return run

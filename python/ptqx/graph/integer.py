@@ -14,6 +14,7 @@ from .ir import last_uses
 from .operators import OPERATORS
 from .operators.boundary import call_float
 from .scope import GraphTensors, Make, Memory, Place, may_remember
+from .structure import mapped
 
 T = TypeVar("T")
 
@@ -21,7 +22,8 @@ T = TypeVar("T")
 class IntegerModel(nn.Module, GraphTensors):
     """A network of integer operators, run one by one. Made by `ptqx.convert` or `ptqx.load`.
 
-    Input [N] + graph.input_shape float32, output float32. The state dict holds codes, scales and biases under
+    Input [N] + graph.input_shape float32, output float32: one tensor, or the tuples, lists and dicts of
+    tensors that the float model returns. The state dict holds codes, scales and biases under
     the names of the graph: `features.0.weight`, `features.0.weight_scale`, `features.0.output_scale`, … It
     compiles as one graph, exports, and copies; it stays on the CPU in its own types.
 
@@ -39,7 +41,7 @@ class IntegerModel(nn.Module, GraphTensors):
         super().__init__()
         self.graph = graph
         self.report: Any = None
-        self._finished_with = last_uses(graph, graph.output)
+        self._finished_with = last_uses(graph, graph.outputs)
         self._memory = Memory()
         for node in graph:
             if node.op not in OPERATORS:
@@ -55,10 +57,10 @@ class IntegerModel(nn.Module, GraphTensors):
             self._container(owner)._buffers[name] = tensor
         self.eval()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         return self.run(x)
 
-    def run(self, x: Tensor, keep: dict[str, Tensor] | None = None) -> Tensor:
+    def run(self, x: Tensor, keep: dict[str, Tensor] | None = None) -> Any:
         """forward; `keep` receives what every node gives (codes or float32)."""
         shape = self.graph.input_shape
         if not isinstance(x, Tensor):
@@ -74,7 +76,7 @@ class IntegerModel(nn.Module, GraphTensors):
                 keep[node.name] = values[node.name]
             for name in self._finished_with.get(node.name, ()):
                 del values[name]
-        return values[self.graph.output]
+        return mapped(self.graph.output, values.__getitem__)
 
     def remembered(self, node: IntegerNode, make: Make[T]) -> T:
         """make(scope, node) of a node's tensors: made once, and again when one of them is another."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import PtqxError
 from ..quant import Scheme
+from .structure import Structure, leaves, mapped
 
 INPUT = "input"
 
@@ -57,8 +58,8 @@ class QuantizerSite:
 
 @dataclass
 class Graph:
-    """Nodes in execution order, with one input and one output. `constants` were made while tracing; the model
-    needs them as further buffers.
+    """Nodes in execution order, with one input. `output` is what the network returns: a node's name, or a
+    structure of names. `constants` were made while tracing; the model needs them as further buffers.
 
     >>> graph = Graph("input", (3, 4, 4))
     >>> graph.add(Node("pool", "max_pool2d", ["input"], shape=(3, 2, 2)))
@@ -71,7 +72,7 @@ class Graph:
     input: str
     input_shape: tuple[int, ...]
     nodes: dict[str, Node] = field(default_factory=dict)
-    output: str = ""
+    output: Structure = ""
     quantizers: dict[str, QuantizerSite] = field(default_factory=dict)
     constants: dict[str, Tensor] = field(default_factory=dict)
 
@@ -108,14 +109,19 @@ class Graph:
             candidate = f"{name}_{count}"
         return candidate
 
+    @property
+    def outputs(self) -> list[str]:
+        """Names of the nodes whose values the network returns."""
+        return leaves(self.output)
+
     def consumers(self, name: str) -> list[str]:
-        """Names of the nodes that read `name`, each once; the graph's output is not among them."""
+        """Names of the nodes that read `name`, each once; the graph's outputs are not among them."""
         return [n.name for n in self.nodes.values() if name in n.inputs]
 
     def only_consumer(self, name: str) -> Node | None:
-        """The node that alone reads `name`, and reads it once; None if there are more, or the output does."""
+        """The node that alone reads `name`, and reads it once; None if there are more, or it is an output."""
         readers = [n for n in self.nodes.values() for i in n.inputs if i == name]
-        return readers[0] if len(readers) == 1 and name != self.output else None
+        return readers[0] if len(readers) == 1 and name not in self.outputs else None
 
     def shape(self, name: str) -> tuple[int, ...]:
         return self.input_shape if name == self.input else self.nodes[name].shape
@@ -124,8 +130,7 @@ class Graph:
         """Let everything that read `old` read `new`."""
         for node in self.nodes.values():
             node.inputs = [new if i == old else i for i in node.inputs]
-        if self.output == old:
-            self.output = new
+        self.output = mapped(self.output, lambda name: new if name == old else name)
 
     def bypass(self, node: Node) -> None:
         """Remove a node with one input; its readers read that input."""
@@ -133,8 +138,8 @@ class Graph:
         self.replace_uses(node.name, node.inputs[0])
 
     def prune(self) -> None:
-        """Remove the nodes that the output does not depend on."""
-        live: set[str] = {self.output}
+        """Remove the nodes that no output depends on."""
+        live = set(self.outputs)
         for node in reversed(list(self.nodes.values())):
             if node.name in live:
                 live.update(node.inputs)
@@ -150,11 +155,11 @@ class Step(Protocol):
     def inputs(self) -> Sequence[str]: ...
 
 
-def last_uses(steps: Iterable[Step], output: str) -> dict[str, list[str]]:
-    """Step to the values that nobody reads after it; `output` is never among them."""
+def last_uses(steps: Iterable[Step], outputs: Collection[str]) -> dict[str, list[str]]:
+    """Step to the values that nobody reads after it; outputs are never among them."""
     last = {name: step.name for step in steps for name in step.inputs}
     finished: dict[str, list[str]] = {}
     for name, reader in last.items():
-        if name != output:
+        if name not in outputs:
             finished.setdefault(reader, []).append(name)
     return finished

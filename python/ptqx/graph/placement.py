@@ -7,6 +7,7 @@ from typing import Any
 from ..quant import Recipe, Scheme, float_dtype, resolve
 from .fusion import LAYERS
 from .ir import Graph, Node, QuantizerSite
+from .structure import mapped
 
 TABLE_BITS = 8  # of the codes that a table takes
 
@@ -96,7 +97,7 @@ class _Placement:
             for position, name in enumerate(node.inputs):
                 node.inputs[position] = self._converted(name, self._takes_codes(node), node)
             node.quantizer = self._quantizer(node)
-        graph.output = self._converted(graph.output, False, None)
+        graph.output = mapped(graph.output, lambda name: self._converted(name, False, None))
 
     def _takes_codes(self, node: Node) -> bool:
         if node.op in LAYERS:
@@ -209,7 +210,7 @@ def _share_concat_scales(graph: Graph) -> None:
 def _sole_producer(graph: Graph, name: str, cat: Node) -> str | None:
     """The node that rounds to the codes of `name`, if all that it writes ends in `cat`."""
     reader = cat.name
-    while graph.consumers(name) == [reader] and name != graph.output:
+    while graph.consumers(name) == [reader] and name not in graph.outputs:
         node = graph.nodes[name]
         if node.op not in MOVERS:
             return name

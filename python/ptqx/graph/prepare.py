@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +20,7 @@ from .ir import Graph
 from .placement import MOVERS, assign_kinds, layers, place_quantizers
 from .simulated import QUANTIZERS, SimulatedModel
 from .source_model import source_model
+from .structure import leaves_by_path
 
 CAPTURE_TOLERANCE = 1e-3  # of the largest output: folding a batch norm moves roundings, nothing more
 # Beyond that, what rounding alone may make of a network's outputs, as a multiple of what it makes of the
@@ -35,7 +38,8 @@ def prepare(
     weights are what is quantized.
 
     Args:
-        model: takes one float32 tensor with the batch first, returns one.
+        model: takes one float32 tensor with the batch first, returns one, or tuples, lists and dicts of
+            them.
         recipe: a preset's name ("int8", "w4a8", "int8-dynamic", …) or a Recipe.
         example_inputs: a tensor of the shape the model takes, or a tuple with one; any batch size.
         qat: for quantization-aware training. Its quantizers are the recipe's, by default learned ("lsq").
@@ -150,23 +154,31 @@ def _check_capture(reference: nn.Module, prep: SimulatedModel, example: Tensor) 
     for count in (1, 2):
         batch = torch.cat([example, example])[:count]
         with torch.no_grad():
-            expected = _first(reference(batch.clone()))
-            got = prep.float_output(batch)
-        if expected.shape != got.shape:
-            raise PtqxError(
-                f"the captured network gives shape {tuple(got.shape)} for {count} samples, "
-                f"the model {tuple(expected.shape)}"
-            )
-        error = _difference(got, expected)
-        if error > CAPTURE_TOLERANCE and error > ROUNDING_MARGIN * _rounding(reference, batch, expected):
-            raise PtqxError(
-                f"the captured network differs from the model by {error:.3g} of the largest output; does its "
-                "forward change tensors in place, have hooks, or depend on values or on the batch size?"
-            )
-
-
-def _first(output: Any) -> Tensor:
-    return output[0] if isinstance(output, (tuple, list)) else output
+            subject = "model"
+            try:
+                returned = reference(batch.clone())
+                subject = "captured network"
+                got = dict(leaves_by_path(prep.float_output(batch)))
+            except RuntimeError as failure:
+                raise PtqxError(
+                    f"the {subject} fails with {count} samples ({str(failure).splitlines()[0]}); does the "
+                    "model's forward depend on the batch size?"
+                ) from failure
+        expected = dict(leaves_by_path(returned))
+        for path, values in got.items():
+            name = f"output {path}" if path else "output"
+            if expected[path].shape != values.shape:
+                raise PtqxError(
+                    f"the captured network gives shape {tuple(values.shape)} for {count} samples, "
+                    f"the model {tuple(expected[path].shape)}{f' ({name})' if path else ''}"
+                )
+            error = _difference(values, expected[path])
+            if error > CAPTURE_TOLERANCE and error > ROUNDING_MARGIN * _rounding(reference, batch)[path]:
+                raise PtqxError(
+                    f"the captured network differs from the model by {error:.3g} of the largest {name}; does "
+                    "its forward change tensors in place, have hooks, or depend on values or on the batch "
+                    "size?"
+                )
 
 
 def _difference(got: Tensor, expected: Tensor) -> float:
@@ -177,11 +189,14 @@ def _difference(got: Tensor, expected: Tensor) -> float:
 
 
 @torch.no_grad()
-def _rounding(reference: nn.Module, batch: Tensor, expected: Tensor) -> float:
+def _rounding(reference: nn.Module, batch: Tensor) -> Mapping[str, float]:
     """What float32 makes of the model's own outputs: networks that aren't trained can amplify it by far. 0 if
     the model can't compute in float64."""
     try:
-        exact = _first(copy.deepcopy(reference).double()(batch.double()))
+        exact = dict(leaves_by_path(copy.deepcopy(reference).double()(batch.double())))
     except RuntimeError:
-        return 0.0
-    return min(_difference(exact.float(), expected), MOST_ROUNDING)
+        return defaultdict(float)
+    rounded = dict(leaves_by_path(reference(batch.clone())))
+    return {
+        path: min(_difference(exact[path].float(), values), MOST_ROUNDING) for path, values in rounded.items()
+    }

@@ -17,6 +17,7 @@ from .formulas import Codes, QParams
 from .ir import Graph, Node, last_uses
 from .operators import OPERATORS
 from .operators.base import Mover
+from .structure import mapped
 from .weights import folded, quantizer_view, raw_weight
 
 QUANTIZERS = "quantizers"
@@ -93,7 +94,7 @@ class SimulatedModel(nn.Module):
             self.quantizers[_key(name, "output")] = make_quantizer(
                 site.scheme, "fixed" if rests else kind, name=name
             )
-        self._finished_with = last_uses(graph, graph.output)
+        self._finished_with = last_uses(graph, graph.outputs)
         self._code_quantizers = _read_by_layers_only(graph, schemes)
 
     @contextmanager
@@ -109,19 +110,19 @@ class SimulatedModel(nn.Module):
             for module, training in modes.items():
                 module.training = training
 
-    def float_output(self, x: Tensor, keep: dict[str, Tensor] | None = None) -> Tensor:
+    def float_output(self, x: Tensor, keep: dict[str, Tensor] | None = None) -> Any:
         """The float network in eval(), batch norms folded, nothing quantized or observed. `keep` receives
         what every node gives."""
         with self.observe(statistics=False):
             return self.fake_quantized(x, keep)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         if self.observing or self.training:
             return self.fake_quantized(x)
         with torch.autocast(x.device.type, enabled=False):
             return self.exact(x)
 
-    def fake_quantized(self, x: Tensor, keep: dict[str, Tensor] | None = None) -> Tensor:
+    def fake_quantized(self, x: Tensor, keep: dict[str, Tensor] | None = None) -> Any:
         """The arithmetic of train(), with batch norms and dropout as their own modes say. `keep` receives
         what every node gives."""
         values: dict[str, Any] = {self.graph.input: x}
@@ -132,7 +133,7 @@ class SimulatedModel(nn.Module):
                 keep[node.name] = y
             for name in self._finished_with.get(node.name, ()):
                 del values[name]
-        return values[self.graph.output]
+        return mapped(self.graph.output, values.__getitem__)
 
     def step(self, node: Node, *inputs: Tensor) -> Tensor:
         """One node of `fake_quantized`."""
@@ -162,7 +163,7 @@ class SimulatedModel(nn.Module):
         return quantizer(x.float())  # bfloat16, under autocast, can't hold codes times a scale
 
     @torch.no_grad()
-    def exact(self, x: Tensor, keep: dict[str, Tensor | Codes] | None = None) -> Tensor:
+    def exact(self, x: Tensor, keep: dict[str, Tensor | Codes] | None = None) -> Any:
         """The numbers of the integer model, by the written formulas. `keep` receives what every node
         gives."""
         if not torch.compiler.is_compiling():
@@ -174,7 +175,7 @@ class SimulatedModel(nn.Module):
                 keep[node.name] = values[node.name]
             for name in self._finished_with.get(node.name, ()):
                 del values[name]
-        return values[self.graph.output]
+        return mapped(self.graph.output, values.__getitem__)
 
     def require_calibrated(self) -> None:
         """
@@ -257,7 +258,7 @@ def _read_by_layers_only(
     graph: Graph, schemes: dict[str, tuple[Scheme | None, Scheme | None]]
 ) -> frozenset[str]:
     """The quantizers whose values only static layers read, at once or through operations that move them."""
-    others = {graph.nodes[graph.output].quantizer} if graph.output in graph.nodes else set()
+    others = {graph.nodes[name].quantizer for name in graph.outputs if name in graph.nodes}
     for node in graph:
         weights = schemes.get(node.name, (None, None))[0]
         takes_codes = node.kind == "static" and weights is not None and not weights.group_size

@@ -122,10 +122,10 @@ def _as_it_is(x: Tensor) -> Tensor:
 
 
 def _readings(bench: Workbench, name: str, see: Sight = _as_it_is) -> Iterator[Sight]:
-    """What each reader makes of a node's value, at once or behind movers; the value itself where it is the
-    network's output or meets another."""
+    """What each reader makes of a node's value, at once or behind movers; the value itself where it is an
+    output of the network or meets another."""
     graph = bench.prep.graph
-    if name == graph.output:
+    if name in graph.outputs:
         yield see
     for reader in (graph.nodes[consumer] for consumer in graph.consumers(name)):
         operator = OPERATORS[reader.op]

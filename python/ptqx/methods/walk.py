@@ -135,5 +135,5 @@ def _segments(graph: Graph, parts: list[list[Node]]) -> list[Segment]:
     segments = []
     for index, part in enumerate(parts):
         read = {name for later in parts[index + 1 :] for node in later for name in node.inputs}
-        segments.append(Segment(part, [n.name for n in part if n.name in read or n.name == graph.output]))
+        segments.append(Segment(part, [n.name for n in part if n.name in read or n.name in graph.outputs]))
     return segments

@@ -125,8 +125,11 @@ class Builder:
         graph = self.graph
         self._drop_unread()
         x = helper.make_tensor_value_info(graph.input, TensorProto.FLOAT, ["N", *graph.input_shape])
-        y = helper.make_tensor_value_info(graph.output, TensorProto.FLOAT, ["N", *self.shapes[graph.output]])
-        body = helper.make_graph(self.nodes, "ptqx", [x], [y], self.initializers)
+        outputs = [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *self.shapes[name]])
+            for name in dict.fromkeys(graph.outputs)
+        ]
+        body = helper.make_graph(self.nodes, "ptqx", [x], outputs, self.initializers)
         opsets = [helper.make_opsetid("", OPSET)]
         model = helper.make_model(
             body,
@@ -142,7 +145,7 @@ class Builder:
 
     def _drop_unread(self) -> None:
         """What nobody reads: zeros between pixels, in front of ConvTranspose."""
-        read = {self.graph.output}
+        read = set(self.graph.outputs)
         for node in reversed(self.nodes):
             if read.intersection(node.output):
                 read.update(node.input)

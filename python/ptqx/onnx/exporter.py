@@ -70,6 +70,8 @@ def _built(model: IntegerModel, example: torch.Tensor, style: str, int4: bool) -
         raise PtqxError(
             f"ONNX's integer operations have codes of 8 bits; these layers' are wider: {', '.join(wide)}"
         )
+    if model.graph.input in model.graph.outputs:
+        raise PtqxError(f"the network returns its own input, {model.graph.input!r}, which ONNX can't hold")
     values: dict[str, torch.Tensor] = {}
     model.run(example[:1], values)
     shapes = {name: tuple(value.shape[1:]) for name, value in values.items()}

@@ -16,7 +16,8 @@ def load(path: str | os.PathLike[str]) -> IntegerModel:
     What stands between DequantizeLinear and QuantizeLinear runs in integers, with one rounding, by ptqx's
     formulas; what nobody quantized runs in float32. Steps are called as the tensors of the file, so that
     `verify` can compare both. int8 activations become uint8 ones with 128 added; weights are uint8, int8,
-    uint4 or int4, per tensor, per output channel or in blocks of input channels.
+    uint4 or int4, per tensor, per output channel or in blocks of input channels. A file with several outputs
+    becomes a model that returns a dict of them by their names.
 
     Raises:
         PtqxError: no such file, no valid model, or what can't be read, by the name of its node: other

@@ -68,9 +68,9 @@ class Verdict:
         runtime: its name and version.
         optimizations: its graph optimizations.
         samples: how many inputs were compared.
-        steps: of the network, in order; the last is the output of the file as it is, all others those of a
+        steps: of the network, in order; outputs are those of the file as it is, all others those of a
             copy whose every step is an output. Steps that `load` adds are not in the file, nor here.
-        top1_agreement: share of samples with the same largest output.
+        top1_agreement: share of samples with the same largest value in every output.
         reason: why the first step that differs does; "" if all are equal.
     """
 
@@ -147,14 +147,17 @@ def verify(
     plain = _session(Path(path).read_bytes(), optimizations)
     outputs = {output.name for output in exposed.get_outputs()}
     tallies = {node.name: _Tally(node) for node in qmodel.graph if node.name in outputs}
+    returned = dict.fromkeys(qmodel.graph.outputs)
     same_top1 = 0
     for chunk in x.split(BATCH):
         expected: dict[str, Tensor] = {}
         qmodel.run(chunk, expected)
+        same = np.ones(len(chunk), bool)
         for name, got in _results(qmodel, chunk, exposed, plain):
             tallies[name].add(expected[name].numpy(), got)
-            if name == qmodel.graph.output:
-                same_top1 += int((_top1(expected[name].numpy()) == _top1(got)).sum())
+            if name in returned:
+                same &= _top1(expected[name].numpy()) == _top1(got)
+        same_top1 += int(same.sum())
     steps = tuple(tally.agreement() for tally in tallies.values())
     verdict = Verdict(f"ONNX Runtime {ort.__version__}", optimizations, len(x), steps, same_top1 / len(x), "")
     first = verdict.first_difference
@@ -193,9 +196,10 @@ def _results(
     qmodel: IntegerModel, x: Tensor, exposed: ort.InferenceSession, plain: ort.InferenceSession
 ) -> Iterator[tuple[str, np.ndarray]]:
     inputs = {qmodel.graph.input: x.numpy()}
-    names = [output.name for output in exposed.get_outputs() if output.name != qmodel.graph.output]
+    returned = list(dict.fromkeys(qmodel.graph.outputs))
+    names = [output.name for output in exposed.get_outputs() if output.name not in returned]
     yield from zip(names, exposed.run(names, inputs) if names else [], strict=True)
-    yield qmodel.graph.output, plain.run([qmodel.graph.output], inputs)[0]
+    yield from zip(returned, plain.run(returned, inputs), strict=True)
 
 
 def _with_all_outputs(qmodel: IntegerModel, path: str | os.PathLike[str]) -> onnx.ModelProto:
@@ -207,9 +211,11 @@ def _with_all_outputs(qmodel: IntegerModel, path: str | os.PathLike[str]) -> onn
     except Exception as error:  # protobuf's own, whose place changes between versions
         raise PtqxError(f"{path} is no ONNX file: {error}") from error
     given = {output for node in proto.graph.node for output in node.output}
-    if qmodel.graph.output not in given:
-        raise PtqxError(f"{path} has no step {qmodel.graph.output!r}; give the file of this very model")
-    inner = [name for name in qmodel.graph.nodes if name in given and name != qmodel.graph.output]
+    returned = qmodel.graph.outputs
+    missing = [name for name in returned if name not in given]
+    if missing:
+        raise PtqxError(f"{path} has no step {missing[0]!r}; give the file of this very model")
+    inner = [name for name in qmodel.graph.nodes if name in given and name not in returned]
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner)
     return proto
 

@@ -69,7 +69,8 @@ class Channels:
             values[node.name] = out
         for node in keeping:
             self._keep_parameters(node)
-        self._kept.update(values[graph.output])
+        for name in graph.outputs:
+            self._kept.update(values[name])
         self.roots = torch.tensor([_find(self._parents, i) for i in range(len(self._parents))])
         self.widths = torch.tensor([_find(self._width_parents, origin) for origin in self._origins])
         self.removable = torch.zeros(len(self._parents), dtype=torch.bool)

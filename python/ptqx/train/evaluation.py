@@ -46,7 +46,7 @@ def evaluate(
         device: where the batches go; by default where the model's first parameter or buffer is.
 
     Raises:
-        PtqxError: no images, no labels, or NaN among the logits.
+        PtqxError: no images, no labels, a model that does not give logits (N, classes), or NaN among them.
 
     >>> from ptqx.data import load
     >>> from ptqx.models import cnn
@@ -63,7 +63,11 @@ def evaluate(
         for batch in batches:
             if not isinstance(batch, (tuple, list)) or len(batch) != 2:
                 raise PtqxError(f"evaluate needs batches (x, y) with labels, got {type(batch).__name__}")
-            results.append((model(batch[0].to(device)).float().cpu(), batch[1].cpu()))
+            logits = model(batch[0].to(device))
+            if not isinstance(logits, Tensor) or logits.dim() != 2:
+                given = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+                raise PtqxError(f"accuracy needs logits of shape (N, classes); the model gives {given}")
+            results.append((logits.float().cpu(), batch[1].cpu()))
     finally:
         for module in was_training:
             module.training = True

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <limits>
 #include <thread>
@@ -115,6 +116,70 @@ TEST_P(RandomDynamicNetwork, EqualsReference) {
   }
 }
 INSTANTIATE_TEST_SUITE_P(Seeds, RandomDynamicNetwork, ::testing::Range(0U, 10U));
+
+/// What engines of several outputs give, one after another.
+std::vector<std::vector<float>> run_outputs(const Engine& engine, const std::vector<float>& input,
+                                            const Executor& executor) {
+  const int64_t batch = static_cast<int64_t>(input.size()) / engine.input_size();
+  std::vector<std::vector<float>> outputs;
+  std::vector<float*> places;
+  for (const OutputInfo& output : engine.outputs()) {
+    outputs.emplace_back(static_cast<size_t>(batch * output.size), -12345.0F);
+    places.push_back(outputs.back().data());
+  }
+  engine.run(input.data(), batch, places, executor);
+  return outputs;
+}
+
+class RandomNetworkOfSeveralOutputs : public ::testing::TestWithParam<unsigned> {};
+TEST_P(RandomNetworkOfSeveralOutputs, EqualsReference) {
+  for (unsigned seed = GetParam() * 10; seed < GetParam() * 10 + 10; ++seed) {
+    const Graph graph = testing::random_network_of_several_outputs(seed);
+    const json& tuple = graph.document["output"]["tuple"];
+    std::vector<std::string> names = {tuple[0]};
+    for (const json& name : tuple[1]["list"]) names.push_back(name);
+    names.insert(names.end(), {"input", names[0]});
+    const std::vector<std::string> paths = {"0", "1.0", "1.1", "1.2", "2.input", "2.again"};
+
+    const Engine engine = Engine::from_bytes(graph.bytes());
+    ASSERT_EQ(engine.outputs().size(), paths.size());
+    for (const int64_t batch : {1, 3}) {
+      const std::vector<float> input = some_input(batch * engine.input_size(), seed);
+      std::vector<std::vector<float>> expected(names.size());
+      for (auto sample = input.begin(); sample != input.end(); sample += engine.input_size()) {
+        const auto values = testing::reference_values(graph, {sample, sample + engine.input_size()}, names);
+        for (size_t i = 0; i < names.size(); ++i) {
+          expected[i].insert(expected[i].end(), values[i].begin(), values[i].end());
+        }
+      }
+      const auto alone = run_outputs(engine, input, SerialExecutor());
+      const auto together = run_outputs(engine, input, ThreadExecutor(2));
+      for (size_t i = 0; i < names.size(); ++i) {
+        EXPECT_EQ(engine.outputs()[i].path, paths[i]);
+        const std::string what = "seed " + std::to_string(seed) + ", output " + paths[i];
+        expect_equal(alone[i], expected[i], "1 thread, " + what);
+        expect_equal(together[i], expected[i], "2 threads, " + what);
+      }
+      if (::testing::Test::HasFatalFailure()) return;
+    }
+  }
+}
+INSTANTIATE_TEST_SUITE_P(Seeds, RandomNetworkOfSeveralOutputs, ::testing::Range(0U, 10U));
+
+TEST(Engine, run_when_outputs_are_not_as_many_says_how_many_there_are) {
+  const Engine engine = Engine::from_bytes(testing::random_network_of_several_outputs(1).bytes());
+  const std::vector<float> input = some_input(engine.input_size(), 1);
+  float output = 0.0F;
+  try {
+    engine.run(input.data(), 1, &output, SerialExecutor());
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_STREQ(error.what(), "the network has 6 outputs; got 1");
+  }
+  EXPECT_THROW(engine.output_size(), Error);
+  EXPECT_THROW(engine.output_shape(), Error);
+  EXPECT_THROW(engine.run(input.data(), 1, std::vector<float*>(6, nullptr), SerialExecutor()), Error);
+}
 
 TEST(RandomNetwork, outputs_vary_enough_to_tell_a_wrong_one) {
   int varied = 0;
@@ -302,7 +367,7 @@ TEST(Engine, profile_covers_the_steps_and_runs_them) {
   const std::vector<float> input = some_input(2 * engine.input_size(), 5);
   std::vector<float> output(static_cast<size_t>(2 * engine.output_size()));
   int64_t useful = 0, nominal = 0;
-  for (const StepProfile& step : engine.profile(input.data(), 2, output.data(), 3)) {
+  for (const StepProfile& step : engine.profile(input.data(), 2, std::array{output.data()}, 3)) {
     EXPECT_GE(step.seconds, 0.0);
     useful += step.useful_macs;
     nominal += step.macs;
@@ -310,7 +375,7 @@ TEST(Engine, profile_covers_the_steps_and_runs_them) {
   EXPECT_GT(useful, 0);
   EXPECT_LT(useful, nominal) << "convolutions with padding";
   expect_equal(output, expected_output(graph, engine, input), "after profiling");
-  EXPECT_THROW(engine.profile(input.data(), 2, output.data(), 0), Error);
+  EXPECT_THROW(engine.profile(input.data(), 2, std::array{output.data()}, 0), Error);
 }
 
 TEST(Engine, run_from_eight_callers_at_a_time_equals_reference) {

@@ -21,12 +21,16 @@ bool load_and_run(const std::vector<uint8_t>& bytes) {
   try {
     // An exact copy on the heap, so that the sanitizer sees a byte too far.
     const Engine engine = Engine::from_bytes(std::vector<uint8_t>(bytes));
-    if (engine.arena_bytes(1) > kLargestRun || engine.input_size() > (1 << 16) ||
-        engine.output_size() > (1 << 16))
-      return true;
+    if (engine.arena_bytes(1) > kLargestRun || engine.input_size() > (1 << 16)) return true;
     const std::vector<float> input(static_cast<size_t>(engine.input_size()), 0.5F);
-    std::vector<float> output(static_cast<size_t>(engine.output_size()));
-    engine.run(input.data(), 1, output.data(), SerialExecutor());
+    std::vector<std::vector<float>> outputs;
+    std::vector<float*> places;
+    for (const OutputInfo& output : engine.outputs()) {
+      if (output.size > (1 << 16)) return true;
+      outputs.emplace_back(static_cast<size_t>(output.size));
+      places.push_back(outputs.back().data());
+    }
+    engine.run(input.data(), 1, places, SerialExecutor());
     return true;
   } catch (const Error& error) {
     EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << error.what();
@@ -187,6 +191,11 @@ TEST(Fuzz, mutated_integer_documents_are_refused_or_run) {
 
 TEST(Fuzz, mutated_dynamic_documents_are_refused_or_run) {
   fuzz_graphs(3, testing::random_dynamic_network,
+              [](Mutator& mutator, Graph& graph) { mutator.document(graph.document); });
+}
+
+TEST(Fuzz, mutated_documents_of_several_outputs_are_refused_or_run) {
+  fuzz_graphs(6, testing::random_network_of_several_outputs,
               [](Mutator& mutator, Graph& graph) { mutator.document(graph.document); });
 }
 

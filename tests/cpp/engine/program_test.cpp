@@ -57,7 +57,8 @@ TEST(Program, read_shapes_are_inferred) {
   EXPECT_EQ(program.nodes[9].output.c, 12);
   EXPECT_EQ(program.nodes[11].output.bytes(), 40U);
   EXPECT_FALSE(program.nodes[11].output.spatial);
-  EXPECT_EQ(program.output, 11);
+  ASSERT_EQ(program.outputs.size(), 1U);
+  EXPECT_EQ(program.outputs[0].node, 11);
 }
 
 struct Violation {
@@ -89,6 +90,23 @@ const Violation kViolations[] = {
     {"input_empty", [](Graph& g) { g.document["input"]["shape"] = {0, 4, 4}; }, "empty"},
     {"input_huge", [](Graph& g) { g.document["input"]["shape"] = {1 << 30, 1 << 30, 1 << 30}; }, "exceed"},
     {"output_unknown", [](Graph& g) { g.document["output"] = "nobody"; }, "'nobody'"},
+    {"output_null", [](Graph& g) { g.document["output"] = nullptr; }, "must have an \"output\""},
+    {"output_number", [](Graph& g) { g.document["output"] = 3; }, "output must be a name, or tuples"},
+    {"output_set", [](Graph& g) { g.document["output"] = {{"set", {"n11"}}}; }, "output must be a name, or"},
+    {"output_tuple_of_codes", [](Graph& g) { g.document["output"] = {{"tuple", {"n11", "n10"}}}; },
+     "float32"},
+    {"output_dict_without_key", [](Graph& g) { g.document["output"] = {{"dict", {"n11"}}}; },
+     "output must be a name, or"},
+    {"output_empty_list", [](Graph& g) { g.document["output"] = {{"list", json::array()}}; },
+     "must have an \"output\""},
+    {"output_deep",
+     [](Graph& g) {
+       for (int i = 0; i < 9; ++i) g.document["output"] = {{"list", {g.document["output"]}}};
+     },
+     "8 deep"},
+    {"outputs_too_many",
+     [](Graph& g) { g.document["output"] = {{"list", json(std::vector<std::string>(1001, "n11"))}}; },
+     "at most 1000 outputs"},
     {"output_is_codes", [](Graph& g) { g.document["output"] = "n10"; }, "float32"},
     {"op_unknown", [](Graph& g) { node(g, 2)["op"] = "matmul"; },
      "the engine does not run 'matmul'; use the integer model"},

@@ -384,4 +384,34 @@ class RandomNetwork {
 Graph random_integer_network(unsigned seed) { return RandomNetwork(seed, false).make(); }
 Graph random_dynamic_network(unsigned seed) { return RandomNetwork(seed, true).make(); }
 
+Graph random_network_of_several_outputs(unsigned seed) {
+  Graph graph = RandomNetwork(seed, seed % 2 == 0).make();
+  std::mt19937 random(seed);
+  nlohmann::json& nodes = graph.document["nodes"];
+  const size_t count = nodes.size();
+  nlohmann::json inner = nlohmann::json::array();
+  for (int i = 0; i < 3; ++i) {
+    const nlohmann::json node = nodes[random() % count];
+    const std::string name = node["name"];
+    if (node["output"]["dtype"] == "float32") {
+      inner.push_back(name);
+      continue;
+    }
+    const std::string real = name + ".real" + std::to_string(i);
+    nodes.push_back({{"name", real},
+                     {"op", "dequantize"},
+                     {"inputs", {name}},
+                     {"attrs", nlohmann::json::object()},
+                     {"tensors", nlohmann::json::object()},
+                     {"output", {{"dtype", "float32"}}}});
+    inner.push_back(real);
+  }
+  const nlohmann::json output = graph.document["output"];
+  using nlohmann::json;
+  const json pairs = json::array({json::array({"input", "input"}), json::array({"again", output})});
+  const nlohmann::json list = {{"list", inner}}, dict = {{"dict", pairs}};
+  graph.document["output"] = {{"tuple", {output, list, dict}}};
+  return graph;
+}
+
 }  // namespace ptqx::engine::testing

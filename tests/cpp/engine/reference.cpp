@@ -65,14 +65,15 @@ class Reference {
  public:
   explicit Reference(const Graph& graph) : graph_(graph) {}
 
-  std::vector<float> run(const std::vector<float>& input) {
+  void run(const std::vector<float>& input) {
     Array x;
     x.shape = graph_.document["input"]["shape"].get<std::vector<int64_t>>();
     x.f = input;
     values_["input"] = x;
     for (const json& node : graph_.document["nodes"]) values_[node["name"]] = run_node(node);
-    return values_.at(graph_.document["output"]).f;
   }
+
+  const std::vector<float>& floats(const std::string& name) const { return values_.at(name).f; }
 
  private:
   const Array& in(const json& node, size_t index = 0) const { return values_.at(node["inputs"][index]); }
@@ -717,7 +718,16 @@ class Reference {
 }  // namespace
 
 std::vector<float> reference_run(const Graph& graph, const std::vector<float>& input) {
-  return Reference(graph).run(input);
+  return reference_values(graph, input, {graph.document["output"]})[0];
+}
+
+std::vector<std::vector<float>> reference_values(const Graph& graph, const std::vector<float>& input,
+                                                 const std::vector<std::string>& names) {
+  Reference reference(graph);
+  reference.run(input);
+  std::vector<std::vector<float>> values;
+  for (const std::string& name : names) values.push_back(reference.floats(name));
+  return values;
 }
 
 }  // namespace ptqx::engine::testing

@@ -7,9 +7,8 @@ from importlib.util import find_spec
 import ptqx
 import pytest
 import torch
-from ptqx.errors import PtqxError
 from ptqx.torchvision_shim import import_torchvision
-from torch import Tensor, nn
+from torch import nn
 
 pytestmark = pytest.mark.skipif(find_spec("torchvision") is None, reason="torchvision is not installed")
 
@@ -38,14 +37,10 @@ def test_every_multiplication_is_integer_and_the_engine_equals_the_integer_model
     assert torch.equal(ptqx.compile(qmodel, x)(x), qmodel(x))
 
 
-class Segmentation(nn.Module):
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        build = getattr(import_torchvision("the test").models.segmentation, name)
-        self.model = build(weights=None, weights_backbone=None, num_classes=5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.model(x)["out"]
+def segmentation(name: str) -> nn.Module:
+    build = getattr(import_torchvision("the test").models.segmentation, name)
+    aux = {} if name.startswith("lraspp") else {"aux_loss": True}
+    return build(weights=None, weights_backbone=None, num_classes=5, **aux).eval()
 
 
 @pytest.mark.parametrize(
@@ -53,15 +48,23 @@ class Segmentation(nn.Module):
 )
 def test_segmentation_networks_are_integer_to_their_last_upsampling(name: str) -> None:
     torch.manual_seed(0)
-    model, x = Segmentation(name).eval(), torch.randn(1, 3, 96, 80)
+    model, x = segmentation(name), torch.randn(1, 3, 96, 80)
     qmodel = ptqx.quantize(model, [x], "int8")
     covered = ptqx.coverage(qmodel)
     assert covered.mac_share == 1.0
     assert {row.kind for row in covered.float_rows} <= {"upsample_bilinear2d", "add"}
-    assert torch.equal(ptqx.compile(qmodel, x)(x), qmodel(x))
+    expected, got = qmodel(x), ptqx.compile(qmodel, x)(x)
+    assert list(got) == list(expected) == list(model(x))
+    assert all(torch.equal(got[key], expected[key]) for key in expected)
 
 
-def test_models_that_return_dicts_are_told_what_to_give() -> None:
-    model = Segmentation("lraspp_mobilenet_v3_large").model.eval()
-    with pytest.raises(PtqxError, match=r"forward returns model\(x\)\['out'\]"):
-        ptqx.prepare(model, "int8", torch.randn(1, 3, 96, 80))
+def test_a_feature_pyramid_of_a_detector_is_integer() -> None:
+    torch.manual_seed(0)
+    detection = import_torchvision("the test").models.detection
+    model = detection.backbone_utils.resnet_fpn_backbone(backbone_name="resnet18", weights=None).eval()
+    x = torch.randn(1, 3, 96, 96)
+    qmodel = ptqx.quantize(model, [x], "int8")
+    assert ptqx.coverage(qmodel).mac_share == 1.0
+    expected, got = qmodel(x), ptqx.compile(qmodel, x)(x)
+    assert list(got) == ["0", "1", "2", "3", "pool"]
+    assert all(torch.equal(got[key], expected[key]) for key in expected)

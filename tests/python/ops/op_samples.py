@@ -729,7 +729,7 @@ ENGINE_SCALE, ENGINE_ZERO, ENGINE_WEIGHT = scale(0.04), zero(120), s8(4, 12)
 ENGINE_WEIGHT_SCALE, ENGINE_BIAS = scales(4), bias_for(4)
 
 
-def engine_program() -> Tensor:
+def engine_program(output: Any = "classifier") -> Tensor:
     """quantize, then a linear layer with real results: [N, 12] -> [N, 4]."""
     tensors = {
         "classifier.bias": ("I32", ENGINE_BIAS),
@@ -754,7 +754,7 @@ def engine_program() -> Tensor:
         "producer": "a test",
         "info": {},
         "input": {"name": "input", "shape": [12]},
-        "output": "classifier",
+        "output": output,
         "nodes": [
             {
                 "name": "input.quantize",
@@ -811,6 +811,25 @@ def engine_run_samples() -> Iterator[Sample]:
     for layout, x in layouts(reals(5, 12)):
         yield Sample("engine_run", layout, (x, program, [4]))
     yield Sample("engine_run", "no-samples", (reals(0, 12), program, [4]))
+
+
+SEVERAL_OUTPUTS = {"tuple": ["classifier", {"dict": [["image", "input"]]}]}
+
+
+def engine_run_outputs_expected(
+    input: Tensor, program: Tensor, output_ranks: list[int], output_extents: list[int]
+) -> list[Tensor]:
+    return [engine_run_expected(input, program, [4]), input]
+
+
+op_oracle.engine_run_outputs = engine_run_outputs_expected  # type: ignore[attr-defined]
+
+
+def engine_run_outputs_samples() -> Iterator[Sample]:
+    program = engine_program(SEVERAL_OUTPUTS)
+    for layout, x in layouts(reals(5, 12)):
+        yield Sample("engine_run_outputs", layout, (x, program, [1, 1], [4, 12]))
+    yield Sample("engine_run_outputs", "no-samples", (reals(0, 12), program, [1, 1], [4, 12]))
 
 
 def pack_signs_samples() -> Iterator[Sample]:
@@ -925,6 +944,7 @@ SAMPLES: dict[str, list[Sample]] = {
     "pack_int4": [Sample("pack_int4", "long", (s8(3, 301, low=-8, high=8),))],
     "unpack_int4": [Sample("unpack_int4", "3x301", (u8(3, 151), [3, 301]))],
     "engine_run": list(engine_run_samples()),
+    "engine_run_outputs": list(engine_run_outputs_samples()),
 }
 ALL: list[Sample] = [sample for samples in SAMPLES.values() for sample in samples]
 

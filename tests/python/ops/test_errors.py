@@ -8,7 +8,7 @@ from typing import Any
 import op_samples
 import pytest
 import torch
-from op_samples import engine_program, reals, s8, scale, scales, u8, zero, zeros
+from op_samples import SEVERAL_OUTPUTS, engine_program, reals, s8, scale, scales, u8, zero, zeros
 from ptqx import ops
 
 X = reals(2, 4, 5, 5)
@@ -458,6 +458,30 @@ CASES: dict[str, tuple[Any, str]] = {
     "engine-nan": (
         lambda: ops.engine_run(torch.full((1, 12), math.nan), engine_program(), [4]),
         "finite|NaN",
+    ),
+    "engine-several": (
+        lambda: ops.engine_run(reals(1, 12), engine_program(SEVERAL_OUTPUTS), [4]),
+        "the program gives 2 tensors; ptqx::engine_run_outputs runs it",
+    ),
+    "engine-ranks": (
+        lambda: ops.engine_run_outputs(reals(1, 12), engine_program(SEVERAL_OUTPUTS), [1], [4]),
+        r"output_ranks must be of the program's 2 outputs, got \[1\]",
+    ),
+    "engine-extents": (
+        lambda: ops.engine_run_outputs(reals(1, 12), engine_program(SEVERAL_OUTPUTS), [1, 1], [4]),
+        r"as many extents as output_ranks ask for, got \[4\]",
+    ),
+    "engine-extents-left": (
+        lambda: ops.engine_run_outputs(reals(1, 12), engine_program(SEVERAL_OUTPUTS), [1, 0], [4, 12]),
+        r"as many extents as output_ranks ask for, got \[4, 12\]",
+    ),
+    "engine-negative-rank": (
+        lambda: ops.engine_run_outputs(reals(1, 12), engine_program(SEVERAL_OUTPUTS), [1, -1], [4, 12]),
+        "output_ranks",
+    ),
+    "engine-output-shape": (
+        lambda: ops.engine_run_outputs(reals(1, 12), engine_program(SEVERAL_OUTPUTS), [1, 1], [4, 11]),
+        r"output 1 must have the program's shape \[12\], got \[11\]",
     ),
     "describe-garbage": (lambda: ops.engine_describe(u8(100)), "not a .ptqx file"),
     "describe-type": (lambda: ops.engine_describe(X), "program must be a uint8 tensor"),

@@ -35,7 +35,7 @@ def test_meta_has_shape_strides_and_type_of_result(operator: str) -> None:
         args = torch.utils._pytree.tree_map_only(Tensor, lambda t: t.to("meta"), (sample.args, sample.kwargs))
         metas = getattr(torch.ops.ptqx, operator)(*args[0], **args[1])
         results = sample.run()
-        pairs = zip(metas, results, strict=True) if isinstance(results, tuple) else [(metas, results)]
+        pairs = zip(metas, results, strict=True) if isinstance(results, tuple | list) else [(metas, results)]
         for meta, result in pairs:
             assert meta.is_meta and meta.dtype == result.dtype, sample.id
             assert meta.shape == result.shape and meta.stride() == result.stride(), sample.id

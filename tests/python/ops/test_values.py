@@ -21,7 +21,7 @@ INEXACT = {
 
 
 def as_tuple(result: object) -> tuple[torch.Tensor, ...]:
-    return result if isinstance(result, tuple) else (result,)
+    return tuple(result) if isinstance(result, tuple | list) else (result,)
 
 
 @pytest.fixture

@@ -220,6 +220,9 @@ def test_evaluate_refuses_what_it_cannot_score(digits: Digits) -> None:
         evaluate(small_cnn(), test.subset(slice(0, 0)))
     with pytest.raises(PtqxError, match=r"needs batches \(x, y\) with labels, got Tensor"):
         evaluate(small_cnn(), [torch.zeros(2, 1, 8, 8)])  # type: ignore[list-item]
+    images = nn.Sequential(nn.Conv2d(1, 10, 3))
+    with pytest.raises(PtqxError, match=r"logits of shape \(N, classes\); the model gives \(360, 10, 6, 6\)"):
+        evaluate(images, test)
     broken = small_cnn()
     nn.init.constant_(broken.classifier.weight, math.nan)
     with pytest.raises(PtqxError, match="360 of 360 images gave NaN logits"):

@@ -14,6 +14,9 @@ from ..ir import Graph, Node
 
 REQUIRED = object()
 
+# Folders whose lines are no part of the model's code.
+NOT_THE_USERS = (os.path.dirname(torch.__file__), os.path.dirname(__file__))
+
 
 class Unsupported(Exception):
     """Raised by a handler: this call stays float, and why."""
@@ -36,14 +39,17 @@ class Attr:
 
 @dataclass(frozen=True)
 class Several:
-    """The result of a float call that gives `count` tensors. `item`, of an index or a name, makes a node that
-    gives one of them."""
+    """The result of a float call that gives a tuple, list or dict of tensors, or of further such. `item`, of
+    an index, key or name, is what it has there: a tensor is a node from then on. `keys` of a dict."""
 
-    item: Callable[[int | str], Ref]
-    count: int
+    item: Callable[[int | str], Any]
+    kind: type
+    keys: tuple[int | str, ...]
 
-    def all(self) -> list[Ref]:
-        return [self.item(index) for index in range(self.count)]
+    def all(self) -> Any:
+        items = [self.item(key) for key in self.keys]
+        items = [item.all() if isinstance(item, Several) else item for item in items]
+        return dict(zip(self.keys, items, strict=True)) if self.kind is dict else self.kind(items)
 
 
 @dataclass(frozen=True)
@@ -200,7 +206,7 @@ class Call:
     def source(self) -> str:
         trace_text = self.fx_node.stack_trace or ""
         lines = [line.strip() for line in trace_text.splitlines() if line.strip().startswith('File "')]
-        users = [line for line in lines if os.path.dirname(torch.__file__) not in line]
+        users = [line for line in lines if not any(folder in line for folder in NOT_THE_USERS)]
         if not users:
             return ""
         _, path, rest = users[-1].split('"', 2)
@@ -210,6 +216,14 @@ class Call:
 def target_name(target: Any) -> str:
     """Of what a node calls: a method's name, or a function's."""
     return target if isinstance(target, str) else str(getattr(target, "__name__", ""))
+
+
+def part(value: Any, items: Iterable[int | str]) -> Any:
+    """What a nested result has at the end of `items`: indices, keys, and names of named tuples."""
+    for item in items:
+        named = isinstance(item, str) and not isinstance(value, dict)
+        value = getattr(value, item) if named else value[item]  # type: ignore[arg-type]
+    return value
 
 
 def pair(value: Any) -> list[int]:

@@ -11,7 +11,21 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from ...errors import PtqxError
 from ..ir import INPUT, Graph
-from .call import HANDLERS, REQUIRED, Attr, Call, Handler, Ref, Several, Slot, Stack, Unsupported, target_name
+from ..structure import Structure, leaves
+from .call import (
+    HANDLERS,
+    REQUIRED,
+    Attr,
+    Call,
+    Handler,
+    Ref,
+    Several,
+    Slot,
+    Stack,
+    Unsupported,
+    part,
+    target_name,
+)
 from .stacks import as_one_tensor, of_stacks
 from .traced_value import BatchSize
 from .tracing import TracedModule, attribute, trace
@@ -41,6 +55,8 @@ class Capturer:
                 self.graph.output = self._output(self._resolve(node.args[0]))
             elif node.op != "get_attr" and "constant" not in node.meta:
                 self.values[node] = self._call(node)
+        if not leaves(self.graph.output):
+            raise PtqxError("the model returns no tensor")
         self.graph.prune()
         self.mixing = {name: found for name, found in self.mixing.items() if name in self.graph.nodes}
         return self.graph
@@ -80,6 +96,28 @@ class Capturer:
         )
         return self._new_attr(argument.path.replace(".", "_"), value[:1], False) if repeats else argument
 
+    def _for_every_sample(self, call: Call, parts: Any) -> Any:
+        """Parts of a concatenation: what repeats itself for every sample becomes a result of the network."""
+        refs = [a for a in parts if isinstance(a, Ref)] if isinstance(parts, (tuple, list)) else []
+        if not refs:
+            return parts
+        samples = call.fx_node.meta["value"]
+
+        def result(argument: Any) -> Any:
+            if not isinstance(argument, Attr):
+                return argument
+            one = self._of_one_sample(argument, samples)
+            if one is argument:
+                return argument
+            args = (Slot("input", "0"), Slot("param", one.path))
+            attrs: dict[str, Any] = {"target": for_every_sample, "args": args, "kwargs": {}}
+            params = {one.path: one.path}
+            ref = call.node("float", refs[:1], params, tuple(one.value.shape[1:]), ".constant", **attrs)
+            self.graph.nodes[ref.name].reason = "a constant beside results of the network"
+            return ref
+
+        return [result(a) for a in parts]
+
     def _own_shape(self, path: str) -> tuple[int, ...]:
         made = self.graph.constants.get(path)
         return tuple((attribute(self.traced.root, path) if made is None else made).shape)
@@ -102,6 +140,8 @@ class Capturer:
         path = str(node.target) if node.op == "call_module" else ""
         module = self.traced.root.get_submodule(path) if path else None
         call = Call(self.graph, self.values, node, args, kwargs, module, path)
+        if target_name(node.target) in _CONCATENATIONS:
+            call.args = tuple(self._for_every_sample(call, a) for a in call.args)
         reason = self.float_leaves.get(path) if path else None
         if any(isinstance(a, Stack) for a in args):
             try:
@@ -122,18 +162,17 @@ class Capturer:
                     reason = f"{_described(node, module)}: {unsupported}"
         return self._float(call, reason)
 
-    def _float(self, call: Call, reason: str) -> Ref | Several:
-        """What runs as it stands in the float model, on real values."""
-        value = call.fx_node.meta["value"]
+    def _float(self, call: Call, reason: str, items: tuple[int | str, ...] = ()) -> Ref | Several:
+        """What runs as it stands in the float model, on real values. `items` lead to a part of what it
+        gives."""
+        value = part(call.fx_node.meta["value"], items)
         if not isinstance(value, (tuple, list, dict)):
-            return self._float_node(call, reason)
-        return Several(lambda item: self._float_node(call, reason, item), len(value))
+            return self._float_node(call, reason, value, items)
+        kind = next(kind for kind in (dict, list, tuple) if isinstance(value, kind))
+        keys = tuple(value) if kind is dict else tuple(range(len(value)))
+        return Several(lambda item: self._float(call, reason, (*items, item)), kind, keys)
 
-    def _float_node(self, call: Call, reason: str, item: int | str | None = None) -> Ref:
-        """`item` of what the call gives, or all of it."""
-        value = call.fx_node.meta["value"]
-        if item is not None:
-            value = value[item] if isinstance(value, dict) or isinstance(item, int) else getattr(value, item)
+    def _float_node(self, call: Call, reason: str, value: Any, items: tuple[int | str, ...]) -> Ref:
         if not isinstance(value, Tensor):
             given = type(value).__name__
             raise PtqxError(f"{call.name}: {reason}, and it gives {given} instead of one tensor")
@@ -161,9 +200,9 @@ class Capturer:
         kwargs = {k: template(v) for k, v in call.kwargs.items()}
         target = None if call.module is not None else call.fx_node.target
         attrs: dict[str, Any] = {"target": target, "args": args, "kwargs": kwargs}
-        suffix = "" if item is None else f".{item}"
-        if item is not None:
-            attrs["item"] = item
+        suffix = "".join(f".{item}" for item in items)
+        if items:
+            attrs["items"] = items
         result = call.node("float", inputs, params, tuple(value.shape[1:]), suffix, **attrs)
         node = self.graph.nodes[result.name]
         node.reason = reason
@@ -190,16 +229,22 @@ class Capturer:
             return slice(*(self._resolve(a) for a in (argument.start, argument.stop, argument.step)))
         return argument
 
-    def _output(self, value: Any) -> str:
-        if isinstance(value, (tuple, list)) and len(value) == 1:
-            value = value[0]
-        if not isinstance(value, Ref):
-            several = isinstance(value, (tuple, list, dict))
-            kind = f"a {type(value).__name__} with {len(value)} values" if several else type(value).__name__
-            key = repr(next(iter(value))) if isinstance(value, dict) and value else "0"
-            remedy = f"; give a module whose forward returns model(x)[{key}]" if several else ""
-            raise PtqxError(f"the model returns {kind}; ptqx captures models that return one tensor{remedy}")
-        return value.name
+    def _output(self, value: Any, path: str = "") -> Structure:
+        """The names of what the model returns, in its tuples, lists and dicts."""
+        if isinstance(value, Several):
+            value = value.all()
+        if isinstance(value, dict):
+            if any(not isinstance(key, str) or "." in key for key in value):
+                raise PtqxError(f"the model returns a dict with the keys {list(value)}; only names will do")
+            return {key: self._output(item, f"{path}[{key!r}]") for key, item in value.items()}
+        if isinstance(value, (tuple, list)):
+            parts = [self._output(item, f"{path}[{index}]") for index, item in enumerate(value)]
+            return parts if isinstance(value, list) else tuple(parts)
+        if value is None or isinstance(value, Ref):
+            return None if value is None else value.name
+        where = f"in {path} " if path else ""
+        kind = "a constant" if isinstance(value, Attr) else type(value).__name__
+        raise PtqxError(f"the model returns {where}{kind}, where a tensor computed of its input is expected")
 
 
 def capture(model: nn.Module, example_inputs: Any, float_modules: Iterable[str] = ()) -> Graph:
@@ -210,13 +255,14 @@ def capture(model: nn.Module, example_inputs: Any, float_modules: Iterable[str] 
     integer form, and modules that compute in float across samples.
 
     Args:
-        model: takes one float32 tensor whose first dimension is the batch, returns one tensor.
+        model: takes one float32 tensor whose first dimension is the batch, returns a tensor, or tuples, lists
+            and dicts of tensors.
         example_inputs: such a tensor, or a tuple with one.
         float_modules: dotted paths of modules that are to stay float.
 
     Raises:
-        PtqxError: the root's own forward can't be traced, the example does not fit, or inputs and outputs are
-            not one tensor each.
+        PtqxError: the root's own forward can't be traced, the example does not fit, it takes more than
+            one tensor, or returns anything but tensors.
 
     >>> import torch
     >>> print(capture(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()), torch.zeros(1, 1, 4, 4)))
@@ -289,7 +335,13 @@ def _note_in_place(values: dict[fx.Node, Any], node: fx.Node, call: Call, result
 
 
 _SHAPES = ("view", "reshape", "unsqueeze", "squeeze", "flatten", "getitem")
+_CONCATENATIONS = ("cat", "concat", "concatenate")
 _ELEMENTWISE = ("add", "sub", "mul", "truediv", "div")
+
+
+def for_every_sample(x: Tensor, constant: Tensor) -> Tensor:
+    """`constant`, of one sample, as often as `x` has samples."""
+    return constant.expand(len(x), *constant.shape[1:])
 
 
 def _owner(call: Call) -> str:

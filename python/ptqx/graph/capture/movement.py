@@ -14,7 +14,7 @@ from .call import REQUIRED, Call, Ref, Several, Stack, Unsupported, captures, ta
 
 @captures(
     nn.Flatten, torch.flatten, "flatten", torch.reshape, "reshape", "view",
-    torch.squeeze, "squeeze", torch.unsqueeze, "unsqueeze",
+    torch.squeeze, "squeeze", torch.unsqueeze, "unsqueeze", nn.Unflatten, torch.unflatten, "unflatten",
 )  # fmt: skip
 def _reshape(call: Call) -> Ref | Stack:
     before, after = call.input_shape(), call.output_shape

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import fx, nn
 
 from ..activations import ACTIVATIONS, Activation
 from .call import REQUIRED, Attr, Call, Ref, Unsupported, captures, parameter_paths
@@ -56,8 +56,10 @@ def _identity(call: Call) -> Ref:
 @captures("float", "double", "half", "bfloat16", "to", "type", "type_as")
 def _cast(call: Call) -> Ref:
     """Everything here is computed in float32 or in codes."""
-    if not call.fx_node.meta["value"].is_floating_point():
-        raise Unsupported("a change to whole numbers")
+    source = next(a for a in (*call.fx_node.args, *call.fx_node.kwargs.values()) if isinstance(a, fx.Node))
+    before, after = source.meta["value"], call.fx_node.meta["value"]
+    if not (before.is_floating_point() and after.is_floating_point()):
+        raise Unsupported("a change to whole numbers or from them")
     return call.input
 
 

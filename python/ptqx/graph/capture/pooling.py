@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .call import REQUIRED, Call, Ref, Unsupported, captures
+from .call import REQUIRED, Call, Ref, Several, Unsupported, captures
 
 
 @captures(
@@ -90,12 +90,50 @@ def _adaptive_max_pool2d(call: Call, output_size: Any, return_indices: bool) -> 
 
 @captures(torch.amax, "amax", dim=(), keepdim=False)
 def _amax(call: Call, dim: Any, keepdim: bool) -> Ref:
-    rank = len(call.input_shape()) + 1
-    dims = sorted(d % rank for d in ([dim] if isinstance(dim, int) else dim or range(rank)))
+    rank, dims = _dims(call, dim)
+    if rank == 4 and dims == [1]:
+        return _over_channels(call, "max_pool2d", keepdim, dilation=[1, 1])
     if rank != 4 or dims != [2, 3]:
-        raise Unsupported(f"over dimensions {dims}; only over height and width has an integer form")
+        raise Unsupported(
+            f"over dimensions {dims}; only over channels, or over height and width, has an integer form"
+        )
     pooled = _max_over_parts(call, [1, 1])
     return pooled if keepdim else call.node("flatten", [pooled], suffix=".flatten", start_dim=1)
+
+
+@captures(torch.max, "max", dim=REQUIRED, keepdim=False)
+def _max(call: Call, dim: Any, keepdim: bool) -> Several:
+    """Values and indices, if nobody reads the indices."""
+    if not isinstance(dim, int):
+        raise Unsupported("only over one dimension")
+    if any(user.users and user.args[1] in (1, -1, "indices") for user in call.fx_node.users):
+        raise Unsupported("indices have no integer form")
+    values = _amax(call, dim, keepdim)
+    return Several(lambda item: values, tuple, (0, 1))
+
+
+def _dims(call: Call, dim: Any) -> tuple[int, list[int]]:
+    """The rank of the input, and the dimensions that `dim` means, the batch being 0."""
+    rank = len(call.input_shape()) + 1
+    return rank, sorted(d % rank for d in ([dim] if isinstance(dim, int) else dim or range(rank)))
+
+
+def _over_channels(call: Call, op: str, keepdim: bool, **attrs: Any) -> Ref:
+    """A pool whose window is all channels of a pixel."""
+    channels, height, width = call.input_shape()
+    last = call.node("permute", shape=(height, width, channels), suffix=".channels_last", dims=[0, 2, 3, 1])
+    window = [1, channels]
+    pooled = call.node(
+        *(op, [last]),
+        shape=(height, width, 1),
+        kernel_size=window,
+        stride=window,
+        padding=[0, 0],
+        ceil_mode=False,
+        **attrs,
+    )
+    shape = (1, height, width) if keepdim else (height, width)
+    return call.node("reshape", [pooled], shape=shape, suffix=".plane", sample_shape=list(shape))
 
 
 def _flattened_image(call: Call) -> Ref | None:
@@ -121,8 +159,9 @@ def _max_over_parts(call: Call, parts: list[int]) -> Ref:
 
 @captures(torch.mean, "mean", dim=None, keepdim=False)
 def _mean(call: Call, dim: Any, keepdim: bool) -> Ref:
-    rank = len(call.input_shape()) + 1
-    dims = sorted(d % rank for d in ([dim] if isinstance(dim, int) else dim or range(rank)))
+    rank, dims = _dims(call, dim)
+    if rank == 4 and dims == [1]:
+        return _over_channels(call, "avg_pool2d", keepdim, count_include_pad=True, divisor=0)
     if rank == 3 and dims == [2] and not keepdim:
         return _global_average(call, _flattened_image(call) or call.as_image(), keepdim)
     if rank == 4 and dims == [1, 2] and not keepdim:  # of [N, H, W, C]
@@ -131,7 +170,9 @@ def _mean(call: Call, dim: Any, keepdim: bool) -> Ref:
         image = call.node("permute", shape=shape, suffix=".channels_first", dims=[0, 3, 1, 2])
         return _global_average(call, image, keepdim)
     if rank != 4 or dims != [2, 3]:
-        raise Unsupported(f"over dimensions {dims}; only the mean over height and width has an integer form")
+        raise Unsupported(
+            f"over dimensions {dims}; only over channels, or over height and width, has an integer form"
+        )
     return _global_average(call, call.input, keepdim)
 
 

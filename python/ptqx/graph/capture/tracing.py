@@ -17,10 +17,8 @@ from torch import Tensor, fx, nn
 from torch.fx.node import map_aggregate
 
 from ...errors import PtqxError
-from .call import target_name
+from .call import NOT_THE_USERS, target_name
 from .traced_value import IN_PLACE, METHODS, TracedValue
-
-_NOT_THE_USERS = (os.path.dirname(torch.__file__), os.path.dirname(__file__))
 
 IsLeaf = Callable[[nn.Module, str], bool]
 
@@ -258,9 +256,7 @@ def _defaults(root: nn.Module) -> dict[str, Any]:
 def _blame(error: BaseException) -> tuple[str, str]:
     """What went wrong, and the innermost line of the user's code."""
     frames = traceback.extract_tb(error.__traceback__)
-    users = [
-        f for f in frames if not f.filename.startswith(_NOT_THE_USERS) and not f.filename.startswith("<")
-    ]
+    users = [f for f in frames if not f.filename.startswith(NOT_THE_USERS) and not f.filename.startswith("<")]
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return reason, source_line(users[-1]) if users else "unknown line"
 

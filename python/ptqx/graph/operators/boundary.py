@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...quant import check_finite
-from ..capture.call import Slot
+from ..capture.call import Slot, part
 from ..formulas import Codes, quantize
 from ..ir import Node
 from .base import IntegerScope, Lowered, Operator, Value, as_codes, operator
@@ -123,13 +123,11 @@ def call_float(attrs: dict[str, Any], module: Any, tensor: Callable[[str], Tenso
 
     args = tuple(filled(a) for a in attrs["args"])
     kwargs = {key: filled(value) for key, value in attrs["kwargs"].items()}
-    target, item = attrs["target"], attrs.get("item")
+    target = attrs["target"]
     if module is not None:
         result = module(*args, **kwargs)
     elif isinstance(target, str):
         result = getattr(args[0], target)(*args[1:], **kwargs)
     else:
         result = target(*args, **kwargs)
-    if item is None:
-        return result
-    return getattr(result, item) if isinstance(item, str) and not isinstance(result, dict) else result[item]
+    return part(result, attrs.get("items", ()))

@@ -34,11 +34,11 @@ class Source:
         nodes: in execution order.
         constants: initializers, and values of Constant nodes.
         input, input_shape: of the network; the shape of one sample.
-        output: of the network.
+        outputs: of the network.
         producer: what wrote the file.
 
     Raises:
-        PtqxError: no such file, no valid model, several inputs or outputs, shapes that are not fixed, or a
+        PtqxError: no such file, no valid model, several inputs, shapes that are not fixed, or a
             model that is not in QDQ form.
     """
 
@@ -48,9 +48,7 @@ class Source:
         self.producer = " ".join(part for part in (model.producer_name, model.producer_version) if part)
         self.constants = {t.name: _array(t) for t in graph.initializer}
         self.input, self.input_shape = _input(graph, set(self.constants))
-        if len(graph.output) != 1:
-            raise PtqxError(f"expected a network with one output, got {[o.name for o in graph.output]}")
-        self.output = graph.output[0].name
+        self.outputs = [output.name for output in graph.output]
         self.nodes: list[SourceNode] = []
         for proto in graph.node:
             node = _node(proto)

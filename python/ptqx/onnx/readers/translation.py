@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -46,15 +47,18 @@ def translated(source: Source) -> IntegerModel:
         except PtqxError as error:
             raise error if node.label in str(error) else PtqxError(f"{node.label}: {error}") from error
         values.update(zip(node.outputs, results, strict=False))
-    output = network.real(values[source.output])
+    real = {name: network.real(values[name]) for name in source.outputs}
+    output = real if len(real) > 1 else next(iter(real.values()))
     info = {"source": " ".join(["ONNX", source.producer]).strip()}
-    graph = IntegerGraph(source.input, source.input_shape, output, _needed(network.nodes, output), info)
+    graph = IntegerGraph(
+        source.input, source.input_shape, output, _needed(network.nodes, real.values()), info
+    )
     return IntegerModel(graph, {name: network.tensors[name] for name in graph.tensor_names()})
 
 
-def _needed(nodes: dict[str, IntegerNode], output: str) -> dict[str, IntegerNode]:
-    """The nodes that the output depends on."""
-    live = {output}
+def _needed(nodes: dict[str, IntegerNode], outputs: Iterable[str]) -> dict[str, IntegerNode]:
+    """The nodes that the outputs depend on."""
+    live = set(outputs)
     for node in reversed(nodes.values()):
         if node.name in live:
             live.update(node.inputs)
