@@ -46,8 +46,13 @@ Operation read_reshape(NodeReader& reader) {
 Operation read_permute(NodeReader& reader) {
   reader.require_moved_codes();
   reader.require_spatial();
-  const auto dims = reader.integers("dims", 4, 0, 3);
   const Value& x = reader.input();
+  const size_t rank = x.sequence ? 3 : 4;
+  auto dims = reader.integers("dims", rank, 0, static_cast<int64_t>(rank) - 1);
+  if (x.sequence) {  // [c][w], of which h is no axis
+    for (int64_t& dim : dims) dim += dim == 2 ? 1 : 0;
+    dims.insert(dims.begin() + 2, 2);
+  }
   const std::array<int64_t, 3> extents = {x.c, x.h, x.w};
   std::array<bool, 3> seen = {};
   Permute permute;
@@ -59,6 +64,7 @@ Operation read_permute(NodeReader& reader) {
   reader.require(dims[0] == 0 && seen[0] && seen[1] && seen[2], "dims must name every axis once");
   Value& y = reader.output();
   y.spatial = true;
+  y.sequence = x.sequence;
   y.c = extents[permute.axes[0]];
   y.h = extents[permute.axes[1]];
   y.w = extents[permute.axes[2]];

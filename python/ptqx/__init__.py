@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from . import data, files, graph, methods, models, onnx, qat, quant, sparsity, study, train
     from .graph.calibrate import calibrate
     from .graph.capture import capture
+    from .graph.compilation import compile
     from .graph.convert import convert
     from .graph.coverage import coverage
-    from .graph.engine import Engine, compile
+    from .graph.engine import Engine
     from .graph.explain import explain
     from .graph.export import export
     from .graph.image import ImageOptions

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from .calibrate import calibrate
 from .capture import capture
+from .compilation import compile
 from .convert import ConversionReport, convert
 from .coverage import Coverage, CoverageRow, coverage
 from .document import IntegerGraph, IntegerNode
-from .engine import Engine, compile
+from .engine import Engine
 from .explain import ExplainRow, Explanation, explain
 from .export import export
 from .fusion import weight_uses
@@ -15,6 +16,7 @@ from .image import ImageOptions
 from .integer import IntegerModel
 from .io import load, save
 from .ir import Graph, Node
+from .partial import PartialEngine
 from .prepare import prepare
 from .quantize import apply_methods, check_methods, quantize
 from .simulated import SimulatedModel
@@ -37,6 +39,7 @@ __all__ = [
     "LevelUsage",
     "LevelUsages",
     "Node",
+    "PartialEngine",
     "SimulatedModel",
     "ValueTrace",
     "apply_methods",

@@ -154,9 +154,23 @@ def _copy_float_part(
     prep: SimulatedModel, node: Node, tensors: dict[str, Tensor], modules: dict[str, nn.Module]
 ) -> None:
     if node.module is not None:
-        modules[node.module] = copy.deepcopy(prep.get_submodule(node.module)).requires_grad_(False)
+        module = copy.deepcopy(prep.get_submodule(node.module))
+        for parameter in module.parameters():  # TorchScript has no requires_grad_ for all of them
+            parameter.requires_grad_(False)
+        modules[node.module] = _Scripted(module) if isinstance(module, torch.jit.ScriptModule) else module
     for path in node.params.values():
         tensors[path] = prep.tensor(path).detach().clone()
+
+
+class _Scripted(nn.Module):
+    """Holds TorchScript, which takes no further modules: those of the steps around it."""
+
+    def __init__(self, script: nn.Module) -> None:
+        super().__init__()
+        self.script = script
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.script(*args, **kwargs)
 
 
 def _verification_batch(prep: SimulatedModel, verify: Iterable[Any] | None) -> Tensor | None:

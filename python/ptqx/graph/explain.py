@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from ..files import pageable
 from ..tables import aligned
+from .compilation import float_layers, wide_layers
 from .coverage import CoverageRow, coverage
-from .engine import Engine, float_layers, wide_layers
+from .engine import Engine
 from .integer import IntegerModel
 from .io import to_bytes
 from .tuning import TunedStep

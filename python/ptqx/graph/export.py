@@ -15,6 +15,7 @@ from ..files import atomic_write
 from .capture import example_tensor
 from .engine import Engine
 from .integer import IntegerModel
+from .partial import PartialEngine
 from .structure import leaves
 
 FORMATS = ("aot-inductor", "torch-export")
@@ -22,7 +23,7 @@ FORMATS = ("aot-inductor", "torch-export")
 
 @torch.no_grad()
 def export(
-    model: IntegerModel | Engine,
+    model: IntegerModel | Engine | PartialEngine,
     path: str | os.PathLike[str],
     example_inputs: Any,
     format: str = "aot-inductor",
@@ -44,7 +45,7 @@ def export(
     Raises:
         PtqxError: no such model or format, an example that does not fit, or a file whose outputs differ.
     """
-    if not isinstance(model, IntegerModel | Engine):
+    if not isinstance(model, IntegerModel | Engine | PartialEngine):
         raise PtqxError(f"model: expected an integer model or an engine, got {type(model).__name__}")
     if format not in FORMATS:
         raise unknown_name("format", format, FORMATS)

@@ -69,7 +69,10 @@ class IntegerModel(nn.Module, GraphTensors):
             raise PtqxError(
                 f"input: expected float32 of shape {['N', *shape]}, got {x.dtype} {list(x.shape)}"
             )
-        values: dict[str, Tensor] = {self.graph.input: x.float()}
+        return self.run_steps({self.graph.input: x.float()}, keep)
+
+    def run_steps(self, values: dict[str, Tensor], keep: dict[str, Tensor] | None = None) -> Any:
+        """All steps, given the values that they begin with."""
         for node in self.graph.nodes.values():
             values[node.name] = OPERATORS[node.op].run(self, node, *[values[name] for name in node.inputs])
             if keep is not None:
@@ -86,23 +89,24 @@ class IntegerModel(nn.Module, GraphTensors):
 
     def run_module(self, node: IntegerNode, inputs: list[Tensor]) -> Tensor:
         """The float part that the node stands for."""
-        module = None if node.attrs["module"] is None else self._module(node.attrs["module"])
-        return call_float(node.attrs, module, self._tensor, inputs)
+        module = None if node.attrs["module"] is None else self.submodule(node.attrs["module"])
+        return call_float(node.attrs, module, self.tensor_at, inputs)
 
     def tensors(self) -> dict[str, Tensor]:
         """The graph's tensors by name."""
-        return {name: self._tensor(name) for name in sorted(self.graph.tensor_names())}
+        return {name: self.tensor_at(name) for name in sorted(self.graph.tensor_names())}
 
     def extra_repr(self) -> str:
         return f"{len(self.graph.nodes)} steps, input {list(self.graph.input_shape)}"
 
     def _place(self, path: str) -> Place:
         owner, _, name = path.rpartition(".")
-        module = self._module(owner)
+        module = self.submodule(owner)
         tensors: Any = module._buffers if name in module._buffers else module._parameters
         return tensors, name
 
-    def _module(self, path: str) -> nn.Module:
+    def submodule(self, path: str) -> nn.Module:
+        """The module at a dotted path, whose names may be those of nn.Module's own methods."""
         module: Any = self
         for name in path.split(".") if path else ():
             module = module._modules[name]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import PtqxError
+from ..errors import PtqxError, listed
 from ..quant import Recipe, Scheme, check_finite
 from ..quant import recipe as find_recipe
 from .capture import capture, example_tensor
@@ -72,8 +72,10 @@ def prepare(
     if chosen.residual == "fused":
         fuse_residuals(graph)
     if not any(node.kind in ("static", "dynamic", "weight_only") for node in layers(graph)):
+        in_float = listed([f"{node.name} ({node.reason})" for node in graph if node.op == "float"])
         raise PtqxError(
             "nothing to quantize: the model has no convolution or linear layer that ptqx can take"
+            + (f"; what stays float: {in_float}" if in_float else "")
         )
     schemes = {
         name: (_layer_scheme(graph, name, weights), activations)

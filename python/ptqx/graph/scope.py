@@ -28,18 +28,19 @@ class GraphTensors(Protocol):
 
     def _place(self, path: str) -> Place: ...
 
-    def _tensor(self, path: str) -> Tensor:
+    def tensor_at(self, path: str) -> Tensor:
+        """The tensor of that name."""
         tensors, name = self._place(path)
         return tensors[name]
 
     def tensor(self, node: IntegerNode, role: str) -> Tensor | None:
         """The tensor in that role, None if the node has none."""
-        return self._tensor(node.tensors[role]) if role in node.tensors else None
+        return self.tensor_at(node.tensors[role]) if role in node.tensors else None
 
     def qparams(self, name: str) -> tuple[Tensor, Tensor]:
         """Scale float32 [1] and zero point int32 [1] of what the node `name` gives."""
         output = self.graph.nodes[name].output
-        return self._tensor(output.scale), self._tensor(output.zero_point)
+        return self.tensor_at(output.scale), self.tensor_at(output.zero_point)
 
     def output(self, name: str) -> QParams:
         """What the codes that the node `name` gives mean."""

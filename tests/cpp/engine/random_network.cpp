@@ -257,7 +257,8 @@ class RandomNetwork {
     const std::vector<int64_t> shape = {c, x.shape[1] * x.shape[2], x.shape[0] / c};
     if (b_.integer(0, 1) == 0) return b_.moved("reshape", {x}, shape, {{"sample_shape", shape}});
     const std::vector<int64_t> sequence = {c, shape[1] * shape[2]};  // and back
-    const Made y = b_.moved("reshape", {x}, sequence, {{"sample_shape", sequence}});
+    Made y = b_.moved("reshape", {x}, sequence, {{"sample_shape", sequence}});
+    if (b_.coin()) y = b_.moved("permute", {y}, {sequence[1], sequence[0]}, {{"dims", {0, 2, 1}}});
     return b_.moved("reshape", {y}, shape, {{"sample_shape", shape}});
   }
 

@@ -597,6 +597,14 @@ class Reference {
   void permute(const json& node, Array& y) const {
     const Array& x = in(node);
     const std::vector<int64_t> dims = node["attrs"]["dims"];
+    if (dims.size() == 3) {
+      const bool swapped = dims[1] == 2;
+      gather(node, y, swapped ? std::vector<int64_t>{x.w(), x.c()} : x.shape,
+             [&](int64_t c, int64_t, int64_t w) {
+               return static_cast<int64_t>(swapped ? x.at(w, 0, c) : x.at(c, 0, w));
+             });
+      return;
+    }
     const std::vector<int64_t> extents = {0, x.c(), x.h(), x.w()};
     const auto extent = [&](size_t axis) { return extents[static_cast<size_t>(dims[axis])]; };
     gather(node, y, {extent(1), extent(2), extent(3)}, [&](int64_t c, int64_t h, int64_t w) {

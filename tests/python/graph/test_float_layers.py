@@ -100,3 +100,17 @@ def test_later_overrides_win() -> None:
 def test_bad_types_are_refused(override: dict, message: str) -> None:
     with pytest.raises(PtqxError, match=message):
         recipe("int8", overrides={"fc": override})
+
+
+def test_torchscript_inside_a_network_stays_float_and_says_so() -> None:
+    script = torch.jit.script(nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()))
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), script, nn.Conv2d(8, 4, 3)).eval()
+    x = torch.randn(2, 3, 10, 10)
+    qmodel = quantize(model, [x], "int8")
+    [row] = [row for row in coverage(qmodel).rows if row.kind == "float"]
+    assert row.name == "1" and row.reason.startswith("RecursiveScriptModule is TorchScript, which holds no")
+    assert row.macs == 8 * 8 * 9 * 64
+    with torch.no_grad():
+        assert float((qmodel(x) - model(x)).abs().max()) < 0.05
+    with pytest.raises(PtqxError, match=r"nothing to quantize: .*; what stays float: 0 \(.*TorchScript"):
+        prepare(nn.Sequential(script), "int8", torch.randn(1, 8, 6, 6))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import networks
 import pytest
@@ -267,3 +268,77 @@ def test_a_module_whose_code_fails_on_the_example_says_so() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sequential(nn.Conv2d(5, 4, 1)))
     with pytest.raises(PtqxError, match=r"example_inputs of shape \(1, 3, 8, 8\) do not fit the model"):
         capture(model, torch.randn(1, 3, 8, 8))
+
+
+class Anchors(nn.Module):
+    """A detector's head: constants made for the shape of the features, and kept for the next call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+        self.shape: torch.Size | None = None
+        self.anchors: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        if self.shape != x.shape:
+            columns = torch.arange(x.shape[3]).type_as(x) + 0.5
+            strides = x.new_full((x.shape[2], 1), 8)
+            self.anchors, self.shape = columns * strides, x.shape
+        return x + self.anchors
+
+
+class Detector(nn.Module):
+    """Takes further arguments, which nobody gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 3, 3), Anchors()
+
+    def forward(self, x: Tensor, *args: Any, augment: bool = False, **kwargs: Any) -> Tensor:
+        assert not args and not kwargs and not augment
+        return self.head(self.stem(x))
+
+
+def test_constants_of_shapes_are_kept_between_calls_and_depend_on_nothing() -> None:
+    x = torch.randn(2, 3, 8, 10)
+    model = Detector().eval()
+    graph = capture(model, x)
+    assert [node.name for node in graph if node.op == "float"] == ["head.add"]
+    assert model.head.anchors is None, "the model itself was not run"
+    prep = prepare(model, "int8", x)
+    with torch.no_grad():
+        torch.testing.assert_close(prep.float_output(x), model(x), rtol=1e-4, atol=1e-4)
+
+
+def test_what_a_trace_that_failed_has_kept_is_forgotten() -> None:
+    class Branches(Anchors):
+        def forward(self, x: Tensor) -> Tensor:
+            y = super().forward(x)
+            return y if y.sum() > 0 else -y
+
+    x = torch.randn(2, 3, 8, 10)
+    model = Detector().eval()
+    model.head = Branches().eval()
+    prep = prepare(model, "int8", x)
+    assert [node.name for node in prep.graph if node.op == "float"] == ["head"]
+    with torch.no_grad():
+        torch.testing.assert_close(prep.float_output(x), model(x), rtol=1e-4, atol=1e-4)
+
+
+def test_new_tensors_of_the_batch_size_leave_their_module_float() -> None:
+    class Ones(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(torch.cat([x[:, :2], x.new_ones(x.shape[0], 1, *x.shape[2:])], dim=1))
+
+    model = nn.Sequential(Ones(), nn.Conv2d(4, 2, 1)).eval()
+    for samples in (1, 2):
+        x = torch.randn(samples, 3, 6, 6)
+        prep = prepare(model, "int8", x)
+        more = torch.randn(3, 3, 6, 6)
+        with torch.no_grad():
+            torch.testing.assert_close(prep.float_output(more), model(more), rtol=1e-4, atol=1e-4)

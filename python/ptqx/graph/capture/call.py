@@ -54,9 +54,11 @@ class Several:
 
 @dataclass(frozen=True)
 class Stack:
-    """Results of one shape [C, H, W] a sample that the model's code has as one tensor [N, K, C, H, W]."""
+    """Results of one shape [C, H, W] a sample that the model's code has as one tensor [N, K, C, H, W], or
+    [K, N, C, H, W] if `dim` is 0."""
 
     parts: tuple[Ref, ...]
+    dim: int = 1
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.parametrize import is_parametrized
 
@@ -272,14 +273,13 @@ def capture(model: nn.Module, example_inputs: Any, float_modules: Iterable[str] 
     output: 1
     """
     example = example_tensor(example_inputs)
-    copied = copy.deepcopy(model).eval()
     leaves = dict.fromkeys(float_modules, "the recipe leaves it float")
 
     def is_leaf(module: nn.Module, path: str) -> bool:
         return path in leaves or _module_key(module) in HANDLERS
 
     while True:
-        traced = trace(copied, is_leaf, example)
+        traced = trace(copy.deepcopy(model).eval(), is_leaf, example)
         untraceable = {path: f"can't be traced: {reason}" for path, (reason, _) in traced.untraceable.items()}
         capturer = Capturer(traced, leaves | untraceable, tuple(example.shape[1:]))
         graph = capturer.run()
@@ -369,6 +369,8 @@ def _described(node: fx.Node, module: nn.Module | None) -> str:
 
 def _without_handler(node: fx.Node, module: nn.Module | None) -> str:
     described = _described(node, module)
+    if isinstance(module, torch.jit.ScriptModule):
+        return f"{described} is TorchScript, which holds no Python code to capture"
     if module is not None and is_parametrized(module):
         return f"{described}: torch.nn.utils.parametrize.remove_parametrizations makes it a plain layer"
     return f"{described} has no integer form"

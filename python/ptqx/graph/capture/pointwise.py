@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import fx, nn
+from torch import nn
 
 from ..activations import ACTIVATIONS, Activation
 from .call import REQUIRED, Attr, Call, Ref, Unsupported, captures, parameter_paths
@@ -56,11 +56,11 @@ def _identity(call: Call) -> Ref:
 @captures("float", "double", "half", "bfloat16", "to", "type", "type_as")
 def _cast(call: Call) -> Ref:
     """Everything here is computed in float32 or in codes."""
-    source = next(a for a in (*call.fx_node.args, *call.fx_node.kwargs.values()) if isinstance(a, fx.Node))
-    before, after = source.meta["value"], call.fx_node.meta["value"]
+    source = call.input
+    before, after = call.fx_node.all_input_nodes[0].meta["value"], call.fx_node.meta["value"]
     if not (before.is_floating_point() and after.is_floating_point()):
         raise Unsupported("a change to whole numbers or from them")
-    return call.input
+    return source
 
 
 @captures(torch.add, operator.add, operator.iadd, "add", "add_", alpha=1)

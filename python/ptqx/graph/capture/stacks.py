@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import fx
 
 from .call import Call, Ref, Stack, Unsupported, captures, target_name
 
@@ -17,9 +18,19 @@ from .call import Call, Ref, Stack, Unsupported, captures, target_name
 @captures(torch.stack, dim=0)
 def _stack(call: Call, dim: int) -> Stack:
     parts = call.args[0] if call.args else call.kwargs["tensors"]
-    if not all(isinstance(p, Ref) and len(call.input_shape(p)) == 3 for p in parts) or dim not in (1, -4):
-        raise Unsupported("only images of equal shape, at dim=1")
-    return Stack(tuple(parts))
+    images = all(isinstance(p, Ref) and len(call.input_shape(p)) == 3 for p in parts)
+    summed = dim == 0 and all(_is_sum_over_first(user) for user in call.fx_node.users)
+    if not images or (dim not in (1, -4) and not summed):
+        raise Unsupported("only images of equal shape, at dim=1, or at dim=0 to be summed")
+    return Stack(tuple(parts), 0 if summed else 1)
+
+
+def _is_sum_over_first(node: fx.Node) -> bool:
+    return target_name(node.target) == "sum" and _dim(node.args, node.kwargs) in (0, [0], (0,))
+
+
+def _dim(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return args[1] if len(args) > 1 else kwargs.get("dim")
 
 
 def of_stacks(call: Call) -> Any:
@@ -67,10 +78,11 @@ def _stack_of(call: Call) -> Stack:
 
 
 def _sum(call: Call) -> Ref:
-    dim = call.args[1] if len(call.args) > 1 else call.kwargs.get("dim")
-    if dim not in (1, [1], (1,), -4) or len(call.output_shape) != 4:
+    stack, dim = _stack_of(call), _dim(call.args, call.kwargs)
+    dims = (1, [1], (1,), -4) if stack.dim == 1 else (0, [0], (0,))
+    if dim not in dims or len(call.output_shape) != 4:
         raise Unsupported(f"sum over dim={dim}; only over dim=1")
-    total, *others = _stack_of(call).parts
+    total, *others = stack.parts
     for part in others:
         total = call.node("add", [total, part])
     return total
@@ -91,7 +103,7 @@ def _mul(call: Call) -> Stack:
 
 
 def _softmax(call: Call) -> Stack:
-    dim = call.args[1] if len(call.args) > 1 else call.kwargs.get("dim")
+    dim = _dim(call.args, call.kwargs)
     parts = _stack_of(call).parts
     if dim not in (1, -4) or len(parts) != 2:
         raise Unsupported(f"softmax over dim={dim} of {len(parts)} parts; only over dim=1, of two")

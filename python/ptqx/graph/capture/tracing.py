@@ -18,7 +18,7 @@ from torch.fx.node import map_aggregate
 
 from ...errors import PtqxError
 from .call import NOT_THE_USERS, target_name
-from .traced_value import IN_PLACE, METHODS, TracedValue
+from .traced_value import IN_PLACE, METHODS, BatchSize, TracedValue
 
 IsLeaf = Callable[[nn.Module, str], bool]
 
@@ -54,6 +54,7 @@ def trace(root: nn.Module, is_leaf: IsLeaf, example: Tensor) -> TracedModule:
     if batch.shape[0] == 1:
         batch = torch.cat([batch, batch])
     before, defaults = set(vars(root)), _defaults(root)
+    _take_one_input(root)
     tracer = _Tracer(is_leaf, batch)
     try:
         graph = tracer.trace(root, concrete_args=defaults)
@@ -86,6 +87,7 @@ class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return (
             self.is_leaf(m, module_qualified_name)
+            or isinstance(m, torch.jit.ScriptModule)
             or module_qualified_name in self.untraceable
             or super().is_leaf_module(m, module_qualified_name)
         )
@@ -95,6 +97,7 @@ class _Tracer(fx.Tracer):
             return forward(*args, **kwargs)
         last = next(iter(reversed(self.graph.nodes)))
         stack = self.module_stack.copy()
+        attributes = {part: dict(vars(part)) for part in m.modules()}
         try:
             return super().call_module(m, forward, args, kwargs)
         except _DoesNotRun:
@@ -107,6 +110,9 @@ class _Tracer(fx.Tracer):
             for node in _nodes_after(self.graph, last):
                 self.graph.erase_node(node)
             self.module_stack = stack
+            for part, before in attributes.items():  # what its code keeps is no longer of this trace
+                vars(part).clear()
+                vars(part).update(before)
             return super().call_module(m, forward, args, kwargs)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
@@ -134,7 +140,10 @@ class _Tracer(fx.Tracer):
         assert isinstance(proxy, TracedValue)
         operands = _proxies((args, kwargs))
         is_input = kind == "placeholder" and not args
-        proxy.depends_on_input = is_input or any(p.depends_on_input for p in operands)
+        reads_input = any(p.depends_on_input for p in operands) and not _reads_facts_alone(
+            called, args, kwargs
+        )
+        proxy.depends_on_input = is_input or reads_input
         if proxy.depends_on_input:
             _require_recordable(called, args)
         with self._run():
@@ -200,6 +209,21 @@ def _known(argument: Any) -> Any:
     return argument.value if isinstance(argument, TracedValue) else argument
 
 
+def _reads_facts_alone(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a call asks a result of the network for its type and device alone."""
+    sizes: list[Any] = []
+    map_aggregate((args[1:], kwargs), sizes.append)
+    if name in _NEW:
+        return not any(isinstance(a, BatchSize) or _depends(a) for a in sizes)
+    return name in ("type_as", "to") and not _depends(args[0])
+
+
+def _depends(argument: Any) -> bool:
+    return isinstance(argument, TracedValue) and argument.depends_on_input
+
+
+_NEW = ("new_full", "new_zeros", "new_ones", "new_tensor")
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _READS = ("item", "tolist", "nonzero", "numpy")
 
 
@@ -244,13 +268,25 @@ def _defaults(root: nn.Module) -> dict[str, Any]:
             f"{type(root).__name__}.forward takes *{parameters[0].name}; ptqx captures models with one input "
             "tensor, by a name"
         )
-    inputs = [p for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+    inputs = [p for p in parameters if p.default is p.empty and p.kind not in _VARIADIC]
     if len(inputs) > 1:
         names = ", ".join(p.name for p in inputs)
         raise PtqxError(
             f"the model takes {len(inputs)} inputs ({names}); ptqx captures models with one input tensor"
         )
     return {p.name: p.default for p in parameters[1:] if p.default is not p.empty}
+
+
+def _take_one_input(root: nn.Module) -> None:
+    """Let a forward that takes further *arguments and **keywords be called without any."""
+    kind = type(root)
+    if not any(p.kind in _VARIADIC for p in inspect.signature(kind.forward).parameters.values()):
+        return
+
+    def forward(self: nn.Module, x: Tensor) -> Any:
+        return kind.forward(self, x)
+
+    root.__class__ = type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__})
 
 
 def _blame(error: BaseException) -> tuple[str, str]:
