@@ -157,6 +157,14 @@ def test_an_autoencoder_is_integer() -> None:
     assert require_equal_arithmetic(model, torch.randn(2, 1, 12, 12)) == []
 
 
+@pytest.mark.parametrize("kernel", [1280, (3, 1280)], ids=str)
+def test_a_window_larger_than_the_image_is_the_image(kernel: Any) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AvgPool2d(kernel, ceil_mode=True)).eval()
+    assert require_equal_arithmetic(model, torch.randn(2, 3, 9, 11)) == []
+    sequence = nn.Sequential(nn.Conv1d(3, 8, 3), nn.AvgPool1d(40, ceil_mode=True), nn.Conv1d(8, 2, 1)).eval()
+    assert require_equal_arithmetic(sequence, torch.randn(2, 3, 11)) == []
+
+
 def test_a_forward_that_reads_the_batch_size_is_refused_in_one_line() -> None:
     class Reads(nn.Module):
         def __init__(self) -> None:

@@ -59,11 +59,17 @@ def _avg_pool(
     count_include_pad: bool,
     divisor_override: int | None,
 ) -> Ref:
+    window, steps = call.pair(kernel_size, 1), call.pair(stride or kernel_size, 1)
+    borders = call.pair(padding, 0)
+    if borders == [0, 0] and not divisor_override:
+        # With ceil_mode a window may be larger than the image, whose part of it counts.
+        size = (1, *call.input_shape()[1:])[-2:]
+        window = [min(extent, most) for extent, most in zip(window, size, strict=True)]
     return call.on_image(
         "avg_pool2d",
-        kernel_size=call.pair(kernel_size, 1),
-        stride=call.pair(stride or kernel_size, 1),
-        padding=call.pair(padding, 0),
+        kernel_size=window,
+        stride=steps,
+        padding=borders,
         ceil_mode=bool(ceil_mode),
         count_include_pad=bool(count_include_pad),
         divisor=int(divisor_override or 0),
