@@ -177,3 +177,70 @@ def test_a_forward_that_reads_the_batch_size_is_refused_in_one_line() -> None:
 
     with pytest.raises(PtqxError, match=r"the model fails with 1 samples \(.*\); does the model's forward"):
         prepare(Reads().eval(), "int8", torch.randn(2, 3, 8, 8))
+
+
+class Context(nn.Module):
+    """FishNet's and GCNet's way of adding what was learned of the whole image to every pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.context, self.head = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.stem(x))
+        return self.head(self.context(F.adaptive_avg_pool2d(x, 1)) + x)
+
+
+def test_one_value_a_channel_is_added_to_every_pixel() -> None:
+    assert require_equal_arithmetic(Context().eval(), torch.randn(2, 3, 9, 11)) == []
+
+
+class Widened(nn.Module):
+    """A shortcut whose further channels are zeros."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv, self.head = (
+            nn.Conv2d(3, 6, 3),
+            nn.Conv2d(6, 12, 3, padding=1),
+            nn.Conv2d(12, 4, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.stem(x))
+        return self.head(F.relu(self.conv(x) + torch.cat([x, torch.zeros_like(x)], dim=1)))
+
+
+def test_channels_of_zeros_are_integer() -> None:
+    assert require_equal_arithmetic(Widened().eval(), torch.randn(2, 3, 9, 11)) == []
+
+
+class Unpooled(nn.Module):
+    """SegNet (Badrinarayanan et al., arXiv:1511.00561): maxima go back to where they came from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(c, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU()) for c in (3, 16, 16)
+        )
+        self.up = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU()) for _ in range(3)
+        )
+        self.head = nn.Conv2d(16, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        indices = []
+        for stage in self.down:
+            x, index = F.max_pool2d(stage(x), 2, return_indices=True)
+            indices.append(index)
+        for stage in self.up:
+            x = stage(F.max_unpool2d(x, indices.pop(), 2))
+        return self.head(x)
+
+
+def test_maxima_that_go_back_to_where_they_came_from_stay_float() -> None:
+    torch.manual_seed(0)
+    model, x = with_statistics(Unpooled()).eval(), torch.randn(2, 3, 64, 64)
+    qmodel = quantize(model, [x], "int8")
+    assert coverage(qmodel).mac_share == 1.0
+    assert sum(node.op == "float" for node in qmodel.graph) == 9, "values and indices, and their way back"

@@ -68,6 +68,13 @@ def _add(call: Call, alpha: Any = 1) -> Ref:
     return with_parameter(call, "layer_bias") or _binary(call, "add", "add_scalar")
 
 
+@captures(torch.zeros_like)
+def _zeros_like(call: Call) -> Ref:
+    if not call.fx_node.meta["value"].is_floating_point():
+        raise Unsupported("whole numbers")
+    return call.node("unary", function="mul_scalar", args=[0.0])
+
+
 @captures(torch.mul, operator.mul, operator.imul, "mul", "mul_")
 def _mul(call: Call) -> Ref:
     return with_parameter(call, "layer_scale") or _binary(call, "mul", "mul_scalar")
@@ -140,6 +147,12 @@ def _binary(call: Call, op: str, with_scalar: str) -> Ref:
         return call.node(op, [left, right] if b[1:] == (1, 1) else [right, left])
     if op == "mul" and len(a) == len(b) == 3 and 1 in (a[0], b[0]) and a[1:] == b[1:]:
         return call.node(op, [left, right] if b[0] == 1 else [right, left])
+    if op == "add" and len(a) == len(b) == 3 and (1, 1) in (a[1:], b[1:]) and a[0] == b[0]:
+        image, value = (left, right) if b[1:] == (1, 1) else (right, left)
+        shape = call.input_shape(image)
+        factors = list(shape[1:])
+        spread = call.node("upsample_nearest2d", [value], shape=shape, suffix=".spread", scale_factor=factors)
+        return call.node(op, [image, spread])
     raise Unsupported(f"operands of shapes {list(a)} and {list(b)}")
 
 

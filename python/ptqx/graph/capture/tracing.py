@@ -224,6 +224,7 @@ def _depends(argument: Any) -> bool:
 
 _NEW = ("new_full", "new_zeros", "new_ones", "new_tensor")
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_WRITES = (*IN_PLACE, "setitem", "__setitem__")
 _READS = ("item", "tolist", "nonzero", "numpy")
 
 
@@ -234,7 +235,7 @@ def _require_recordable(name: str, args: tuple[Any, ...]) -> None:
     """
     if name in _READS:
         raise RuntimeError(f"{name} reads the values of a tensor")
-    in_place = name in IN_PLACE or name == "setitem" or (name.endswith("_") and not name.endswith("__"))
+    in_place = name in _WRITES or (name.endswith("_") and not name.endswith("__"))
     written = args[0] if in_place else None
     if isinstance(written, Tensor) or (isinstance(written, TracedValue) and not written.depends_on_input):
         raise RuntimeError(f"{name} writes results of the network into a constant")
