@@ -206,17 +206,19 @@ def quantization_aware(name: str, task: Task) -> Candidate:
 def integer_candidate(
     name: str, kind: str, prepared: graph.SimulatedModel, task: Task, note: str = ""
 ) -> Candidate:
-    """Converted; stored as .ptqx; run by the engine, or operator by operator where the engine can't."""
+    """Converted; stored as .ptqx; run by the engine, or operator by operator where the engine can't, from the
+    first such step on."""
     model = graph.convert(prepared)
-    file = task.folder / f"{name}.ptqx"
-    graph.save(model, file)
-    notes = [widths(prepared.recipe), note]
+    file, what_it_holds = integer_file(name, model, task.folder)
+    notes = [widths(prepared.recipe), note, what_it_holds]
     module: nn.Module = model
     covered = graph.coverage(model)
     how = execution(prepared.recipe, covered)
     if how == "integer":
         try:
-            module = graph.compile(model, task.example)
+            module = graph.compile(model, task.example, partial=True)
+            if isinstance(module, graph.PartialEngine):
+                notes.append(f"{len(module.rest.graph.nodes)} steps after the engine")
         except PtqxError as error:
             notes.append(f"operator by operator: {error}")
     return Candidate(
@@ -230,6 +232,18 @@ def integer_candidate(
         simulated=prepared,
         layers=[asdict(row) for row in covered.rows],
     )
+
+
+def integer_file(name: str, model: graph.IntegerModel, folder: Path) -> tuple[Path, str]:
+    """The model as NAME.ptqx in `folder`, or its tensors as NAME.safetensors where a part of it stayed a
+    Python module; and a note that says so."""
+    if all(node.op != "float" for node in model.graph):
+        file = folder / f"{name}.ptqx"
+        graph.save(model, file)
+        return file, ""
+    file = folder / f"{name}.safetensors"
+    save_model(file, model, {"format": name})
+    return file, "size of the tensors alone: a part stayed a Python module, which a .ptqx file can't hold"
 
 
 def execution(chosen: Recipe, covered: graph.Coverage) -> str:

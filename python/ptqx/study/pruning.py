@@ -250,12 +250,14 @@ class _Pipeline:
         self.steps.append(_Step(name, "float", model, evaluation, zeros, size, module))
 
     def _integer_step(self, name: str, model: nn.Module, integer: graph.IntegerModel, file: Path) -> None:
-        packed = file.with_name(f"{file.name}{SUFFIX}")
-        graph.save(integer, file)
-        graph.save(integer, packed)
+        file, _ = formats.integer_file(file.stem, integer, file.parent)
+        packed = file
+        if file.suffix == ".ptqx":
+            packed = file.with_name(f"{file.name}{SUFFIX}")
+            graph.save(integer, packed)
         self.integer = integer
         try:
-            module: nn.Module = graph.compile(integer, self.example)
+            module: nn.Module = graph.compile(integer, self.example, partial=True)
         except PtqxError:  # an operation that the engine has not
             module = integer
         self.steps.append(

@@ -279,3 +279,35 @@ def test_missing_compiler_leaves_the_eager_model_and_says_so(
 def test_formats_with_methods_say_what_is_wrong_before_anything_runs(name: str, message: str) -> None:
     with pytest.raises(PtqxError, match=message):
         maker(name)
+
+
+class Attention(nn.Module):
+    """Attention over pixels, which has no integer form."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.query = nn.Sequential(nn.Conv2d(1, 8, 3, 2, 1), nn.ReLU()), nn.Conv2d(8, 8, 1)
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        weights = torch.softmax(self.query(x).flatten(2).transpose(1, 2) @ x.flatten(2), dim=-1)
+        return self.head((x + (x.flatten(2) @ weights).view(x.shape)).mean((2, 3)))
+
+
+def test_a_network_with_a_part_in_float_is_compared_too(digits: Digits, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    report = compare(
+        Attention().eval(),
+        *digits,
+        ["fp32", "int8"],
+        batch_size=16,
+        threads=1,
+        seconds=0.05,
+        save_to=tmp_path,
+        progress=False,
+    )
+    row = report.rows[1]
+    assert "steps after the engine" in row["detail"] and "size of the tensors alone" in row["detail"]
+    assert row["size_bytes"] == (tmp_path / "int8.safetensors").stat().st_size
+    assert row["throughput"] > 0 and 0 < row["coverage"] < 100
