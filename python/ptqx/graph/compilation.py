@@ -15,7 +15,7 @@ from .engine import Engine
 from .integer import IntegerModel
 from .io import to_bytes
 from .partial import PartialEngine, split
-from .structure import leaves
+from .structure import require_equal
 from .tuning import tune as tune_program
 
 
@@ -73,7 +73,11 @@ def compile(
         head, rest, given = split(qmodel, refused)
         if not any("weight" in node.tensors for node in head.graph):
             _refuse(qmodel)
-        return PartialEngine(compile(head, example, tune=tune), rest, given)
+        partly = PartialEngine(compile(head, example, tune=tune), rest, given)
+        require_equal(
+            partly(example), qmodel(example), "the engine and the steps after it differ from the model"
+        )
+        return partly
     expected = qmodel(example)
     engine = _checked_engine(qmodel, example, expected)
     if not tune:
@@ -105,9 +109,5 @@ def _checked_engine(qmodel: IntegerModel, example: Tensor, expected: Any) -> Eng
         got = engine(example)
     except (RuntimeError, ValueError) as error:
         raise PtqxError(f"the engine can't run this network: {str(error).splitlines()[0]}") from error
-    different = sum(int((a != b).sum()) for a, b in zip(leaves(got), leaves(expected), strict=True))
-    if different:
-        raise PtqxError(
-            f"the engine differs from the integer model in {different} outputs; it is a defect of ptqx"
-        )
+    require_equal(got, expected, "the engine differs from the integer model")
     return engine

@@ -48,8 +48,8 @@ class IntegerNode:
 @dataclass(frozen=True)
 class IntegerGraph:
     """Steps in execution order. `input_shape` is of one sample, NCHW; `output` is what the network returns, a
-    node's name or a structure of names; `info` are free strings; `image` is for
-    programs that read image files; `tuning` is the engine's, for machines it was measured on."""
+    node's name or a structure of names; `info` are free strings; `image` is for programs that read image
+    files; `tuning` is the engine's, for machines it was measured on."""
 
     input: str
     input_shape: tuple[int, ...]

@@ -36,6 +36,8 @@ class Engine(nn.Module):
         super().__init__()
         self.register_buffer("program", program)
         self.output_shapes = [list(tensor.shape[1:]) for tensor in leaves(output)]
+        self._ranks = [len(shape) for shape in self.output_shapes]
+        self._extents = [extent for shape in self.output_shapes for extent in shape]
         positions = itertools.count()
         self._structure = mapped(output, lambda _: next(positions))
         self.eval()
@@ -48,9 +50,7 @@ class Engine(nn.Module):
     def forward(self, x: Tensor) -> Any:
         if self._structure == 0:
             return torch.ops.ptqx.engine_run(x, self.program, self.output_shapes[0])
-        shapes = self.output_shapes
-        ranks, extents = [len(shape) for shape in shapes], [extent for shape in shapes for extent in shape]
-        outputs = torch.ops.ptqx.engine_run_outputs(x, self.program, ranks, extents)
+        outputs = torch.ops.ptqx.engine_run_outputs(x, self.program, self._ranks, self._extents)
         return mapped(self._structure, outputs.__getitem__)
 
     def to_integer_model(self) -> IntegerModel:

@@ -16,7 +16,7 @@ from .capture import example_tensor
 from .engine import Engine
 from .integer import IntegerModel
 from .partial import PartialEngine
-from .structure import leaves
+from .structure import require_equal
 
 FORMATS = ("aot-inductor", "torch-export")
 
@@ -58,8 +58,7 @@ def export(
         warnings.simplefilter("ignore", FutureWarning)  # torch's own
         program = torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
         got = _written(program, Path(partial), format)(example)
-        if not all(map(torch.equal, leaves(got), leaves(expected))):
-            raise PtqxError(f"the exported program differs from the model; it is a defect of ptqx ({format})")
+        require_equal(got, expected, f"the exported program ({format}) differs from the model")
 
 
 def _written(program: torch.export.ExportedProgram, path: Path, format: str) -> Any:

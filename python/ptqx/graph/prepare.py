@@ -165,6 +165,7 @@ def _check_capture(reference: nn.Module, prep: SimulatedModel, example: Tensor) 
                     "model's forward depend on the batch size?"
                 ) from failure
         expected = dict(leaves_by_path(returned))
+        rounding: dict[str, _Difference] | None = None
         for path, values in got.items():
             name = f"output {path}" if path else "output"
             if expected[path].shape != values.shape:
@@ -173,7 +174,10 @@ def _check_capture(reference: nn.Module, prep: SimulatedModel, example: Tensor) 
                     f"the model {tuple(expected[path].shape)}{f' ({name})' if path else ''}"
                 )
             error = _Difference.of(values, expected[path])
-            if error.largest > CAPTURE_TOLERANCE and not error.within(_rounding(reference, batch).get(path)):
+            if error.largest <= CAPTURE_TOLERANCE:
+                continue
+            rounding = _rounding(reference, batch) if rounding is None else rounding
+            if not error.within(rounding.get(path)):
                 raise PtqxError(
                     f"the captured network differs from the model by {error.largest:.3g} of the largest "
                     f"{name}; does its forward change tensors in place, have hooks, or depend on values or "

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
+import torch
+
 from ..errors import PtqxError
 
 # A name, None where a network returns None, or a tuple, a list or a dict of such.
@@ -48,6 +50,20 @@ def leaves_by_path(structure: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from leaves_by_path(part, f"{path}.{key}" if path else str(key))
     elif structure is not None:
         yield path, structure
+
+
+def require_equal(got: Any, expected: Any, what: str) -> None:
+    """
+    Raises:
+        PtqxError: other tensors, or other numbers in them; `what` begins the message.
+    """
+    mine, others = dict(leaves_by_path(got)), dict(leaves_by_path(expected))
+    if mine.keys() != others.keys():
+        raise PtqxError(f"{what}: it gives {list(mine)}, not {list(others)}; it is a defect of ptqx")
+    for path, tensor in mine.items():
+        if not torch.equal(tensor, others[path]):
+            where = f" of output {path}" if path else ""
+            raise PtqxError(f"{what}: values{where} differ; it is a defect of ptqx")
 
 
 def structure_to_json(structure: Structure, depth: int = 0) -> Any:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from networks import with_statistics
 from ptqx import PtqxError, capture, compile, coverage, quantize
 from ptqx.graph.document import graph_from_json
-from ptqx.graph.structure import leaves, leaves_by_path
+from ptqx.graph.structure import leaves, leaves_by_path, require_equal
 from torch import Tensor, nn
 
 X = torch.randn(5, 3, 12, 12)
@@ -211,3 +211,11 @@ def test_what_is_returned_too_deep_can_not_be_saved(tmp_path: Path) -> None:
 
 def test_leaves_of_one_tensor_are_itself() -> None:
     assert [leaf is X for leaf in leaves(X)] == [True]
+
+
+def test_what_differs_is_named() -> None:
+    require_equal({"a": [X]}, {"a": [X.clone()]}, "the copy")
+    with pytest.raises(PtqxError, match=r"the copy: it gives \['a.0'\], not \['a.0', 'a.1'\]"):
+        require_equal({"a": [X]}, {"a": [X, X]}, "the copy")
+    with pytest.raises(PtqxError, match=r"the copy: values of output a\.1 differ"):
+        require_equal({"a": [X, X]}, {"a": [X, X + 1]}, "the copy")

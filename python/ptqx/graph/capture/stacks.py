@@ -25,8 +25,11 @@ def _stack(call: Call, dim: int) -> Stack:
     return Stack(tuple(parts), 0 if summed else 1)
 
 
+_OVER_FIRST = (0, [0], (0,))
+
+
 def _is_sum_over_first(node: fx.Node) -> bool:
-    return target_name(node.target) == "sum" and _dim(node.args, node.kwargs) in (0, [0], (0,))
+    return target_name(node.target) == "sum" and _dim(node.args, node.kwargs) in _OVER_FIRST
 
 
 def _dim(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -79,7 +82,7 @@ def _stack_of(call: Call) -> Stack:
 
 def _sum(call: Call) -> Ref:
     stack, dim = _stack_of(call), _dim(call.args, call.kwargs)
-    dims = (1, [1], (1,), -4) if stack.dim == 1 else (0, [0], (0,))
+    dims = (1, [1], (1,), -4) if stack.dim == 1 else _OVER_FIRST
     if dim not in dims or len(call.output_shape) != 4:
         raise Unsupported(f"sum over dim={dim}; only over dim=1")
     total, *others = stack.parts
