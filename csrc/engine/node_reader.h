@@ -99,6 +99,7 @@ template <class T>
 std::vector<T> elements(const TensorView& tensor);
 
 // The readers, by operation. Each sets node.operation's value and the shape of the output.
+Operation read_constant(NodeReader& reader);
 Operation read_quantize(NodeReader& reader);
 Operation read_dequantize(NodeReader& reader);
 Operation read_conv2d(NodeReader& reader);
@@ -123,6 +124,7 @@ Operation read_lookup(NodeReader& reader);
 Operation read_layer_norm(NodeReader& reader);
 Operation read_group_norm(NodeReader& reader);
 Operation read_softmax(NodeReader& reader);
+Operation read_matmul(NodeReader& reader);
 Operation read_cat(NodeReader& reader);
 Operation read_flatten(NodeReader& reader);
 Operation read_reshape(NodeReader& reader);

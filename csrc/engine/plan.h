@@ -93,6 +93,7 @@ class PlanBuilder {
 };
 
 void add_steps(PlanBuilder& plan, const Node& node, const Input& input);
+void add_steps(PlanBuilder& plan, const Node& node, Constant& constant);
 void add_steps(PlanBuilder& plan, const Node& node, const Quantize& quantize);
 void add_steps(PlanBuilder& plan, const Node& node, const Dequantize& dequantize);
 void add_steps(PlanBuilder& plan, const Node& node, Conv2d& conv);
@@ -107,6 +108,7 @@ void add_steps(PlanBuilder& plan, const Node& node, const Lookup& lookup);
 void add_steps(PlanBuilder& plan, const Node& node, LayerNorm& norm);
 void add_steps(PlanBuilder& plan, const Node& node, GroupNorm& norm);
 void add_steps(PlanBuilder& plan, const Node& node, const Softmax& softmax);
+void add_steps(PlanBuilder& plan, const Node& node, const Matmul& matmul);
 void add_steps(PlanBuilder& plan, const Node& node, const Cat& cat);
 void add_steps(PlanBuilder& plan, const Node& node, const Flatten& flatten);
 void add_steps(PlanBuilder& plan, const Node& node, const Reshape& reshape);

@@ -26,6 +26,7 @@ struct Kind {
 };
 
 constexpr Kind kKinds[] = {
+    {"constant", 1, 1, read_constant},
     {"quantize", 1, 1, read_quantize},
     {"dequantize", 1, 1, read_dequantize},
     {"conv2d", 1, 2, read_conv2d},
@@ -50,6 +51,7 @@ constexpr Kind kKinds[] = {
     {"layer_norm", 1, 1, read_layer_norm},
     {"group_norm", 1, 1, read_group_norm},
     {"softmax", 1, 1, read_softmax},
+    {"matmul", 2, 2, read_matmul},
     {"cat", 1, 1024, read_cat},
     {"flatten", 1, 1, read_flatten},
     {"reshape", 1, 1, read_reshape},

@@ -61,6 +61,10 @@ struct FixedPoint {
 };
 
 struct Input {};
+/// The same for every sample, whatever the network's input; [h][w][c] in memory.
+struct Constant {
+  std::vector<float> values;
+};
 struct Quantize {};
 struct Dequantize {};
 /// conv2d, linear (a 1x1 kernel on [c]), their dynamic forms, those of signs and those without floats. A
@@ -127,11 +131,18 @@ struct GroupNorm {
   std::vector<float> weight, bias;  // [channels]
   double eps = 0.0;
 };
-/// Of [classes], float32.
+/// Over the channels of each pixel, from real values to codes or real values; its logarithm to these alone.
 struct Softmax {
   bool log;
 };
-struct Cat {};
+/// Of a [k, rows, m] and b [k, rows, n] to [n, rows, m]: in memory, each row of a times that of b transposed.
+struct Matmul {
+  float multiplier;
+};
+/// Along axis 0 (c), 1 (h) or 2 (w).
+struct Cat {
+  size_t axis;
+};
 struct Flatten {};
 struct Reshape {};
 /// Axis i of the output, of [c, h, w], is axis axes[i] of the input.
@@ -170,10 +181,11 @@ struct UpsampleBilinear2d {
   bool align_corners;
 };
 
-using Operation = std::variant<Input, Quantize, Dequantize, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d,
-                               Add, Mul, Activate, ApplyFunction, Lookup, LayerNorm, GroupNorm, Softmax, Cat,
-                               Flatten, Reshape, Permute, Slice, ChannelShuffle, Pad, PixelShuffle,
-                               PixelUnshuffle, UpsampleNearest2d, UpsampleZeros2d, UpsampleBilinear2d>;
+using Operation =
+    std::variant<Input, Constant, Quantize, Dequantize, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, Add,
+                 Mul, Activate, ApplyFunction, Lookup, LayerNorm, GroupNorm, Softmax, Matmul, Cat, Flatten,
+                 Reshape, Permute, Slice, ChannelShuffle, Pad, PixelShuffle, PixelUnshuffle,
+                 UpsampleNearest2d, UpsampleZeros2d, UpsampleBilinear2d>;
 
 struct Node {
   std::string name;

@@ -1,28 +1,53 @@
-// Nodes that move codes and keep the scale: cat, flatten, reshape, permute, slice, channel_shuffle, pad,
-// pixel_shuffle, pixel_unshuffle, upsample_nearest2d, upsample_zeros2d, upsample_bilinear2d.
+// constant, and nodes that move codes and keep the scale: cat, flatten, reshape, permute, slice,
+// channel_shuffle, pad, pixel_shuffle, pixel_unshuffle, upsample_nearest2d, upsample_zeros2d,
+// upsample_bilinear2d.
 
 #include <algorithm>
 #include <array>
+#include <cmath>
+#include <vector>
 
 #include "engine/node_reader.h"
 
 namespace ptqx::engine {
 
-Operation read_cat(NodeReader& reader) {
-  reader.integer_or("dim", 1, 1, 1);
+Operation read_constant(NodeReader& reader) {
+  reader.require(reader.output().is_float, "gives float32");
+  const std::vector<int64_t> shape = reader.tensor_shape("values");
+  reader.require(1 <= shape.size() && shape.size() <= 3, "values must have one to three dimensions");
   Value& y = reader.output();
-  y.spatial = reader.input().spatial;
-  y.h = reader.input().h;
-  y.w = reader.input().w;
-  y.c = 0;
+  set_shape(y, shape);
+  const auto planar = elements<float>(reader.tensor("values", DType::kF32, shape));
+  reader.require(std::all_of(planar.begin(), planar.end(), [](float value) { return std::isfinite(value); }),
+                 "values must be finite");
+  Constant constant{std::vector<float>(planar.size())};
+  for (int64_t c = 0; c < y.c; ++c) {
+    for (int64_t pixel = 0; pixel < y.pixels(); ++pixel) {
+      constant.values[static_cast<size_t>(pixel * y.c + c)] =
+          planar[static_cast<size_t>(c * y.pixels() + pixel)];
+    }
+  }
+  return constant;
+}
+
+Operation read_cat(NodeReader& reader) {
+  const Value& first = reader.input();
+  const int64_t rank = !first.spatial ? 1 : first.sequence ? 2 : 3;
+  const int64_t dim = reader.integer_or("dim", 1, 1, rank);
+  const size_t axis = dim == rank && first.spatial ? 2 : static_cast<size_t>(dim - 1);
+  Value& y = reader.output();
+  y.take_shape(first);
+  const auto extents = [](Value& value) { return std::array<int64_t*, 3>{&value.c, &value.h, &value.w}; };
+  *extents(y)[axis] = 0;
   for (size_t i = 0; i < reader.inputs(); ++i) {
     reader.require_moved_codes(i);
-    const Value& x = reader.input(i);
-    reader.require(x.spatial == y.spatial && x.h == y.h && x.w == y.w,
-                   "the inputs must have one height and width");
-    y.c += x.c;
+    Value x = reader.input(i);
+    const int64_t length = *extents(x)[axis];
+    *extents(x)[axis] = *extents(y)[axis];
+    reader.require(x.same_shape(y), "the inputs must agree in every extent but that of dim");
+    *extents(y)[axis] += length;
   }
-  return Cat{};
+  return Cat{axis};
 }
 
 Operation read_flatten(NodeReader& reader) {
@@ -77,11 +102,8 @@ Operation read_slice(NodeReader& reader) {
   const Value& x = reader.input();
   const int64_t start = reader.integer("start", 0, x.c - 1);
   const int64_t end = reader.integer("end", start + 1, x.c);
-  Value& y = reader.output();
-  y.spatial = x.spatial;
-  y.c = end - start;
-  y.h = x.h;
-  y.w = x.w;
+  reader.output().take_shape(x);
+  reader.output().c = end - start;
   return Slice{start};
 }
 
@@ -91,11 +113,7 @@ Operation read_channel_shuffle(NodeReader& reader) {
   const Value& x = reader.input();
   const int64_t groups = reader.integer("groups", 1, x.c);
   reader.require(x.c % groups == 0, "groups must divide the channels");
-  Value& y = reader.output();
-  y.spatial = true;
-  y.c = x.c;
-  y.h = x.h;
-  y.w = x.w;
+  reader.output().take_shape(x);
   return ChannelShuffle{groups};
 }
 

@@ -33,10 +33,11 @@ Operation read_group_norm(NodeReader& reader) {
 }
 
 Operation read_softmax(NodeReader& reader) {
-  reader.require(reader.input().is_float && reader.output().is_float, "takes float32 and gives float32");
-  reader.require(!reader.input().spatial, "the input must have the shape [classes]");
+  reader.require(reader.input().is_float, "takes float32");
+  const bool log = reader.boolean_or("log", false);
+  reader.require(reader.output().is_float || !log, "its logarithm is float32");
   reader.output().take_shape(reader.input());
-  return Softmax{reader.boolean_or("log", false)};
+  return Softmax{log};
 }
 
 }  // namespace ptqx::engine

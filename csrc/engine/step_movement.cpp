@@ -1,10 +1,12 @@
-// Nodes that move elements of 1 or 4 bytes: cat, flatten, reshape, permute, slice, channel_shuffle,
-// pad, pixel_shuffle, pixel_unshuffle, upsample_nearest2d, upsample_zeros2d.
-// Most are a copy of runs of channels, pixel by pixel.
+// constant, and nodes that move elements of 1 or 4 bytes: cat, flatten, reshape, permute, slice,
+// channel_shuffle, pad, pixel_shuffle, pixel_unshuffle, upsample_nearest2d, upsample_zeros2d. Most are a copy
+// of runs of channels, pixel by pixel.
 
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <memory>
+#include <vector>
 
 #include "engine/plan.h"
 
@@ -140,31 +142,53 @@ void add_steps(PlanBuilder& plan, const Node& node, const Permute& permute) {
   }));
 }
 
-void add_steps(PlanBuilder& plan, const Node& node, const Cat&) {
-  struct Part {
-    int buffer;
-    int64_t bytes;   // a pixel
-    int64_t offset;  // in the output's pixel
-  };
-  std::vector<Part> parts;
+void add_steps(PlanBuilder& plan, const Node& node, Constant& constant) {
+  const int to = plan.output_buffer(node);
+  const auto values = std::make_shared<const std::vector<float>>(std::move(constant.values));
+  plan.add(row_step(node, {}, to, [=, y = node.output](const Run& run, int64_t sample, int64_t row) {
+    const int64_t begin = row * y.w * y.c;
+    std::copy_n(values->data() + begin, y.w * y.c, run.at<float>(to) + sample * y.size() + begin);
+  }));
+}
+
+namespace {
+
+/// Where an input of a concatenation lies in the output: in rows from `first_row` on, `bytes` at `offset` of
+/// every pixel, or of the row.
+struct CatPart {
+  int buffer;
+  int64_t first_row, rows;
+  int64_t offset, bytes;
+};
+
+}  // namespace
+
+void add_steps(PlanBuilder& plan, const Node& node, const Cat& cat) {
+  const Value& y = node.output;
+  const int64_t element = element_bytes(y);
+  const bool of_pixels = cat.axis == 0;
+  std::vector<CatPart> parts;
   std::vector<int> reads;
-  int64_t offset = 0;
+  int64_t row = 0, offset = 0;
   for (size_t i = 0; i < node.inputs.size(); ++i) {
-    const int64_t bytes = plan.input(node, i).c * element_bytes(node.output);
-    parts.push_back({plan.input_buffer(node, i), bytes, offset});
+    const Value& x = plan.input(node, i);
+    const int64_t bytes = (of_pixels ? 1 : x.w) * x.c * element;
+    parts.push_back({plan.input_buffer(node, i), row, x.h, offset, bytes});
     reads.push_back(parts.back().buffer);
-    offset += bytes;
+    (cat.axis == 1 ? row : offset) += cat.axis == 1 ? x.h : bytes;
   }
   const int to = plan.output_buffer(node);
-  plan.add(row_step(node, reads, to,
-                    [=, h = node.output.h, w = node.output.w](const Run& run, int64_t sample, int64_t row) {
-                      const int64_t pixel = (sample * h + row) * w;
-                      for (const Part& part : parts) {
-                        copy_pixels(run.at<const uint8_t>(part.buffer) + pixel * part.bytes, part.bytes,
-                                    run.at<uint8_t>(to) + pixel * offset + part.offset, offset, w,
-                                    part.bytes);
-                      }
-                    }));
+  const int64_t copies = of_pixels ? y.w : 1, stride = (of_pixels ? 1 : y.w) * y.c * element;
+  plan.add(row_step(node, reads, to, [=, h = y.h](const Run& run, int64_t sample, int64_t out_row) {
+    uint8_t* const out = run.at<uint8_t>(to) + (sample * h + out_row) * copies * stride;
+    for (const CatPart& part : parts) {
+      const int64_t in_row = out_row - part.first_row;
+      if (in_row < 0 || in_row >= part.rows) continue;
+      const uint8_t* const in =
+          run.at<const uint8_t>(part.buffer) + (sample * part.rows + in_row) * copies * part.bytes;
+      copy_pixels(in, part.bytes, out + part.offset, stride, copies, part.bytes);
+    }
+  }));
 }
 
 void add_steps(PlanBuilder& plan, const Node& node, const Slice& slice) {

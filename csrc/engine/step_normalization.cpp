@@ -127,16 +127,21 @@ void add_steps(PlanBuilder& plan, const Node& node, GroupNorm& norm) {
 void add_steps(PlanBuilder& plan, const Node& node, const Softmax& softmax) {
   const int from = plan.input_buffer(node);
   const int to = plan.output_buffer(node);
+  const auto of_pixels = [=, y = node.output, log = softmax.log, name = node.name](
+                             const Run& run, int64_t sample, int64_t begin, int64_t end) {
+    const int64_t first = sample * y.size() + begin * y.c;
+    const float* x = run.at<const float>(from) + first;
+    require_finite(name, y.is_float
+                             ? kernels::softmax_f32(x, end - begin, y.c, log, run.at<float>(to) + first)
+                             : kernels::softmax_u8(x, end - begin, y.c, {y.scale, y.zero_point}, y.qmin,
+                                                   y.qmax, run.at<uint8_t>(to) + first));
+  };
   plan.add({.name = node.name,
             .op = node.op,
             .reads = {from},
             .writes = {to},
-            .work = [=, classes = node.output.c, log = softmax.log, name = node.name](int64_t samples, int) {
-              return row_work(samples, 1, classes * 8, [=](const Run& run, int64_t sample, int64_t, int64_t) {
-                const float* x = run.at<const float>(from) + sample * classes;
-                require_finite(name, kernels::min_max(x, classes).nonfinite);
-                kernels::softmax_f32(x, 1, classes, log, run.at<float>(to) + sample * classes);
-              });
+            .work = [=, y = node.output](int64_t samples, int) {
+              return row_work(samples, y.pixels(), y.c * 8, of_pixels);
             }});
 }
 

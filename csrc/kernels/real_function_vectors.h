@@ -17,14 +17,19 @@ void real_function_vectors(RealFunction function, double number, const float* x,
   using Bits = VectorOf<uint64_t, Bytes>;
   using Floats = VectorOf<float, Bytes / 2>;
   constexpr int64_t kLanes = Bytes / sizeof(double);
-  for (int64_t i = 0; i < count; i += kLanes) {
-    const auto bytes = static_cast<size_t>(std::min(kLanes, count - i)) * sizeof(float);
-    Floats values = {};
-    std::memcpy(&values, x + i, bytes);
+  const auto of_vector = [=](const float* from, float* to) {
+    Floats values;
+    std::memcpy(&values, from, sizeof(values));
     const Real result = value_of<Real, Bits>(function, number, __builtin_convertvector(values, Real));
     values = __builtin_convertvector(result, Floats);
-    std::memcpy(y + i, &values, bytes);
-  }
+    std::memcpy(to, &values, sizeof(values));
+  };
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) of_vector(x + i, y + i);
+  float rest[kLanes] = {};
+  std::copy_n(x + i, count - i, rest);
+  of_vector(rest, rest);
+  std::copy_n(rest, count - i, y + i);
 }
 
 }  // namespace

@@ -1,13 +1,36 @@
 #include "kernels/softmax.h"
 
-#include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <vector>
 
-#include "kernels/arith.h"
 #include "kernels/exp.h"
+#include "kernels/quantize.h"
+#include "kernels/reduce.h"
 
 namespace ptqx::kernels {
+
+ExpSumFn exp_sum_scalar, exp_sum_avx2, exp_sum_avx512vnni;
+SoftmaxRowFn softmax_row_scalar, softmax_row_avx2, softmax_row_avx512vnni;
+
+std::span<const Row<ExpSumFn>> exp_sum_rows() {
+  static constexpr Row<ExpSumFn> kRows[] = {
+      {"exp_sum_scalar", Isa::kScalar, exp_sum_scalar},
+      {"exp_sum_avx2", Isa::kAvx2, exp_sum_avx2},
+      {"exp_sum_avx512vnni", Isa::kAvx512Vnni, exp_sum_avx512vnni},
+  };
+  return kRows;
+}
+
+std::span<const Row<SoftmaxRowFn>> softmax_row_rows() {
+  static constexpr Row<SoftmaxRowFn> kRows[] = {
+      {"softmax_row_scalar", Isa::kScalar, softmax_row_scalar},
+      {"softmax_row_avx2", Isa::kAvx2, softmax_row_avx2},
+      {"softmax_row_avx512vnni", Isa::kAvx512Vnni, softmax_row_avx512vnni},
+  };
+  return kRows;
+}
+
 namespace {
 
 /// ln x of x >= 1, by x = 2^n m with m near 1 and ln m = 2 artanh((m - 1) / (m + 1)).
@@ -24,20 +47,43 @@ double log_of_large(double x) {
   return n * kLn2High + (2 * f * series + n * kLn2Low);
 }
 
+/// Calls of_row(row, max) for each row of finite x; returns how many x are not finite.
+template <class OfRow>
+int64_t for_each_row(const float* x, int64_t rows, int64_t classes, OfRow of_row) {
+  MinMaxFn* const min_max_of = best_row(min_max_rows()).function;
+  int64_t nonfinite = 0;
+  for (int64_t row = 0; row < rows; ++row) {
+    const MinMax range = min_max_of(x + row * classes, classes);
+    nonfinite += range.nonfinite;
+    if (range.nonfinite == 0) of_row(row, double{range.max});
+  }
+  return nonfinite;
+}
+
 }  // namespace
 
-void softmax_f32(const float* x, int64_t rows, int64_t classes, bool log, float* y) {
-  for (int64_t row = 0; row < rows; ++row, x += classes, y += classes) {
-    const double largest = *std::max_element(x, x + classes);
-    double lanes[16] = {};
-    for (int64_t i = 0; i < classes; ++i) lanes[i % 16] += exp_of_negative<double, uint64_t>(x[i] - largest);
-    const double sum = sum_lanes(lanes);
-    const double log_sum = log ? log_of_large(sum) : 0.0;
-    for (int64_t i = 0; i < classes; ++i) {
-      const double shifted = x[i] - largest;
-      y[i] = static_cast<float>(log ? shifted - log_sum : exp_of_negative<double, uint64_t>(shifted) / sum);
-    }
-  }
+int64_t softmax_f32(const float* x, int64_t rows, int64_t classes, bool log, float* y) {
+  ExpSumFn* const exp_sum = best_row(exp_sum_rows()).function;
+  SoftmaxRowFn* const softmax_row = best_row(softmax_row_rows()).function;
+  return for_each_row(x, rows, classes, [&](int64_t row, double largest) {
+    const float* const from = x + row * classes;
+    float* const to = y + row * classes;
+    if (!log) return softmax_row(from, classes, largest, to);
+    const double log_sum = log_of_large(exp_sum(from, classes, largest));
+    for (int64_t i = 0; i < classes; ++i) to[i] = static_cast<float>((from[i] - largest) - log_sum);
+  });
+}
+
+int64_t softmax_u8(const float* x, int64_t rows, int64_t classes, QParams output, int32_t qmin, int32_t qmax,
+                   uint8_t* y) {
+  SoftmaxRowFn* const softmax_row = best_row(softmax_row_rows()).function;
+  QuantizeU8Fn* const quantize = best_row(quantize_u8_rows()).function;
+  std::vector<float> shares(static_cast<size_t>(classes));
+  return for_each_row(x, rows, classes, [&](int64_t row, double largest) {
+    softmax_row(x + row * classes, classes, largest, shares.data());
+    quantize(shares.data(), {1, 1, classes}, &output.scale, &output.zero_point, qmin, qmax,
+             y + row * classes);
+  });
 }
 
 }  // namespace ptqx::kernels

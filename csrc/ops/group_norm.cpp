@@ -7,7 +7,7 @@
 
 #include "ops/checks.h"
 #include "ops/layout.h"
-#include "ops/norm.h"
+#include "ops/real_or_codes.h"
 #include "ops/registration.h"
 #include "ops/statistics.h"
 
@@ -59,8 +59,8 @@ Tensor group_norm_cpu(const Tensor& input, int64_t groups, const Tensor& weight,
                       const std::optional<Tensor>& output_zero_point, int64_t qmin, int64_t qmax) {
   Tensor output =
       group_norm_meta(input, groups, weight, bias, eps, output_scale, output_zero_point, qmin, qmax);
-  const std::optional<NormCodes> codes =
-      norm_codes({output_scale, output_zero_point, qmin, qmax}, output.scalar_type());
+  const std::optional<OutputCodes> codes =
+      output_codes({output_scale, output_zero_point, qmin, qmax}, output.scalar_type());
   const Tensor dense = dense_spatial(input.to(at::kFloat));
   check_finite(dense);
   if (input.numel() == 0) return output;
@@ -72,7 +72,7 @@ Tensor group_norm_cpu(const Tensor& input, int64_t groups, const Tensor& weight,
   void* y = output.mutable_data_ptr();
   const auto normalize = [&](int64_t sample, int64_t begin, int64_t end) {
     const int64_t first = (sample * pixels + begin) * channels;
-    const NormCodes to = codes.value_or(NormCodes{});
+    const OutputCodes to = codes.value_or(OutputCodes{});
     const kernels::NormalizeChannelsArgs args = {
         .channels = channels,
         .mean = statistics.mean.data() + sample * channels,

@@ -1,7 +1,5 @@
 #include "ops/layer.h"
 
-#include <ATen/ops/empty.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
@@ -272,15 +270,7 @@ void Layer::run(const Tensor& output) {
   if (output.numel() == 0) return;
   check_accumulators();
   try {
-    // Kernels may read a little beyond the end of the input.
-    const auto slack = static_cast<int64_t>(weight_->conv.input_slack());
-    const auto end = static_cast<size_t>(input_.storage_offset() + input_.numel() + slack);
-    if (input_.storage().nbytes() < end) {
-      Tensor roomy = at::empty({input_.numel() + slack}, input_.options());
-      std::copy_n(input_.const_data_ptr<uint8_t>(), input_.numel(), roomy.mutable_data_ptr<uint8_t>());
-      input_ = roomy;
-    }
-
+    input_ = with_slack(input_, static_cast<int64_t>(weight_->conv.input_slack()));
     const bool per_sample = input_zero_points_.size() > 1;
     const engine::Conv2dCall call{.n = shape_.n,
                                   .h = shape_.h,

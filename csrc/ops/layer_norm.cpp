@@ -7,7 +7,7 @@
 
 #include "ops/checks.h"
 #include "ops/layout.h"
-#include "ops/norm.h"
+#include "ops/real_or_codes.h"
 #include "ops/registration.h"
 
 namespace ptqx::ops {
@@ -28,8 +28,8 @@ Tensor layer_norm_cpu(const Tensor& input, const Tensor& weight, const Tensor& b
                       const std::optional<Tensor>& output_scale,
                       const std::optional<Tensor>& output_zero_point, int64_t qmin, int64_t qmax) {
   Tensor output = layer_norm_meta(input, weight, bias, eps, output_scale, output_zero_point, qmin, qmax);
-  const std::optional<NormCodes> codes =
-      norm_codes({output_scale, output_zero_point, qmin, qmax}, output.scalar_type());
+  const std::optional<OutputCodes> codes =
+      output_codes({output_scale, output_zero_point, qmin, qmax}, output.scalar_type());
   const Tensor dense = dense_spatial(input.to(at::kFloat));
   const Tensor weights = weight.contiguous();
   const Tensor biases = bias.contiguous();

@@ -1,7 +1,10 @@
 #include "ops/layout.h"
 
+#include <ATen/ops/empty.h>
 #include <ATen/ops/empty_strided.h>
 #include <c10/core/WrapDimMinimal.h>
+
+#include <algorithm>
 
 #include "kernels/pointwise.h"
 #include "ops/checks.h"
@@ -40,6 +43,14 @@ Tensor dense_codes(const Tensor& codes) {
   kernels::flip_sign_u8(static_cast<const uint8_t*>(dense.const_data_ptr()), dense.numel(),
                         flipped.mutable_data_ptr<uint8_t>());
   return flipped;
+}
+
+Tensor with_slack(const Tensor& codes, int64_t bytes) {
+  const auto end = static_cast<size_t>(codes.storage_offset() + codes.numel() + bytes);
+  if (codes.storage().nbytes() >= end) return codes;
+  Tensor roomy = at::empty({codes.numel() + bytes}, codes.options());
+  std::copy_n(codes.const_data_ptr<uint8_t>(), codes.numel(), roomy.mutable_data_ptr<uint8_t>());
+  return roomy;
 }
 
 void finish_codes(const Tensor& output) {

@@ -27,6 +27,9 @@ Tensor dense_floats(const Tensor& tensor);
 /// uint8 codes that lie so. int8 codes q become q + 128, exactly; see zero_point_shift.
 Tensor dense_codes(const Tensor& codes);
 
+/// Dense uint8 `codes` behind whose end `bytes` more may be read.
+Tensor with_slack(const Tensor& codes, int64_t bytes);
+
 /// What to add to the zero point, qmin and qmax of codes of `type` to have those of uint8 codes.
 inline int32_t zero_point_shift(at::ScalarType type) { return type == at::kChar ? 128 : 0; }
 

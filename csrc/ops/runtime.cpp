@@ -20,6 +20,7 @@
 #include "kernels/quantize.h"
 #include "kernels/real_function.h"
 #include "kernels/reduce.h"
+#include "kernels/softmax.h"
 #include "kernels/tile_gemm.h"
 #include "kernels/upsample.h"
 #include "kernels/winograd.h"
@@ -119,6 +120,8 @@ std::vector<KernelRow> kernel_rows() {
   add_rows(all, "channel_sums", kernels::channel_sums_rows());
   add_rows(all, "normalize_channels_u8", kernels::normalize_channels_u8_rows());
   add_rows(all, "real_function", kernels::real_function_rows());
+  add_rows(all, "exp_sum", kernels::exp_sum_rows());
+  add_rows(all, "softmax_row", kernels::softmax_row_rows());
   add_rows(all, "max_pool2d_u8", kernels::max_pool2d_u8_rows());
   add_rows(all, "avg_pool2d_u8", kernels::avg_pool2d_u8_rows());
   add_rows(all, "adaptive_avg_pool2d_u8", kernels::adaptive_avg_pool2d_u8_rows());

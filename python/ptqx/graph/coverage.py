@@ -96,6 +96,8 @@ def _macs(model: IntegerModel, node: IntegerNode, values: dict[str, torch.Tensor
             with torch.backends.mkldnn.flags(enabled=False):
                 model.run_module(node, [values[name] for name in node.inputs])
         return int(counter.get_total_flops()) // 2
+    if node.op == "matmul":
+        return values[node.inputs[0]].shape[1] * values[node.name].numel()
     weight_shape = node.attrs.get("weight_shape")
     if not weight_shape:
         return 0
@@ -119,4 +121,4 @@ def _row(node: IntegerNode, macs: int) -> CoverageRow:
 def _computes_on_codes(node: IntegerNode) -> bool:
     layers = {f"{kind}{layer}" for layer in ("conv2d", "linear") for kind in ("", "binary_")}
     layers |= {f"{layer}{kind}" for layer in ("conv2d", "linear") for kind in ("_dynamic", "_wide")}
-    return node.op in {*layers, "dequantize"}
+    return node.op in {*layers, "matmul", "dequantize", "constant"}

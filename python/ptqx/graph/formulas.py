@@ -16,6 +16,7 @@ from torch import Tensor
 TAIL_KINDS = ("none", "clip", "leaky_relu", "prelu", "hardsigmoid", "hardswish")
 EXACT_IN_FLOAT32 = 2**24
 MAX_ACCUMULATOR = 2**31 - 1
+MOST_PRODUCT_DEPTH = MAX_ACCUMULATOR // 255**2  # terms of sums of products of codes of 8 bits
 REAL_FUNCTIONS = ("sigmoid", "silu", "tanh", "gelu", "gelu_tanh", "square")
 LN2_HIGH, LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10  # as csrc/kernels/exp.h
 
@@ -184,12 +185,25 @@ def _in_turn(x: Tensor) -> Tensor:
 
 
 def softmax(x: Tensor, log: bool) -> Tensor:
-    """Of [N, classes] float32, as csrc/kernels/softmax.h writes it but for the log: the last bits of float64,
-    in which it may differ, show in one float32 of some 10^8."""
-    shifted = x.double() - x.double().amax(1, keepdim=True)
+    """Over the channels of [N, C] or [N, C, H, W], float32, as csrc/kernels/softmax.h writes it but for the
+    log: the last bits of float64, in which it may differ, show in one float32 of some 10^8."""
+    pixels = x.movedim(1, -1).double()
+    shifted = pixels - pixels.amax(-1, keepdim=True)
     powers = _exp_of_negative(shifted)
-    total = _sum_lanes(F.pad(powers, (0, -x.shape[1] % 16)).unflatten(1, (-1, 16)))
-    return (shifted - total.log() if log else powers / total).float()
+    total = _sum_lanes(F.pad(powers, (0, -x.shape[1] % 16)).unflatten(-1, (-1, 16)))
+    return (shifted - total.log() if log else powers / total).float().movedim(-1, 1)
+
+
+def product_over_channels(a: Tensor, b: Tensor) -> Tensor:
+    """Of every pixel of a [N, K, R, M] with every pixel of b [N, K, R, L] in the same row, [N, L, R, M]."""
+    return torch.matmul(a.permute(0, 2, 3, 1), b.permute(0, 2, 1, 3)).permute(0, 3, 1, 2)
+
+
+def matmul(a: Codes, b: Codes, factor: Tensor, out: QParams | None) -> Tensor:
+    """The same of codes, exact before the rounding to float32, in units of the output's scale."""
+    total = product_over_channels(a.centered().double(), b.centered().double()).float()
+    multiplier = a.qparams.scale * b.qparams.scale * factor
+    return total * (multiplier if out is None else multiplier / out.scale)
 
 
 def real_function(name: str, x: Tensor) -> Tensor:

@@ -29,6 +29,13 @@ def fuse(graph: Graph) -> None:
     for node in graph:
         if node.op in RESHAPES:
             _merge_reshape(graph, node)
+    graph.prune()
+    for node in graph:
+        if node.op == "unary":
+            _fold_factor(graph, node)
+    for node in graph:
+        if node.op == "permute":
+            _merge_permute(graph, node)
     for node in graph:
         if node.op == "mul":
             _multiply_before_expanding(graph, node)
@@ -43,8 +50,6 @@ def fuse(graph: Graph) -> None:
             _fold_parameter(graph, node)
         elif node.op == "layer_norm":
             _keep_layer_norm(node)
-        elif node.op == "cat" and node.attrs["dim"] == 3:
-            _keep_cat(node)
     for node in graph:
         if node.op == "unary":
             _fuse_activation(graph, node)
@@ -93,6 +98,49 @@ def _merge_reshape(graph: Graph, node: Node) -> None:
         graph.bypass(node)
 
 
+def _merge_permute(graph: Graph, node: Node) -> None:
+    """Two in a row are one, or none."""
+    before = graph.nodes.get(node.inputs[0])
+    if before is not None and before.op == "permute" and len(before.shape) == len(node.shape):
+        node.inputs = list(before.inputs)
+        node.attrs["dims"] = [before.attrs["dims"][dim] for dim in node.attrs["dims"]]
+    if node.attrs["dims"] == sorted(node.attrs["dims"]):
+        graph.bypass(node)
+
+
+def _fold_factor(graph: Graph, node: Node) -> None:
+    """A positive number that multiplies a product of results of the network, or one of them, goes into the
+    product."""
+    function, args = node.attrs["function"], node.attrs["args"]
+    if function not in ("mul_scalar", "divide_by_scalar") or not args[0] > 0:
+        return
+    product = _product_before(graph, node) or _product_behind(graph, node)
+    if product is not None:
+        product.attrs["factor"] *= args[0] if function == "mul_scalar" else 1.0 / args[0]
+        graph.bypass(node)
+
+
+def _product_before(graph: Graph, node: Node) -> Node | None:
+    """The matmul whose result, moved perhaps, only `node` reads."""
+    while True:
+        before = graph.nodes.get(node.inputs[0])
+        if before is None or graph.only_consumer(before.name) is not node:
+            return None
+        if before.op == "matmul":
+            return before
+        if before.op not in ("permute", *RESHAPES):
+            return None
+        node = before
+
+
+def _product_behind(graph: Graph, node: Node) -> Node | None:
+    """The matmul that alone reads what `node` gives, moved perhaps."""
+    reader = graph.only_consumer(node.name)
+    while reader is not None and reader.op in ("permute", *RESHAPES):
+        reader = graph.only_consumer(reader.name)
+    return reader if reader is not None and reader.op == "matmul" else None
+
+
 def _multiply_before_expanding(graph: Graph, node: Node) -> None:
     """A factor that is one a channel need not be repeated for every pixel."""
     for factor, image in (node.inputs, node.inputs[::-1]):
@@ -121,15 +169,14 @@ def _fold_batch_norm(graph: Graph, node: Node) -> None:
         _as_depthwise(graph, node, bn)
     else:
         eps, roles = node.attrs["bn_eps"], [role.removeprefix("bn_") for role in node.params]
-        _as_float(node, "batch normalization of [N, C, L]", _batch_norm, eps, roles)
+        as_float(node, "batch normalization of [N, C, L]", _batch_norm, 1, eps, roles)
 
 
 def _fold_parameter(graph: Graph, node: Node) -> None:
     """A layer's scale, then its bias; one of each."""
     inverse = {f"{node.op}_inverse": node.attrs.pop("inverse", False)}
     if node.attrs.pop("channels_last", False):
-        function = _WITH_PARAMETER[node.op][inverse[f"{node.op}_inverse"]]
-        _as_float(node, "with one number a column, or a channel of [N, H, W, C]", function)
+        _with_constant(graph, node, inverse[f"{node.op}_inverse"])
         return
     before = _fusable(graph, node, LAYERS)
     taken = () if before is None else (*before.params, *before.attrs)
@@ -141,23 +188,31 @@ def _fold_parameter(graph: Graph, node: Node) -> None:
         _as_depthwise(graph, node, inverse)
 
 
-# As it is, and inverse.
-_WITH_PARAMETER: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
-    "layer_scale": (torch.mul, torch.div),
-    "layer_bias": (torch.add, torch.sub),
-}
+def _with_constant(graph: Graph, node: Node, inverse: bool) -> None:
+    """A sum or a product with one number a column, or a channel of [N, H, W, C]."""
+    if inverse and node.op == "layer_scale":
+        as_float(node, "the quotient of two tensors", torch.div, 1)
+        return
+    attrs: dict[str, Any] = {"values_shape": [1] * (len(node.shape) - 1) + [node.shape[-1]]}
+    operand = Node(
+        *(graph.unique(f"{node.name}.constant"), "constant", [graph.input], attrs),
+        *({"values": node.params[node.op]}, None, node.shape),
+        source=node.source,
+    )
+    graph.add(operand, after=node.inputs[0])
+    if inverse:
+        attrs = {"function": "mul_scalar", "args": [-1.0]}
+        negative = graph.unique(f"{node.name}.negative")
+        operand = Node(negative, "unary", [operand.name], attrs, shape=node.shape)
+        graph.add(operand, after=operand.inputs[0])
+    node.op, node.params = "mul" if node.op == "layer_scale" else "add", {}
+    node.inputs = [*node.inputs, operand.name]
 
 
 def _keep_layer_norm(node: Node) -> None:
     if node.attrs.pop("channels_last"):
         reason = "layer normalization of [N, H, W, C] outside of permutes from and to [N, C, H, W]"
-        _as_float(node, reason, _layer_norm, node.attrs["eps"], list(node.params))
-
-
-def _keep_cat(node: Node) -> None:
-    parts = [Slot("input", str(index)) for index in range(len(node.inputs))]
-    node.op, node.reason = "float", "concatenation of columns; only channels (dim=1) can be concatenated"
-    node.attrs = {"target": torch.cat, "args": (parts, 3), "kwargs": {}}
+        as_float(node, reason, _layer_norm, 1, node.attrs["eps"], list(node.params))
 
 
 def _layer_norm(x: Tensor, eps: float, roles: list[str], *parameters: Tensor) -> Tensor:
@@ -169,12 +224,12 @@ def _batch_norm(x: Tensor, eps: float, roles: list[str], *parameters: Tensor) ->
     return F.batch_norm(x, **named, eps=eps)
 
 
-def _as_float(node: Node, reason: str, target: Callable[..., Tensor], *args: Any) -> None:
-    """A function of the node's input, `args` and the node's parameters."""
+def as_float(node: Node, reason: str, target: Callable[..., Tensor], inputs: int, *args: Any) -> None:
+    """A function of so many inputs of the node, `args` and the node's parameters."""
     paths = list(node.params.values())
     node.op, node.reason, node.module = "float", reason, None
-    slots = [Slot("param", path) for path in paths]
-    node.attrs = {"target": target, "args": (Slot("input", "0"), *args, *slots), "kwargs": {}}
+    read = [Slot("input", str(index)) for index in range(inputs)]
+    node.attrs = {"target": target, "args": (*read, *args, *(Slot("param", p) for p in paths)), "kwargs": {}}
     node.params = {path: path for path in paths}
 
 
@@ -221,7 +276,7 @@ def _fuse_prelu(graph: Graph, node: Node) -> None:
     elif len(node.shape) in (1, 3):
         _as_depthwise(graph, node, {"activation": "prelu", "activation_args": []})
     else:
-        _as_float(node, f"PReLU of {list(node.shape)} a sample", F.prelu)
+        as_float(node, f"PReLU of {list(node.shape)} a sample", F.prelu, 1)
 
 
 def _take_prelu(graph: Graph, layer: Node, prelu: Node) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor
+
 from ..quant import Recipe, Scheme, float_dtype, resolve
-from .fusion import LAYERS
+from .formulas import MOST_PRODUCT_DEPTH, product_over_channels
+from .fusion import LAYERS, as_float
 from .ir import Graph, Node, QuantizerSite
 from .structure import mapped
 
@@ -31,6 +34,10 @@ MOVERS = (
 
 NORMS = ("layer_norm", "group_norm")
 READS_REAL_VALUES = ("float", *NORMS, "softmax")
+# Of codes where a reader wants codes, as functions of one variable: what comes behind the last layer, boxes
+# above all, would lose by 8 bits what the layers have.
+ELEMENTWISE = ("add", "mul", "cat")
+ROUNDS_FOR_READERS = (*NORMS, "softmax", "matmul")  # where one wants codes; else they give real values
 
 
 def layers(graph: Graph) -> list[Node]:
@@ -68,6 +75,7 @@ def place_quantizers(
 ) -> None:
     """Insert quantize and dequantize nodes, give every node of codes its quantizer, share scales over
     concat."""
+    _keep_products(graph, recipe)
     _Placement(graph, recipe).run()
     _binarize_inputs(graph, schemes)
     _name_execution(graph)
@@ -80,6 +88,30 @@ def place_quantizers(
     for key, writers in owners.items():
         graph.quantizers[key] = QuantizerSite(_scheme_of_site(graph, recipe, schemes, writers, edges), key)
     _narrow_inputs(graph, schemes)
+
+
+def _keep_products(graph: Graph, recipe: Recipe) -> None:
+    """Products of results of the network are of codes of at most 8 bits on both sides, whose sums int32
+    holds, and what they give is rounded with floats; else they stay real."""
+    between = recipe.between_layers
+    rounds = recipe.kind == "static" and recipe.requantize == "float"
+    fits = rounds and between is not None and between.bits <= 8
+    for node in graph:
+        if node.op != "matmul":
+            continue
+        depth = graph.shape(node.inputs[0])[0]
+        reason = "a product of results of the network"
+        if not fits:
+            as_float(
+                node, f"{reason}, which this recipe leaves real values", _product, 2, node.attrs["factor"]
+            )
+        elif depth > MOST_PRODUCT_DEPTH:
+            reason = f"{reason} whose sums of {depth} terms could exceed int32"
+            as_float(node, reason, _product, 2, node.attrs["factor"])
+
+
+def _product(a: Tensor, b: Tensor, factor: float) -> Tensor:
+    return product_over_channels(a, b) * factor
 
 
 class _Placement:
@@ -102,18 +134,27 @@ class _Placement:
     def _takes_codes(self, node: Node) -> bool:
         if node.op in LAYERS:
             return node.kind == "static"
-        if node.op in READS_REAL_VALUES:
+        if node.op in (*READS_REAL_VALUES, "constant"):
             return False
         if node.op in MOVERS:
             return self.wanted[node.name]
-        return self.integer_between and (node.op != "unary" or self.wanted[node.name])
+        if node.op == "unary":
+            return self.integer_between and self.wanted[node.name]
+        if node.op in ELEMENTWISE and self.floats_round:
+            return self.wanted[node.name] or self._is_normalized(node.name)
+        return self.integer_between
+
+    def _is_normalized(self, name: str) -> bool:
+        """Whether a normalization reads it: real values of its inputs would be more to bring."""
+        return any(self.graph.nodes[reader].op in NORMS for reader in self.graph.consumers(name))
 
     def _quantizer(self, node: Node) -> str | None:
         """The key of the quantizer whose codes the node gives: its own name, its input's, or None."""
         if node.op in MOVERS:
             return self._codes_of(node.inputs[0])
-        if node.op in NORMS:
-            return node.name if self.floats_round and self.wanted[node.name] else None
+        if node.op in ROUNDS_FOR_READERS:
+            rounds = self.floats_round and self.wanted[node.name] and not node.attrs.get("log", False)
+            return node.name if rounds else None
         if node.op in LAYERS:
             rounds = node.kind == "static" and (self.wanted[node.name] or len(node.inputs) > 1)
             return node.name if rounds else None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from .ir import Graph, Node
 
+TRANSPOSED = [0, 3, 2, 1]  # of the image of one row: [C, L] becomes [L, C]
+
 ELEMENTWISE = (
     "unary",
     "prelu",
@@ -27,6 +29,8 @@ def as_images(graph: Graph) -> None:
             continue
         channels, length = node.shape
         node.inputs, node.shape = [source for source in sources if source is not None], (channels, 1, length)
+        if node.op == "cat" and node.attrs["dim"] == 2:
+            node.attrs["dim"] = 3
         sequence = graph.unique(f"{node.name}.sequence")
         graph.replace_uses(node.name, sequence)
         attrs = {"sample_shape": [channels, length]}

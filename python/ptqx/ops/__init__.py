@@ -15,7 +15,7 @@ from __future__ import annotations
 from .binary import binary_conv2d_f32, binary_conv2d_s32, binary_linear_f32, binary_linear_s32, pack_signs
 from .convolution import conv2d, conv2d_f32, conv2d_fixed_point, conv2d_s32, conv2d_s64
 from .engine import engine_describe, engine_run, engine_run_outputs
-from .linear import linear, linear_f32, linear_fixed_point, linear_s32, linear_s64
+from .linear import linear, linear_f32, linear_fixed_point, linear_s32, linear_s64, matmul
 from .normalization import group_norm, layer_norm, softmax
 from .packing import pack_codes, pack_int4, unpack_codes, unpack_int4
 from .pointwise import activation, add, cat, lookup, mul
@@ -67,6 +67,7 @@ __all__ = [
     "lsq",
     "lsq_backward",
     "lsq_codes",
+    "matmul",
     "max_pool2d",
     "min_max",
     "moments",

@@ -1,4 +1,4 @@
-"""Linear layers of codes: sums, codes or real values."""
+"""Linear layers of codes, and products of two matrices of codes: sums, codes or real values."""
 
 from __future__ import annotations
 
@@ -171,3 +171,43 @@ def linear_s64(input: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     tensor([[1300000000]])
     """
     return operators.linear_s64(input, weight)
+
+
+def matmul(
+    a: torch.Tensor,
+    a_scale: torch.Tensor,
+    a_zero_point: torch.Tensor,
+    b: torch.Tensor,
+    b_scale: torch.Tensor,
+    b_zero_point: torch.Tensor,
+    factor: float = 1.0,
+    output_scale: torch.Tensor | None = None,
+    output_zero_point: torch.Tensor | None = None,
+    qmin: int = 0,
+    qmax: int = 255,
+) -> torch.Tensor:
+    """Products over channels of every pixel of `a` with every pixel of `b` in the same row: attention's
+    scores, and its weighted values.
+
+    `sum[l, r, m] = sum over k of (a[k, r, m] - a_zero_point) * (b[k, r, l] - b_zero_point)`, exact in int32;
+    as matrices [R, M, K] and [R, L, K], in which order codes of images lie in memory, `a @ b.mT`. Then
+    `t = float32(sum) * (a_scale * b_scale * factor / output_scale)` and
+    `clamp(round(t) + output_zero_point, qmin, qmax)`; without `output_scale` and `output_zero_point` real
+    values, float32, of scale 1.
+
+    Args:
+        a: codes [N, K, R, M]; K at most 33,025.
+        b: codes [N, K, R, L].
+        factor: positive, 1 / sqrt(K) in attention (Vaswani et al., arXiv:1706.03762).
+
+    Returns:
+        [N, L, R, M].
+
+    >>> one, zero = torch.ones(1), torch.zeros(1, dtype=torch.int32)
+    >>> a = torch.tensor([[1, 2], [3, 4]], dtype=torch.uint8).reshape(1, 2, 1, 2)  # pixels [1, 3], [2, 4]
+    >>> b = torch.tensor([[1], [10]], dtype=torch.uint8).reshape(1, 2, 1, 1)
+    >>> matmul(a, one, zero, b, one, zero, 0.5).flatten()
+    tensor([15.5000, 21.0000])
+    """
+    qparams = (output_scale, output_zero_point, qmin, qmax)
+    return operators.matmul(a, a_scale, a_zero_point, b, b_scale, b_zero_point, factor, *qparams)

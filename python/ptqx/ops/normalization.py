@@ -1,4 +1,4 @@
-"""Layer and group normalization between layers of codes, softmax behind them."""
+"""Layer and group normalization and softmax: real values, or their codes."""
 
 from __future__ import annotations
 
@@ -76,20 +76,31 @@ def group_norm(
     return operators.group_norm(input, groups, weight, bias, eps, output_scale, output_zero_point, qmin, qmax)
 
 
-def softmax(input: torch.Tensor, log: bool = False) -> torch.Tensor:
-    """Softmax of each row, or its logarithm, float32, computed in float64 by one written exp and ln.
+def softmax(
+    input: torch.Tensor,
+    log: bool = False,
+    output_scale: torch.Tensor | None = None,
+    output_zero_point: torch.Tensor | None = None,
+    qmin: int = 0,
+    qmax: int = 255,
+) -> torch.Tensor:
+    """Softmax over the channels of each pixel, or its logarithm, in float64, by one written exp and ln.
 
-    `exp(input - max) / sum`, or `input - max - ln(sum)`, with `sum = sum(exp(input - max))`. The sum is in 16
-    lanes, as that of `moments`: results are the same bits everywhere, and within one unit in the last place
-    of PyTorch's.
+    `t = exp(input - max) / sum`, or `input - max - ln(sum)`, with `sum = sum(exp(input - max))`, rounded to
+    float32. The sum is in 16 lanes, as that of `moments`: results are the same bits everywhere, and within
+    one unit in the last place of PyTorch's. Then `clamp(round(t / output_scale) + output_zero_point, qmin,
+    qmax)`, or t itself without `output_scale` and `output_zero_point`.
 
     Args:
-        input: finite numbers [N, classes], of any float type.
+        input: finite numbers [N, C] or [N, C, H, W], of any float type.
+        log: real values only.
 
     >>> softmax(torch.tensor([[0.0, 0.0], [100.0, -100.0]]))
     tensor([[0.5000, 0.5000],
             [1.0000, 0.0000]])
     >>> softmax(torch.tensor([[0.0, 0.0]]), log=True)
     tensor([[-0.6931, -0.6931]])
+    >>> softmax(torch.tensor([[0.0, 0.0]]), False, torch.tensor([1 / 256]), torch.zeros(1, dtype=torch.int32))
+    tensor([[128, 128]], dtype=torch.uint8)
     """
-    return operators.softmax(input, log)
+    return operators.softmax(input, log, output_scale, output_zero_point, qmin, qmax)

@@ -477,6 +477,52 @@ TEST(Engine, choices_in_the_file_hold_on_the_machine_they_were_made_on) {
   EXPECT_NE(tuning_machine().find("scalar"), std::string::npos) << tuning_machine();
 }
 
+/// Attention between the pixels of each row: several panels and blocks of rows, scores that are real values
+/// or codes, and results that are.
+Graph attention_network(std::vector<int64_t> shape, bool real_scores, bool real_result) {
+  GraphBuilder b(std::move(shape));
+  const Made x = b.quantize(b.input, {4.0F / 255.0F, 128});
+  const int64_t c = x.shape[0], h = x.shape[1], w = x.shape[2];
+  const Made value = b.conv2d(x, {.out = c, .padding = {1, 1, 1, 1}});
+  const Made key = b.moved("pad", {value}, {c, h, w + 3}, {{"padding", {0, 2, 0, 1}}});
+  const float scale = x.scale * key.scale * 5.0F * std::sqrt(static_cast<float>(c));
+  const auto to = [&](bool real, testing::Qparams q) { return real ? std::nullopt : std::optional(q); };
+  const Made scores =
+      b.matmul(x, key, 1.0 / std::sqrt(static_cast<double>(c)), to(real_scores, {scale, 100}));
+  const Made weights = b.softmax(real_scores ? scores : b.dequantize(scores), testing::Qparams{0.002F, 3});
+  const Made pixels = b.moved("permute", {key}, {w + 3, h, c}, {{"dims", {0, 3, 2, 1}}});
+  const Made y = b.matmul(weights, pixels, 1.0, to(real_result, {key.scale * 0.2F, 120}));
+  return b.finish(real_result ? y : b.dequantize(y));
+}
+
+TEST(Engine, attention_equals_reference) {
+  for (const bool real_scores : {false, true}) {
+    for (const bool real_result : {false, true}) {
+      expect_parity(attention_network({33, 1, 130}, real_scores, real_result), 3, {1, 3});
+      expect_parity(attention_network({70, 5, 7}, real_scores, real_result), 4, {1, 9});
+      expect_parity(attention_network({1, 2, 1}, real_scores, real_result), 5, {0, 1, 40});
+    }
+  }
+}
+
+TEST(Engine, softmax_of_values_that_are_not_finite_names_the_node) {
+  for (const bool real : {false, true}) {
+    GraphBuilder b({3, 2, 2});
+    const Made sums = b.reals("add", {b.input, b.input}, {3, 2, 2}, {{"activation", "none"}});
+    const Made shares = b.softmax(sums, real ? std::nullopt : std::optional(testing::Qparams{0.01F, 0}));
+    const Engine engine = Engine::from_bytes(b.finish(real ? shares : b.dequantize(shares)).bytes());
+    std::vector<float> input = some_input(2 * engine.input_size(), 1);
+    EXPECT_NO_THROW(run(engine, input, SerialExecutor()));
+    input[13] = 3e38F;
+    try {
+      run(engine, input, SerialExecutor());
+      FAIL() << "no error";
+    } catch (const Error& error) {
+      EXPECT_STREQ(error.what(), "node 'n2': 1 input values are not finite");
+    }
+  }
+}
+
 TEST(Engine, flatten_before_linear_is_no_step) {
   const std::string steps = Engine::from_bytes(classifier().bytes()).describe();
   EXPECT_EQ(steps.find("transpose"), std::string::npos) << steps;

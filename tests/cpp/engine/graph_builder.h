@@ -100,6 +100,15 @@ class GraphBuilder {
   Made quantize(const Made& x, Qparams q) { return codes("quantize", {x}, x.shape, q); }
   Made dequantize(const Made& x) { return reals("dequantize", {x}, x.shape); }
 
+  /// Random numbers, the same for every sample.
+  Made constant(const std::vector<int64_t>& shape) {
+    std::vector<float> values(static_cast<size_t>(product(shape)));
+    for (float& value : values) value = real(-3.0F, 3.0F);
+    const std::string name = "constant" + std::to_string(graph.tensors.size());
+    graph.tensors[name] = Tensor::of(DType::kF32, shape, values);
+    return reals("constant", {input}, shape, nlohmann::json::object(), {{"values", name}});
+  }
+
   Made conv2d(const Made& x, const ConvOptions& o) {
     const int64_t in = x.shape[0] / o.groups;
     const auto extent = [&](size_t axis) {
@@ -143,6 +152,19 @@ class GraphBuilder {
     const nlohmann::json roles = {{"weight", weight}, {"bias", bias}};
     return to ? codes("group_norm", {x}, x.shape, *to, attrs, roles)
               : reals("group_norm", {x}, x.shape, attrs, roles);
+  }
+
+  /// Over the channels of each pixel, of real values, to codes or to real values.
+  Made softmax(const Made& x, std::optional<Qparams> to, bool log = false) {
+    const nlohmann::json attrs = {{"log", log}};
+    return to ? codes("softmax", {x}, x.shape, *to, attrs) : reals("softmax", {x}, x.shape, attrs);
+  }
+
+  /// Of codes [k, rows, m] and [k, rows, n], to codes or to real values [n, rows, m].
+  Made matmul(const Made& a, const Made& b, double factor, std::optional<Qparams> to) {
+    const std::vector<int64_t> shape = {b.shape[2], a.shape[1], a.shape[2]};
+    const nlohmann::json attrs = {{"factor", factor}};
+    return to ? codes("matmul", {a, b}, shape, *to, attrs) : reals("matmul", {a, b}, shape, attrs);
   }
 
   /// Codes 0 and 2: which side of the code `threshold` x lies.

@@ -108,8 +108,8 @@ const Violation kViolations[] = {
      [](Graph& g) { g.document["output"] = {{"list", json(std::vector<std::string>(1001, "n11"))}}; },
      "at most 1000 outputs"},
     {"output_is_codes", [](Graph& g) { g.document["output"] = "n10"; }, "float32"},
-    {"op_unknown", [](Graph& g) { node(g, 2)["op"] = "matmul"; },
-     "the engine does not run 'matmul'; use the integer model"},
+    {"op_unknown", [](Graph& g) { node(g, 2)["op"] = "einsum"; },
+     "the engine does not run 'einsum'; use the integer model"},
     {"name_twice", [](Graph& g) { node(g, 2)["name"] = "n1"; }, "two nodes 'n1'"},
     {"name_missing", [](Graph& g) { node(g, 2).erase("name"); }, "\"name\""},
     {"input_later", [](Graph& g) { node(g, 2)["inputs"] = {"n3"}; }, "no earlier node"},
@@ -243,7 +243,16 @@ const Violation kViolations[] = {
      "table must be U8 [256]"},
     {"lookup_table_outside_range", [](Graph& g) { node(g, 7)["output"]["qmin"] = 10; }, "table holds a code"},
     {"cat_of_other_heights", [](Graph& g) { node(g, 8)["inputs"] = {"n6", "n3"}; }, ""},
-    {"cat_dim_2", [](Graph& g) { attrs(g, 8)["dim"] = 2; }, "dim"},
+    {"cat_of_other_channels",
+     [](Graph& g) {
+       attrs(g, 8)["dim"] = 3;
+       node(g, 8)["inputs"] = {"n9", "n6"};
+       std::swap(node(g, 8), node(g, 9));
+       node(g, 8)["inputs"] = {"n6"};
+       attrs(g, 8)["end"] = 7;
+     },
+     "agree in every extent but that of dim"},
+    {"cat_dim_4", [](Graph& g) { attrs(g, 8)["dim"] = 4; }, "dim"},
     {"slice_beyond_channels", [](Graph& g) { attrs(g, 9)["end"] = 17; }, "end"},
     {"tuning_no_object", [](Graph& g) { g.document["tuning"] = 3; }, "machine"},
     {"tuning_no_steps", [](Graph& g) { g.document["tuning"] = {{"machine", "m"}}; }, "steps"},
@@ -282,6 +291,71 @@ TEST_P(ProgramViolation, IsOneClearError) {
 INSTANTIATE_TEST_SUITE_P(Program, ProgramViolation, ::testing::ValuesIn(kViolations),
                          [](const auto& info) { return std::string(info.param.name); });
 
+/// Each change of the graph is refused by an Error that says so.
+template <size_t count>
+void expect_refused(const std::function<Graph()>& sample, const Violation (&violations)[count]) {
+  for (const Violation& violation : violations) {
+    SCOPED_TRACE(violation.name);
+    Graph graph = sample();
+    ASSERT_NO_THROW(read(graph));
+    violation.change(graph);
+    try {
+      read(graph);
+      ADD_FAILURE() << "no error";
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find(violation.message), std::string::npos) << error.what();
+    }
+  }
+}
+
+TEST(Program, read_cat_takes_any_dimension) {
+  const auto cat_of = [](const std::vector<int64_t>& shape, int64_t dim) {
+    GraphBuilder b(shape);
+    std::vector<int64_t> result = shape;
+    result[static_cast<size_t>(dim - 1)] *= 2;
+    const Value y =
+        read(b.finish(b.reals("cat", {b.input, b.input}, result, {{"dim", dim}}))).nodes[1].output;
+    return std::vector<int64_t>{y.spatial, y.sequence, y.c, y.h, y.w};
+  };
+  EXPECT_EQ(cat_of({3, 5, 7}, 1), (std::vector<int64_t>{1, 0, 6, 5, 7}));
+  EXPECT_EQ(cat_of({3, 5, 7}, 2), (std::vector<int64_t>{1, 0, 3, 10, 7}));
+  EXPECT_EQ(cat_of({3, 5, 7}, 3), (std::vector<int64_t>{1, 0, 3, 5, 14}));
+  EXPECT_EQ(cat_of({3, 7}, 1), (std::vector<int64_t>{1, 1, 6, 1, 7}));
+  EXPECT_EQ(cat_of({3, 7}, 2), (std::vector<int64_t>{1, 1, 3, 1, 14}));
+  EXPECT_EQ(cat_of({3}, 1), (std::vector<int64_t>{0, 0, 6, 1, 1}));
+  EXPECT_THROW(cat_of({3, 7}, 3), Error);
+}
+
+TEST(Program, read_constant_names_what_is_wrong) {
+  const auto sample = [] {
+    GraphBuilder b({3, 2, 2});
+    const Made values = b.constant({3, 2, 2});
+    return b.finish(b.reals("add", {b.input, values}, {3, 2, 2}, {{"activation", "none"}}));
+  };
+  const Violation violations[] = {
+      {"other_shape", [](Graph& g) { g.tensors.begin()->second.shape = {3, 4, 1}; }, "one shape"},
+      {"four_dimensions", [](Graph& g) { g.tensors.begin()->second.shape = {3, 2, 2, 1}; },
+       "one to three dimensions"},
+      {"not_finite",
+       [](Graph& g) {
+         std::vector<float> values(12, 0.5F);
+         values[7] = std::numeric_limits<float>::infinity();
+         g.tensors.begin()->second = Tensor::of(DType::kF32, {3, 2, 2}, values);
+       },
+       "values must be finite"},
+      {"no_values", [](Graph& g) { node(g, 1).erase("tensors"); }, "values is missing"},
+      {"codes",
+       [](Graph& g) {
+         g.tensors["scale"] = f32({0.1F});
+         g.tensors["zero"] = Tensor::of(DType::kI32, {1}, std::vector<int32_t>{0});
+         node(g, 1)["output"] = {
+             {"dtype", "uint8"}, {"scale", "scale"}, {"zero_point", "zero"}, {"qmin", 0}, {"qmax", 255}};
+       },
+       "gives float32"},
+  };
+  expect_refused(sample, violations);
+}
+
 TEST(Program, read_layer_norm_names_what_is_wrong) {
   const auto sample = [] {
     GraphBuilder b({3, 2, 2});
@@ -304,17 +378,7 @@ TEST(Program, read_layer_norm_names_what_is_wrong) {
        },
        "takes float32"},
   };
-  for (const Violation& violation : violations) {
-    SCOPED_TRACE(violation.name);
-    Graph graph = sample();
-    violation.change(graph);
-    try {
-      read(graph);
-      ADD_FAILURE() << "no error";
-    } catch (const Error& error) {
-      EXPECT_NE(std::string(error.what()).find(violation.message), std::string::npos) << error.what();
-    }
-  }
+  expect_refused(sample, violations);
 }
 
 TEST(Program, read_group_norm_takes_images_of_real_values_in_whole_groups) {
@@ -398,18 +462,125 @@ TEST(Program, read_upsample_bilinear2d_takes_a_size_within_bounds) {
   EXPECT_THROW(read(b.finish(b.dequantize(other_scale))), Error);
 }
 
-TEST(Program, read_softmax_takes_float32_features) {
-  const auto softmax_of = [](std::vector<int64_t> shape, bool codes) {
+TEST(Program, read_softmax_takes_features_sequences_and_images) {
+  for (const std::vector<int64_t>& shape : {std::vector<int64_t>{7}, {7, 5}, {7, 3, 2}}) {
+    for (const bool log : {false, true}) {
+      GraphBuilder b(shape);
+      const Program program = read(b.finish(b.softmax(b.input, std::nullopt, log)));
+      EXPECT_TRUE(program.nodes[1].output.same_shape(program.nodes[0].output));
+      EXPECT_TRUE(program.nodes[1].output.is_float);
+    }
     GraphBuilder b(shape);
-    const Made x = codes ? b.quantize(b.input, {0.1F, 0}) : b.input;
-    return b.finish(b.reals("softmax", {x}, shape, {{"log", true}}));
+    const Program program = read(b.finish(b.dequantize(b.softmax(b.input, testing::Qparams{0.01F, 0}))));
+    EXPECT_TRUE(program.nodes[1].output.same_shape(program.nodes[0].output));
+    EXPECT_FALSE(program.nodes[1].output.is_float);
+  }
+}
+
+TEST(Program, read_softmax_names_what_is_wrong) {
+  const auto sample = [] {
+    GraphBuilder b({3, 2, 2});
+    const Made real = b.dequantize(b.quantize(b.input, {0.1F, 0}));
+    return b.finish(b.dequantize(b.softmax(real, testing::Qparams{0.01F, 0})));
   };
-  EXPECT_EQ(read(softmax_of({7}, false)).nodes[1].output.c, 7);
-  EXPECT_THROW(read(softmax_of({7, 2, 2}, false)), Error);
-  EXPECT_THROW(read(softmax_of({7}, true)), Error);
-  Graph wrong = softmax_of({7}, false);
-  attrs(wrong, 1)["log"] = 1;
-  EXPECT_THROW(read(wrong), Error);
+  const Violation violations[] = {
+      {"of_codes", [](Graph& g) { node(g, 3)["inputs"] = {"n1"}; }, "takes float32"},
+      {"log_to_codes", [](Graph& g) { attrs(g, 3)["log"] = true; }, "its logarithm is float32"},
+      {"log_number", [](Graph& g) { attrs(g, 3)["log"] = 1; }, "log must be true or false"},
+      {"two_inputs", [](Graph& g) { node(g, 3)["inputs"] = {"n2", "n2"}; }, "1 to 1 names"},
+      {"over_rows", [](Graph& g) { attrs(g, 3)["dim"] = 2; }, "unknown attribute 'dim'"},
+  };
+  expect_refused(sample, violations);
+}
+
+TEST(Program, read_matmul_gives_pixels_of_one_as_channels_of_the_other) {
+  for (const bool real : {false, true}) {
+    GraphBuilder b({5, 3, 2});
+    const Made x = b.quantize(b.input, {0.1F, 7});
+    const Made wide = b.moved("pad", {x}, {5, 3, 6}, {{"padding", {0, 1, 0, 3}}});
+    const Made y = b.matmul(x, wide, 0.5, real ? std::nullopt : std::optional(testing::Qparams{0.4F, 128}));
+    const Program program = read(b.finish(real ? y : b.dequantize(y)));
+    const Value& output = program.nodes[3].output;
+    EXPECT_EQ((std::vector{output.c, output.h, output.w}), (std::vector<int64_t>{6, 3, 2}));
+    EXPECT_TRUE(output.spatial && !output.sequence);
+    EXPECT_EQ(output.is_float, real);
+    // In this order and in float32: the file's numbers are those of the operator.
+    const float multiplier = 0.1F * 0.1F * 0.5F / (real ? 1.0F : 0.4F);
+    EXPECT_EQ(std::get<Matmul>(program.nodes[3].operation).multiplier, multiplier);
+  }
+}
+
+TEST(Program, read_matmul_names_what_is_wrong) {
+  // n1 codes [3,2,4], n2 the same of another scale, n3 their product [4,2,4], n4 real values.
+  const auto sample = [] {
+    GraphBuilder b({3, 2, 4});
+    const Made n1 = b.quantize(b.input, {0.1F, 7}), n2 = b.quantize(b.input, {0.2F, 9});
+    return b.finish(b.dequantize(b.matmul(n1, n2, 0.5, testing::Qparams{0.4F, 128})));
+  };
+  const auto moved_second = [](const char* op, const json& attributes) {
+    return [op, attributes](Graph& g) {
+      json moved = node(g, 2);
+      moved["name"] = "moved";
+      moved["op"] = op;
+      moved["inputs"] = {"n2"};
+      moved["attrs"] = attributes;
+      g.document["nodes"].insert(g.document["nodes"].begin() + 2, moved);
+      node(g, 4)["inputs"] = {"n1", "moved"};
+    };
+  };
+  const Violation violations[] = {
+      {"first_real", [](Graph& g) { node(g, 3)["inputs"] = {"input", "n2"}; }, "must be codes"},
+      {"second_real", [](Graph& g) { node(g, 3)["inputs"] = {"n1", "input"}; }, "must be codes"},
+      {"one_input", [](Graph& g) { node(g, 3)["inputs"] = {"n1"}; }, "2 to 2 names"},
+      {"three_inputs", [](Graph& g) { node(g, 3)["inputs"] = {"n1", "n2", "n2"}; }, "2 to 2 names"},
+      {"features", moved_second("flatten", {{"start_dim", 1}}), "shape [channels, height, width]"},
+      {"sequence", moved_second("reshape", {{"sample_shape", {3, 8}}}), "shape [channels, height, width]"},
+      {"features_both", [](Graph& g) { g.document["input"]["shape"] = {24}; },
+       "shape [channels, height, width]"},
+      {"sequences", [](Graph& g) { g.document["input"]["shape"] = {3, 8}; },
+       "shape [channels, height, width]"},
+      {"other_channels", moved_second("slice", {{"dim", 1}, {"start", 0}, {"end", 2}}),
+       "one number of channels, and of rows"},
+      {"other_rows", moved_second("pad", {{"padding", {1, 0, 0, 0}}}), "one number of channels, and of rows"},
+      {"too_deep", [](Graph& g) { g.document["input"]["shape"] = {255 * 130, 1, 1}; }, "too many channels"},
+      {"factor_missing", [](Graph& g) { attrs(g, 3).erase("factor"); }, "the attribute factor is missing"},
+      {"factor_zero", [](Graph& g) { attrs(g, 3)["factor"] = 0; }, "factor must be a positive number"},
+      {"factor_negative", [](Graph& g) { attrs(g, 3)["factor"] = -0.5; }, "factor must be a positive number"},
+      {"factor_text", [](Graph& g) { attrs(g, 3)["factor"] = "inf"; }, "factor must be a positive number"},
+      {"factor_no_float32", [](Graph& g) { attrs(g, 3)["factor"] = 1e300; }, "overflow float32"},
+      {"scales_huge",
+       [](Graph& g) {
+         g.tensors["n1.scale"] = f32({1e20F});
+         g.tensors["n2.scale"] = f32({1e20F});
+       },
+       "overflow float32"},
+      {"output_scale_tiny",
+       [](Graph& g) {
+         g.tensors["n1.scale"] = f32({1e21F});
+         g.tensors["n3.scale"] = f32({0x1p-64F});
+       },
+       "overflow float32"},
+      {"output_huge", [](Graph& g) { g.document["input"]["shape"] = {1, 1, 1 << 20}; }, "exceed"},
+      {"transposed", [](Graph& g) { attrs(g, 3)["transposed"] = true; }, "unknown attribute 'transposed'"},
+      {"weight",
+       [](Graph& g) {
+         g.tensors["weight"] = f32({1});
+         node(g, 3)["tensors"]["weight"] = "weight";
+       },
+       "unknown tensor role 'weight'"},
+  };
+  expect_refused(sample, violations);
+}
+
+TEST(Program, read_matmul_bounds_its_sums_exactly) {
+  const auto of_depth = [](int64_t depth) {
+    GraphBuilder b({depth, 1, 1});
+    const Made x = b.quantize(b.input, {0.1F, 0});
+    return b.finish(b.matmul(x, x, 1.0, std::nullopt));
+  };
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max() / (255 * 255);
+  EXPECT_NO_THROW(read(of_depth(kMost)));
+  EXPECT_THROW(read(of_depth(kMost + 1)), Error);
 }
 
 TEST(Program, read_activation_takes_functions_of_real_values_with_their_numbers) {

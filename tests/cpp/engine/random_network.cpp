@@ -31,29 +31,19 @@ class RandomNetwork {
 
   Made step(const Made& x) {
     using Method = Made (RandomNetwork::*)(const Made&);
-    static constexpr Method kMethods[] = {&RandomNetwork::conv,
-                                          &RandomNetwork::conv,
-                                          &RandomNetwork::depthwise,
-                                          &RandomNetwork::residual,
-                                          &RandomNetwork::max_pool,
-                                          &RandomNetwork::avg_pool,
-                                          &RandomNetwork::add,
-                                          &RandomNetwork::mul,
-                                          &RandomNetwork::excite,
-                                          &RandomNetwork::cat,
-                                          &RandomNetwork::slice,
-                                          &RandomNetwork::shuffle,
-                                          &RandomNetwork::pad,
-                                          &RandomNetwork::upsample,
-                                          &RandomNetwork::lookup,
-                                          &RandomNetwork::permute,
-                                          &RandomNetwork::reshape,
-                                          &RandomNetwork::layer_norm,
-                                          &RandomNetwork::group_norm,
-                                          &RandomNetwork::pixel_shuffle,
-                                          &RandomNetwork::pixel_unshuffle,
-                                          &RandomNetwork::bilinear,
-                                          &RandomNetwork::transposed_conv};
+    static constexpr Method kMethods[] = {&RandomNetwork::conv,          &RandomNetwork::conv,
+                                          &RandomNetwork::depthwise,     &RandomNetwork::residual,
+                                          &RandomNetwork::max_pool,      &RandomNetwork::avg_pool,
+                                          &RandomNetwork::add,           &RandomNetwork::mul,
+                                          &RandomNetwork::excite,        &RandomNetwork::cat,
+                                          &RandomNetwork::slice,         &RandomNetwork::shuffle,
+                                          &RandomNetwork::pad,           &RandomNetwork::upsample,
+                                          &RandomNetwork::lookup,        &RandomNetwork::permute,
+                                          &RandomNetwork::reshape,       &RandomNetwork::layer_norm,
+                                          &RandomNetwork::group_norm,    &RandomNetwork::softmax,
+                                          &RandomNetwork::matmul,        &RandomNetwork::attention,
+                                          &RandomNetwork::pixel_shuffle, &RandomNetwork::pixel_unshuffle,
+                                          &RandomNetwork::bilinear,      &RandomNetwork::transposed_conv};
     return (this->*kMethods[b_.integer(0, std::size(kMethods) - 1)])(x);
   }
 
@@ -218,9 +208,17 @@ class RandomNetwork {
 
   Made cat(const Made& x) {
     const Made y = max_pool_same(x);
+    const Made last = b_.coin() ? x : constant_like(x);
+    const auto dim = static_cast<size_t>(b_.integer(1, 3));
     std::vector<int64_t> shape = x.shape;
-    shape[0] *= 3;
-    return shape[0] > 64 ? y : b_.moved("cat", {x, y, x}, shape, {{"dim", 1}});
+    shape[dim - 1] *= 3;
+    return shape[dim - 1] > 64 ? y : b_.moved("cat", {x, y, last}, shape, {{"dim", dim}});
+  }
+
+  /// Real numbers, or their codes where x is codes.
+  Made constant_like(const Made& x) {
+    const Made constant = b_.constant(x.shape);
+    return x.is_float ? constant : b_.quantize(constant, {x.scale, x.zero_point, x.qmin, x.qmax});
   }
 
   Made max_pool_same(const Made& x) {
@@ -342,6 +340,49 @@ class RandomNetwork {
     return b_.group_norm(b_.dequantize(x), groups, b_.some_qparams(0.03F));
   }
 
+  Made real_of(const Made& x) { return x.is_float ? x : b_.dequantize(x); }
+  Made codes_of(const Made& x) { return x.is_float ? b_.quantize(x, b_.some_qparams(0.03F)) : x; }
+
+  Made softmax(const Made& x) {
+    const bool log = dynamic_ && b_.coin();
+    return b_.softmax(real_of(x), dynamic_ ? std::nullopt : std::optional(shares(x.shape[0])), log);
+  }
+
+  /// Of all shares, or of small ones: the larger are cut off.
+  Qparams shares(int64_t channels) {
+    const auto zero_point = static_cast<int32_t>(b_.integer(0, 60));
+    return {b_.coin() ? 1.0F / 256 : 0.02F / static_cast<float>(channels), zero_point};
+  }
+
+  /// With another image of as many rows, wider or narrower, or with itself.
+  Made matmul(const Made& x) {
+    const Made a = codes_of(x);
+    Made b = b_.integer(0, 3) == 0 ? a : codes_of(second_branch(x));
+    const int64_t left = b_.integer(a.shape[2] > 1 ? -1 : 0, 3), right = b_.integer(0, 20);
+    const std::vector<int64_t> padding = {0, left, 0, right};
+    if (b_.coin()) {
+      b = b_.moved("pad", {b}, {b.shape[0], b.shape[1], b.shape[2] + left + right}, {{"padding", padding}});
+    }
+    return b_.coin() ? product(a, b, dynamic_) : product(b, a, dynamic_);
+  }
+
+  Made product(const Made& a, const Made& b, bool real) {
+    const float deviation = std::sqrt(static_cast<float>(a.shape[0]));
+    const double factor = b_.coin() ? 1.0 : 1.0 / deviation;
+    const float scale = a.scale * b.scale * static_cast<float>(factor) * deviation * b_.real(20.0F, 90.0F);
+    return b_.matmul(a, b, factor, real ? std::nullopt : std::optional(b_.some_qparams(scale)));
+  }
+
+  /// Each pixel looks at those of its row.
+  Made attention(const Made& x) {
+    const Made query = codes_of(second_branch(x)), key = codes_of(x), value = codes_of(second_branch(x));
+    const Made scores = product(query, key, b_.coin());
+    const Made weights = b_.softmax(real_of(scores), shares(scores.shape[0]));
+    const Made transposed = b_.moved("permute", {value}, {value.shape[2], value.shape[1], value.shape[0]},
+                                     {{"dims", {0, 3, 2, 1}}});
+    return product(weights, transposed, dynamic_);
+  }
+
   Made flatten(const Made& x) {
     return b_.moved("flatten", {x}, {GraphBuilder::product(x.shape)}, {{"start_dim", 1}});
   }
@@ -373,7 +414,7 @@ class RandomNetwork {
     o.activation = "none";
     o.float_output = true;
     x = b_.linear(x, o);
-    return b_.coin() ? x : b_.reals("softmax", {x}, x.shape, {{"log", b_.coin()}});
+    return b_.coin() ? x : b_.softmax(x, std::nullopt, b_.coin());
   }
 
   GraphBuilder b_;

@@ -170,6 +170,8 @@ class Reference {
         {"layer_norm", &Reference::layer_norm},
         {"group_norm", &Reference::group_norm},
         {"softmax", &Reference::softmax},
+        {"matmul", &Reference::matmul},
+        {"constant", &Reference::constant},
         {"cat", &Reference::cat},
         {"flatten", &Reference::flatten},
         {"reshape", &Reference::reshape},
@@ -544,14 +546,39 @@ class Reference {
 
   void softmax(const json& node, Array& y) const {
     const Array& x = in(node);
+    const bool log = node["attrs"].value("log", false);
     y.resize(x.shape);
-    const double largest = *std::ranges::max_element(x.f);
-    double lanes[16] = {};
-    for (size_t i = 0; i < x.size(); ++i) lanes[i % 16] += std::exp(x.f[i] - largest);
-    const double sum = kernels::sum_lanes(lanes);
-    for (size_t i = 0; i < x.size(); ++i) {
-      const double shifted = x.f[i] - largest;
-      y.f[i] = static_cast<float>(node["attrs"]["log"] ? shifted - std::log(sum) : std::exp(shifted) / sum);
+    const auto channels = static_cast<size_t>(x.c()), pixels = static_cast<size_t>(x.h() * x.w());
+    for (size_t pixel = 0; pixel < pixels; ++pixel) {
+      const auto value = [&](size_t c) { return double{x.f[c * pixels + pixel]}; };
+      double largest = value(0);
+      for (size_t c = 1; c < channels; ++c) largest = std::max(largest, value(c));
+      double lanes[16] = {};
+      for (size_t c = 0; c < channels; ++c) lanes[c % 16] += std::exp(value(c) - largest);
+      const double sum = kernels::sum_lanes(lanes);
+      for (size_t c = 0; c < channels; ++c) {
+        const double shifted = value(c) - largest;
+        const auto t = static_cast<float>(log ? shifted - std::log(sum) : std::exp(shifted) / sum);
+        y.put(c * pixels + pixel, y.is_float ? t : t / y.scale);
+      }
+    }
+  }
+
+  void matmul(const json& node, Array& y) const {
+    const Array& a = in(node, 0);
+    const Array& b = in(node, 1);
+    const float multiplier = a.scale * b.scale * node["attrs"]["factor"].get<float>() / y.scale;
+    y.resize({b.w(), a.h(), a.w()});
+    for (int64_t n = 0; n < b.w(); ++n) {
+      for (int64_t row = 0; row < a.h(); ++row) {
+        for (int64_t m = 0; m < a.w(); ++m) {
+          int64_t sum = 0;
+          for (int64_t k = 0; k < a.c(); ++k) {
+            sum += (a.q[a.at(k, row, m)] - a.zero_point) * (b.q[b.at(k, row, n)] - b.zero_point);
+          }
+          y.put(y.at(n, row, m), static_cast<float>(sum) * multiplier);
+        }
+      }
     }
   }
 
@@ -570,16 +597,30 @@ class Reference {
     }
   }
 
+  void constant(const json& node, Array& y) const {
+    y.resize(graph_.tensors.at(node["tensors"]["values"]).shape);
+    y.f = tensor<float>(node, "values");
+  }
+
   void cat(const json& node, Array& y) const {
+    const auto axis = node["attrs"]["dim"].get<size_t>() - 1;
     std::vector<int64_t> shape = in(node).shape;
-    shape[0] = 0;
+    shape[axis] = 0;
+    for (size_t i = 0; i < node["inputs"].size(); ++i) shape[axis] += in(node, i).shape[axis];
+    y.resize(shape);
+    std::vector<int64_t> begin(shape.size(), 0);
+    begin.resize(3, 0);
     for (size_t i = 0; i < node["inputs"].size(); ++i) {
       const Array& x = in(node, i);
-      shape[0] += x.c();
-      y.f.insert(y.f.end(), x.f.begin(), x.f.end());
-      y.q.insert(y.q.end(), x.q.begin(), x.q.end());
+      for (int64_t c = 0; c < x.c(); ++c) {
+        for (int64_t h = 0; h < x.h(); ++h) {
+          for (int64_t w = 0; w < x.w(); ++w) {
+            y.copy(y.at(begin[0] + c, begin[1] + h, begin[2] + w), x, x.at(c, h, w));
+          }
+        }
+      }
+      begin[axis] += x.shape[axis];
     }
-    y.shape = shape;
   }
 
   void flatten(const json& node, Array& y) const {

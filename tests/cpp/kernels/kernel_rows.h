@@ -1,7 +1,7 @@
 #pragma once
 
-// What the tests of kernel rows share: walking the rows this CPU can run, output buffers that notice
-// writes beyond their ends, and inputs that sit on the edges of the arithmetic.
+// What the tests of kernel rows share: walking the rows and ceilings this CPU can run, output buffers that
+// notice writes beyond their ends, and inputs that sit on the edges of the arithmetic.
 
 #include <gtest/gtest.h>
 
@@ -28,6 +28,18 @@ void for_each_vector_row(std::span<const Row<Fn>> rows, Check check) {
     if (testing::Test::HasFatalFailure()) return;
   }
 }
+
+/// The ceiling of kernels for as long as it lives.
+class Ceiling {
+ public:
+  explicit Ceiling(Isa isa) : before_(isa_ceiling()) { set_isa_ceiling(isa); }
+  ~Ceiling() { set_isa_ceiling(before_); }
+  Ceiling(const Ceiling&) = delete;
+  Ceiling& operator=(const Ceiling&) = delete;
+
+ private:
+  Isa before_;
+};
 
 /// n elements, `offset` elements past an alignment of 64 bytes, between two zones that must keep their
 /// pattern.

@@ -10,18 +10,6 @@ namespace {
 
 constexpr double kEps = 1e-6;
 
-/// The ceiling of kernels for as long as it lives.
-class Ceiling {
- public:
-  explicit Ceiling(Isa isa) : before_(isa_ceiling()) { set_isa_ceiling(isa); }
-  ~Ceiling() { set_isa_ceiling(before_); }
-  Ceiling(const Ceiling&) = delete;
-  Ceiling& operator=(const Ceiling&) = delete;
-
- private:
-  Isa before_;
-};
-
 TEST(NormalizeU8Rows, test_every_length_equals_the_scalar_truth) {
   for (int64_t n : kLengths) {
     SCOPED_TRACE(std::to_string(n) + " channels");

@@ -47,12 +47,13 @@ class ChannelAttention(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.first, self.attention = nn.Conv2d(3, 8, 3), nn.Conv1d(1, 1, 3, padding=1, bias=False)
+        self.last = nn.Conv2d(8, 4, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.first(x)
         y = x.mean((2, 3)).view(x.shape[0], 1, -1)
         y = self.attention(y).sigmoid().view(x.shape[0], -1, 1, 1)
-        return (x * y.expand_as(x)).flatten(1)
+        return self.last(x * y.expand_as(x))
 
 
 @pytest.mark.parametrize("recipe", ["int8", "w4a4", "int8-dynamic", "w4a8", "int8-multiplier"])

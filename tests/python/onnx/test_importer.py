@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +18,17 @@ from ptqx.quant import Scheme, recipe
 from torch import Tensor, nn
 
 onnx = pytest.importorskip("onnx")
-ort = pytest.importorskip("onnxruntime")
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+pytest.importorskip("onnxruntime")
+from onnx import helper, numpy_helper  # noqa: E402
+from qdq_files import (  # noqa: E402
+    ENTRY,
+    EXIT,
+    SCALES,
+    Nodes,
+    quantized_by_onnx_runtime,
+    runtime_outputs,
+    small_file,
+)
 
 RECIPES = {
     "int8": recipe("int8"),
@@ -58,40 +66,6 @@ class Network(nn.Module):
         x = torch.cat([x * self.squeeze(x), x], 1)
         x = torch.flatten(F.adaptive_avg_pool2d(x, 1), 1)
         return self.fc(F.leaky_relu(self.hidden(x)))
-
-
-def quantized_by_onnx_runtime(model: nn.Module, batches: list[Tensor], folder: Path, **options: Any) -> Path:
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class Reader(CalibrationDataReader):
-        def __init__(self) -> None:
-            self.batches = iter(batches)
-
-        def get_next(self) -> Any:
-            batch = next(self.batches, None)
-            return None if batch is None else {"input": batch.numpy()}
-
-    exported, inferred, result = (folder / name for name in ("float.onnx", "inferred.onnx", "int8.onnx"))
-    axes = {"input": {0: "batch"}, "logits": {0: "batch"}}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the exporter without onnxscript is deprecated
-        names = {"input_names": ["input"], "output_names": ["logits"], "dynamic_axes": axes}
-        torch.onnx.export(model.eval(), (batches[0],), exported, dynamo=False, **names)
-    logging.disable(logging.WARNING)
-    try:
-        quant_pre_process(exported, inferred)
-        quantize_static(inferred, result, Reader(), **{"quant_format": QuantFormat.QDQ, **options})
-    finally:
-        logging.disable(logging.NOTSET)
-    return result
-
-
-def runtime_outputs(path: Path, x: Tensor) -> Tensor:
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return torch.from_numpy(session.run(None, {session.get_inputs()[0].name: x.numpy()})[0])
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -142,8 +116,37 @@ def test_softmax_comes_back_and_is_near_onnx_runtimes(log: bool, tmp_path: Path)
     for style in ("qdq", "integer"):
         path = tmp_path / f"{style}.onnx"
         ptqx.onnx.export(qmodel, path, x, style=style)
-        assert all(step.largest_difference < 1e-5 for step in ptqx.onnx.verify(qmodel, path, x).steps)
+        verdict = ptqx.onnx.verify(qmodel, path, x)
+        assert verdict.equal or style == "qdq", str(verdict)
+        assert all(step.largest_difference < 1e-5 for step in verdict.steps)
     assert torch.equal(ptqx.onnx.load(tmp_path / "qdq.onnx")(x), qmodel(x))
+
+
+class Positions(nn.Module):
+    """A parameter of every pixel, and one of every row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 5, 1)
+        self.pixels, self.rows = (nn.Parameter(torch.randn(1, 8, 9, w)) for w in (7, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last((torch.relu(self.first(x)) + self.pixels) * self.rows)
+
+
+def test_parameters_of_pixels_come_back_bit_by_bit(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(4, 3, 9, 7)
+    qmodel = ptqx.quantize(Positions().eval(), [x], "int8")
+    assert [node.op for node in qmodel.graph].count("constant") == 2
+    for style in ("qdq", "integer"):
+        ptqx.onnx.export(qmodel, tmp_path / f"{style}.onnx", x[:1], style=style)
+        verdict = ptqx.onnx.verify(qmodel, tmp_path / f"{style}.onnx", x)
+        assert verdict.equal or style == "qdq", str(verdict)
+        assert all(step.largest_difference <= 1 for step in verdict.steps), str(verdict)
+    loaded = ptqx.onnx.load(tmp_path / "qdq.onnx")
+    assert torch.equal(loaded(x), qmodel(x))
+    assert torch.equal(ptqx.compile(loaded, x)(x), qmodel(x))
 
 
 @pytest.mark.parametrize("unpadded", [False, True])
@@ -278,30 +281,6 @@ def test_resampling_in_a_model_of_onnx_runtimes_quantizer(tmp_path: Path) -> Non
     theirs = runtime_outputs(path, x)
     torch.testing.assert_close(model(x), theirs, rtol=0.0, atol=0.05 * float(theirs.abs().max()))
     assert torch.equal(ptqx.compile(model, x)(x), model(x))
-
-
-Nodes = list[Any]
-
-
-def small_file(path: Path, nodes: Nodes, constants: dict[str, Any], shape: list[Any], output: str) -> Path:
-    """A model of these nodes from "x" to `output`."""
-    initializers = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
-    y = helper.make_tensor_value_info(output, TensorProto.FLOAT, [None] * len(shape))
-    graph = helper.make_graph(nodes, "small", [x], [y], initializers)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), path)
-    return path
-
-
-SCALES = {"s": np.float32(0.02), "z": np.uint8(128), "t": np.float32(0.05), "u": np.uint8(7)}
-ENTRY = [
-    helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
-    helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
-]
-EXIT = [
-    helper.make_node("QuantizeLinear", ["y", "t", "u"], ["yq"]),
-    helper.make_node("DequantizeLinear", ["yq", "t", "u"], ["out"]),
-]
 
 
 def test_weights_that_are_quantized_in_the_graph(tmp_path: Path) -> None:

@@ -375,6 +375,16 @@ def linear_f32(input, input_scale, input_zero_point, weight, weight_scale, weigh
     return uncolumn(y, input)
 
 
+def matmul(a, a_scale, a_zero_point, b, b_scale, b_zero_point, factor=1.0, output_scale=None,
+           output_zero_point=None, qmin=0, qmax=255):  # fmt: skip
+    sums = torch.einsum("nkrm,nkrl->nlrm", centered(a, a_zero_point, 0), centered(b, b_zero_point, 0)).numpy()
+    multiplier = one(a_scale) * one(b_scale) * f32(factor)
+    if output_scale is None:
+        return torch.from_numpy(sums.astype(f32) * multiplier)
+    t = sums.astype(f32) * (multiplier / one(output_scale))
+    return codes(round_and_clamp(t, one(output_zero_point), qmin, qmax), qmin)
+
+
 # ---- pooling ----
 
 
@@ -501,11 +511,15 @@ def activation(input, function):
     return torch.from_numpy((x * sigmoid if function == "silu" else sigmoid).astype(f32))
 
 
-def softmax(input, log=False):
-    x = input.float().numpy().astype(np.float64)
-    shifted = x - x.max(axis=1, keepdims=True) if x.size else x
+def softmax(input, log=False, output_scale=None, output_zero_point=None, qmin=0, qmax=255):
+    x = np.moveaxis(input.float().numpy(), 1, -1).astype(np.float64)
+    shifted = x - x.max(axis=-1, keepdims=True) if x.size else x
     total = sum_lanes(in_lanes(np.exp(shifted)))
-    return torch.from_numpy((shifted - np.log(total) if log else np.exp(shifted) / total).astype(f32))
+    t = (shifted - np.log(total) if log else np.exp(shifted) / total).astype(f32)
+    t = np.moveaxis(t, -1, 1)
+    if output_scale is None:
+        return torch.from_numpy(np.ascontiguousarray(t))
+    return codes(round_and_clamp(t / one(output_scale), one(output_zero_point), qmin, qmax), qmin)
 
 
 def layer_norm(input, weight, bias, eps, output_scale=None, output_zero_point=None, qmin=0, qmax=255):

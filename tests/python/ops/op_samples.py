@@ -543,6 +543,50 @@ def linear_f32_samples() -> Iterator[Sample]:
     yield from stored_weight_samples(Sample("linear_f32", "bits", args))
 
 
+def matmul_samples() -> Iterator[Sample]:
+    def sample(
+        id: str, a: Tensor, b: Tensor, *output: Any, zero_points: tuple[int, int] = (120, 131)
+    ) -> Sample:
+        factor = 1 / math.sqrt(max(a.shape[1], 1))
+        args = (a, scale(0.02), zero(zero_points[0]), b, scale(0.03), zero(zero_points[1]), factor, *output)
+        return Sample("matmul", id, args)
+
+    codes = (scale(0.11), zero(117))
+    other = u8(2, 5, 7, 4, seed=8)
+    for layout, a in layouts(u8(*IMAGES)):
+        yield sample(f"codes-{layout}", a, other, *codes)
+        yield sample(f"real-{layout}", a, other)
+    for layout, b in layouts(other):
+        yield sample(f"other-{layout}", u8(*IMAGES), b, *codes)
+    yield Sample("matmul", "defaults", (u8(*IMAGES), scale(), zero(9), other, scale(0.3), zero(200)))
+    narrow = (scale(0.3), zero(100), 30, 190)
+    yield sample("narrow", u8(2, 33, 3, 20), u8(2, 33, 3, 17, seed=8), *narrow)
+    signed = (scale(0.11), zero(-9), -128, 127)
+    yield sample("int8", s8(*IMAGES), s8(2, 5, 7, 4), *signed, zero_points=(-7, 5))
+    yield sample("int8-and-uint8", s8(*IMAGES), other, zero_points=(-128, 255))
+    yield sample("uint8-and-int8", u8(*IMAGES), s8(2, 5, 7, 4), *codes, zero_points=(0, 127))
+    whole = u8(3, 6, 2, 5).contiguous(memory_format=torch.channels_last)
+    yield sample("part-of-a-batch", whole[:2], whole[1:], *codes)
+    yield sample("one-channel", u8(2, 1, 3, 5), u8(2, 1, 3, 4, seed=8), *codes)
+    yield sample("one-pixel", u8(3, 9, 1, 1), u8(3, 9, 1, 1, seed=8), *codes)
+    yield sample("with-itself", whole, whole, *codes)
+    largest = torch.full((1, 33025, 1, 3), 255, dtype=torch.uint8)
+    yield sample("largest-sums", largest, largest, zero_points=(0, 0))
+    yield sample("least-sums", largest, torch.zeros_like(largest), zero_points=(0, 255))
+    yield sample("far", u8(2, 5, 3, 4), u8(2, 5, 3, 4, seed=8), scale(1e-30), zero(117))
+    yield sample("many", u8(3, 70, 2, 200), u8(3, 70, 2, 130, seed=8), scale(0.3), zero(117))
+    yield sample("many-real", u8(3, 64, 2, 97), u8(3, 64, 2, 65, seed=8))
+    yield sample("no-samples", u8(0, 3, 4, 4), u8(0, 3, 4, 5), *codes)
+    yield sample("no-rows", u8(2, 3, 0, 4), u8(2, 3, 0, 5), *codes)
+    yield sample("no-pixels", u8(2, 3, 4, 0), u8(2, 3, 4, 5))
+    yield sample("no-other-pixels", u8(2, 3, 4, 5), u8(2, 3, 4, 0), *codes)
+    none, no_others = u8(2, 0, 4, 3), u8(2, 0, 4, 5)
+    yield sample("no-channels", none, no_others, *codes)
+    yield sample("no-channels-narrow", none, no_others, scale(), zero(3), 10, 200)
+    yield sample("no-channels-int8", none, no_others, *signed)
+    yield sample("no-channels-real", none, no_others)
+
+
 def max_pool2d_samples() -> Iterator[Sample]:
     def sample(id: str, *args: Any, **kwargs: Any) -> Sample:
         return Sample("max_pool2d", id, args, kwargs)
@@ -697,14 +741,37 @@ def group_norm_samples() -> Iterator[Sample]:
 
 
 def softmax_samples() -> Iterator[Sample]:
+    def to_codes(id: str, x: Tensor, *output: Any) -> Sample:
+        return Sample("softmax", f"codes-{id}", (x, False, *output))
+
+    shares = (scale(1 / 256), zero())
+    for layout, x in layouts(reals(2, 37, 7, 3)):
+        yield to_codes(layout, x, *shares)
+    yield to_codes("features", reals(7, 10), scale(0.004), zero(5), 9, 250)
+    yield to_codes("int8", reals(3, 70), *(scale(0.001), zero(-128), -128, 127))
+    yield to_codes("int8-image", reals(2, 5, 3, 7), *(scale(1 / 256), zero(-100), -101, 90))
+    yield to_codes("bfloat16", reals(3, 16, 2, 5).bfloat16(), *shares)
+    yield to_codes("float64", reals(3, 16, 2, 5).double(), *shares)
+    yield to_codes("one-channel", reals(4, 1, 2, 2), *shares)
+    yield to_codes("many", reals(3, 197, 12, 30, spread=1.0), scale(1 / 2048), zero())
+    yield to_codes("no-samples", reals(0, 3, 4, 4), *shares)
+    yield to_codes("no-pixels", reals(2, 3, 0, 4), *shares)
+    yield to_codes("no-channels", reals(2, 0, 4, 4), *shares)
+    yield Sample("softmax", "shares-no-classes", (reals(3, 0),))
     for log in (False, True):
         name = "log" if log else "shares"
         for layout, x in layouts(reals(7, 10)):
             yield Sample("softmax", f"{name}-{layout}", (x, log))
+        for layout, x in layouts(reals(2, 37, 7, 3)):
+            yield Sample("softmax", f"{name}-image-{layout}", (x, log))
         yield Sample("softmax", f"{name}-many", (reals(301, 100, spread=20.0), log))
         yield Sample("softmax", f"{name}-one-class", (reals(3, 1), log))
+        yield Sample("softmax", f"{name}-one-channel", (reals(3, 1, 2, 5), log))
+        yield Sample("softmax", f"{name}-long-rows", (reals(3, 2500), log))
         yield Sample("softmax", f"{name}-bfloat16", (reals(3, 17).bfloat16(), log))
+        yield Sample("softmax", f"{name}-image-bfloat16", (reals(3, 17, 2, 5).bfloat16(), log))
         yield Sample("softmax", f"{name}-no-samples", (reals(0, 10), log))
+        yield Sample("softmax", f"{name}-no-pixels", (reals(2, 3, 0, 4), log))
 
 
 def pack_samples() -> Iterator[Sample]:
@@ -920,6 +987,7 @@ SAMPLES: dict[str, list[Sample]] = {
     "linear": list(linear_samples()),
     "linear_fixed_point": list(linear_fixed_point_samples()),
     "linear_f32": list(linear_f32_samples()),
+    "matmul": list(matmul_samples()),
     "max_pool2d": list(max_pool2d_samples()),
     "avg_pool2d": list(avg_pool2d_samples()),
     "adaptive_avg_pool2d": list(adaptive_avg_pool2d_samples()),

@@ -124,6 +124,25 @@ def layer_norm(**changes: Any) -> Any:
     return lambda: ops.layer_norm(**{**args, **changes})
 
 
+def softmax(**changes: Any) -> Any:
+    args: dict[str, Any] = {"input": reals(2, 4, 3, 3), "output_scale": ONE, "output_zero_point": zero()}
+    return lambda: ops.softmax(**{**args, **changes})
+
+
+def matmul(**changes: Any) -> Any:
+    args: dict[str, Any] = {
+        "a": u8(2, 4, 3, 5),
+        "a_scale": ONE,
+        "a_zero_point": zero(),
+        "b": u8(2, 4, 3, 6),
+        "b_scale": ONE,
+        "b_zero_point": zero(),
+        "output_scale": ONE,
+        "output_zero_point": zero(),
+    }
+    return lambda: ops.matmul(**{**args, **changes})
+
+
 def add(**changes: Any) -> Any:
     args: dict[str, Any] = {
         "a": QX,
@@ -408,11 +427,81 @@ CASES: dict[str, tuple[Any, str]] = {
         "function must be 'sigmoid', 'silu', 'tanh', 'gelu', 'gelu_tanh' or 'square', got 'elu'",
     ),
     "activation-type": (lambda: ops.activation(u8(2, 3), "tanh"), "input must be float32"),
-    "softmax-rank": (lambda: ops.softmax(reals(2, 3, 4)), r"input must have shape \[N, classes\]"),
-    "softmax-type": (lambda: ops.softmax(u8(2, 3)), "input must be float32"),
+    "softmax-rank": (
+        lambda: ops.softmax(reals(2, 3, 4)),
+        r"input must have shape \[N, C\] or \[N, C, H, W\], got \[2, 3, 4\]",
+    ),
+    "softmax-type": (lambda: ops.softmax(u8(2, 3)), "input must be float32.* got uint8"),
     "softmax-finite": (
         lambda: ops.softmax(torch.tensor([[1.0, float("inf")]]), True),
         "input must be finite, got 1 NaN or infinite values of 2",
+    ),
+    "softmax-codes-finite": (
+        softmax(input=broken(math.nan)),
+        "input must be finite, got 2 NaN or infinite values of 200",
+    ),
+    "softmax-log-of-codes": (softmax(log=True), "output_scale must not be given with log"),
+    "softmax-scale": (softmax(output_scale=None), "output_scale and output_zero_point must both be given"),
+    "softmax-zero-point-missing": (
+        softmax(output_zero_point=None),
+        "output_scale and output_zero_point must both be given",
+    ),
+    "softmax-log-zero-point": (
+        softmax(log=True, output_scale=None),
+        "output_scale and output_zero_point must both be given",
+    ),
+    "softmax-scale-zero": (softmax(output_scale=scale(0.0)), "output_scale must be finite and positive"),
+    "softmax-scale-count": (softmax(output_scale=scales(4)), "output_scale must have one element"),
+    "softmax-range": (softmax(qmin=9, qmax=9), "qmin and qmax must satisfy"),
+    "softmax-zero-point": (
+        softmax(output_zero_point=zero(-1)),
+        r"output_zero_point must lie in 0\.\.255, got -1",
+    ),
+    "matmul-type": (matmul(a=reals(2, 4, 3, 5)), "a must be uint8 or int8, got float32"),
+    "matmul-type-b": (matmul(b=reals(2, 4, 3, 6)), "b must be uint8 or int8, got float32"),
+    "matmul-rank": (matmul(a=u8(2, 4, 5)), r"a must have 4 dimensions, got shape \[2, 4, 5\]"),
+    "matmul-rank-b": (matmul(b=u8(4, 3, 6)), r"b must have 4 dimensions, got shape \[4, 3, 6\]"),
+    "matmul-samples": (
+        matmul(b=u8(1, 4, 3, 6)),
+        r"b must have shape \[2, 4, 3, columns\] as a has, got \[1, 4, 3, 6\]",
+    ),
+    "matmul-channels": (matmul(b=u8(2, 5, 3, 6)), r"b must have shape \[2, 4, 3, columns\]"),
+    "matmul-rows": (matmul(b=u8(2, 4, 1, 6)), r"b must have shape \[2, 4, 3, columns\]"),
+    "matmul-depth": (
+        matmul(a=u8(1, 33026, 1, 1), b=u8(1, 33026, 1, 1)),
+        "a must have at most 33025 channels, so that int32 holds the sums, got 33026",
+    ),
+    "matmul-a-scale": (matmul(a_scale=scale(-1.0)), "a_scale must be finite and positive, got -1"),
+    "matmul-a-scale-count": (matmul(a_scale=scales(4)), "a_scale must have one element"),
+    "matmul-a-zero-point": (matmul(a_zero_point=zero(256)), r"a_zero_point must lie in 0\.\.255, got 256"),
+    "matmul-b-scale": (matmul(b_scale=scale(math.nan)), "b_scale must be finite and positive, got nan"),
+    "matmul-b-zero-point": (
+        matmul(b=s8(2, 4, 3, 6), b_zero_point=zero(128)),
+        r"b_zero_point must lie in -128\.\.127, got 128",
+    ),
+    "matmul-b-zero-point-type": (matmul(b_zero_point=ONE), "b_zero_point must be int32, got float32"),
+    "matmul-factor": (matmul(factor=0.0), "factor must be positive and finite, got 0"),
+    "matmul-factor-negative": (matmul(factor=-2.0), "factor must be positive and finite, got -2"),
+    "matmul-factor-nan": (matmul(factor=math.nan), "factor must be positive and finite, got nan"),
+    "matmul-factor-infinite": (matmul(factor=math.inf), "factor must be positive and finite, got inf"),
+    "matmul-factor-huge": (
+        matmul(factor=1e300),
+        r"a_scale \* b_scale \* factor / output_scale must be finite, got inf",
+    ),
+    "matmul-scales": (
+        matmul(a_scale=scale(1e20), output_scale=scale(1e-30)),
+        r"a_scale \* b_scale \* factor / output_scale must be finite, got inf",
+    ),
+    "matmul-scale": (matmul(output_scale=None), "output_scale and output_zero_point must both be given"),
+    "matmul-zero-point-missing": (
+        matmul(output_zero_point=None),
+        "output_scale and output_zero_point must both be given",
+    ),
+    "matmul-output-scale": (matmul(output_scale=scale(0.0)), "output_scale must be finite and positive"),
+    "matmul-range": (matmul(qmin=9, qmax=9), "qmin and qmax must satisfy"),
+    "matmul-zero-point": (
+        matmul(output_zero_point=zero(256)),
+        r"output_zero_point must lie in 0\.\.255, got 256",
     ),
     "pack-range": (
         lambda: ops.pack_int4(s8(1, 3, low=8, high=9)),

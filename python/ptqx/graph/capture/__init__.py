@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from . import layers, movement, padding, pointwise, pooling, resampling, stacks  # noqa: F401  they fill the capture table
+from . import (  # noqa: F401  they fill the capture table
+    layers,
+    movement,
+    padding,
+    pointwise,
+    pooling,
+    products,
+    resampling,
+    stacks,
+)
 from .capturer import capture, example_tensor
 
 __all__ = ["capture", "example_tensor"]

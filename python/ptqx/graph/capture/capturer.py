@@ -27,6 +27,7 @@ from .call import (
     part,
     target_name,
 )
+from .parameters import constant
 from .stacks import as_one_tensor, of_stacks
 from .traced_value import BatchSize
 from .tracing import TracedModule, attribute, trace
@@ -108,14 +109,9 @@ class Capturer:
             if not isinstance(argument, Attr):
                 return argument
             one = self._of_one_sample(argument, samples)
-            if one is argument:
+            if one is argument or not one.value.is_floating_point():
                 return argument
-            args = (Slot("input", "0"), Slot("param", one.path))
-            attrs: dict[str, Any] = {"target": for_every_sample, "args": args, "kwargs": {}}
-            params = {one.path: one.path}
-            ref = call.node("float", refs[:1], params, tuple(one.value.shape[1:]), ".constant", **attrs)
-            self.graph.nodes[ref.name].reason = "a constant beside results of the network"
-            return ref
+            return constant(call, one, tuple(one.value.shape[1:]))
 
         return [result(a) for a in parts]
 
@@ -337,11 +333,6 @@ def _note_in_place(values: dict[fx.Node, Any], node: fx.Node, call: Call, result
 _SHAPES = ("view", "reshape", "unsqueeze", "squeeze", "flatten", "getitem")
 _CONCATENATIONS = ("cat", "concat", "concatenate")
 _ELEMENTWISE = ("add", "sub", "mul", "truediv", "div")
-
-
-def for_every_sample(x: Tensor, constant: Tensor) -> Tensor:
-    """`constant`, of one sample, as often as `x` has samples."""
-    return constant.expand(len(x), *constant.shape[1:])
 
 
 def _owner(call: Call) -> str:

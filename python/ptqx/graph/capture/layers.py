@@ -10,7 +10,6 @@ from torch import nn
 
 from .call import REQUIRED, Call, Ref, Unsupported, captures, pair, parameter_paths
 from .padding import image_padded_with_itself
-from .stacks import softmax_of_two
 
 
 @captures(nn.Conv2d, nn.Conv1d, stride=1, padding=0, dilation=1, groups=1, padding_mode="zeros")
@@ -246,28 +245,6 @@ def _group_norm(call: Call, params: dict[str, str], groups: int, eps: float) -> 
     if not eps > 0:
         raise Unsupported(f"eps {eps}; it must be positive")
     return call.node("group_norm", params=params, groups=int(groups), eps=float(eps))
-
-
-@captures(nn.Softmax, F.softmax, torch.softmax, "softmax", dim=None)
-def _softmax(call: Call, dim: int | None) -> Ref:
-    return _softmax_over(call, dim, log=False)
-
-
-@captures(nn.LogSoftmax, F.log_softmax, torch.log_softmax, "log_softmax", dim=None)
-def _log_softmax(call: Call, dim: int | None) -> Ref:
-    return _softmax_over(call, dim, log=True)
-
-
-def _softmax_over(call: Call, dim: int | None, log: bool) -> Ref:
-    if len(call.input_shape()) == 3 and call.input_shape()[0] == 2 and dim in (1, -3) and not log:
-        shape = (1, *call.input_shape()[1:])
-        halves = [
-            call.node("slice", shape=shape, suffix=".part", dim=1, start=i, end=i + 1) for i in range(2)
-        ]
-        return call.node("cat", softmax_of_two(call, *halves), suffix=".cat", dim=1)
-    if len(call.input_shape()) != 1 or dim not in (None, 1, -1):
-        raise Unsupported(f"over dim={dim} of {list(call.input_shape())} a sample; only over features")
-    return call.node("softmax", log=log)
 
 
 def own_params(call: Call) -> dict[str, str]:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from ..sequences import TRANSPOSED
 from .call import REQUIRED, Call, Ref, Several, Stack, Unsupported, captures, target_name
 
 
@@ -245,4 +246,16 @@ def _permute(call: Call) -> Ref:
         raise Unsupported("computed dimensions")
     if len(order) != len(call.input_shape()) + 1 or order[0] != 0:
         raise Unsupported("the batch dimension does not stay the first")
+    if len(order) == 3:  # of a sequence, an image of one row
+        return transposed_sequence(call, call.input) if order == [0, 2, 1] else call.input
     return call.node("permute", dims=order)
+
+
+def transposed_sequence(call: Call, sequence: Ref) -> Ref:
+    """[C, L] to [L, C]."""
+    channels, length = call.input_shape(sequence)
+    image, turned = (channels, 1, length), (length, 1, channels)
+    row = call.node("reshape", [sequence], shape=image, suffix=".image", sample_shape=list(image))
+    columns = call.node("permute", [row], shape=turned, suffix=".turned", dims=TRANSPOSED)
+    shape = (length, channels)
+    return call.node("reshape", [columns], shape=shape, sample_shape=list(shape))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .call import Attr, Call, Ref
+import torch
+
+from .call import Attr, Call, Ref, Unsupported
 
 
 def with_parameter(call: Call, op: str, inverse: bool = False) -> Ref | None:
@@ -36,3 +38,28 @@ def with_parameter(call: Call, op: str, inverse: bool = False) -> Ref | None:
     elif numbers:
         attrs["channels_last"] = False
     return call.node(op, values, {op: parameters[0].path}, **attrs)
+
+
+def constant(call: Call, parameter: Attr, shape: tuple[int, ...]) -> Ref:
+    """A node "constant" of that shape a sample.
+
+    Raises:
+        Unsupported: the parameter's values have no such shape, even repeated, or are no real numbers.
+    """
+    values = parameter.value
+    of_sample = values.shape[1:] if values.dim() == len(shape) + 1 and len(values) == 1 else values.shape
+    try:
+        fits = torch.broadcast_shapes(of_sample, shape) == shape
+    except RuntimeError:
+        fits = False
+    if not fits or not values.is_floating_point():
+        raise Unsupported(f"a parameter of shape {list(values.shape)} with {list(shape)} a sample")
+    numbers = [1] * (len(shape) - len(of_sample)) + list(of_sample)
+    return call.node(
+        "constant",
+        [Ref(call.graph.input)],
+        {"values": parameter.path},
+        shape,
+        ".constant",
+        values_shape=numbers,
+    )

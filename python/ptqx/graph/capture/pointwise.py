@@ -11,7 +11,7 @@ from torch import nn
 
 from ..activations import ACTIVATIONS, Activation
 from .call import REQUIRED, Attr, Call, Ref, Unsupported, captures, parameter_paths
-from .parameters import with_parameter
+from .parameters import constant, with_parameter
 
 
 def _enter_activation(entry: Activation) -> None:
@@ -129,9 +129,11 @@ def _operands(call: Call) -> tuple[Any, Any]:
     if call.kwargs.get("alpha", 1) != 1 or call.kwargs.get("rounding_mode") is not None:
         raise Unsupported("alpha or rounding_mode")
     operands = (*call.args, *(call.kwargs[k] for k in ("input", "other") if k in call.kwargs))
-    if len(operands) != 2 or any(isinstance(o, Attr) for o in operands):
+    shapes = [call.input_shape(o) for o in operands if isinstance(o, Ref)]
+    if len(operands) != 2 or not shapes:
         raise Unsupported("an operand is a parameter, not a result of the network")
-    return operands[0], operands[1]
+    left, right = (constant(call, o, shapes[0]) if isinstance(o, Attr) else o for o in operands)
+    return left, right
 
 
 def _binary(call: Call, op: str, with_scalar: str) -> Ref:
@@ -162,8 +164,6 @@ def _cat(call: Call, dim: int) -> Ref:
     if not all(isinstance(t, Ref) for t in tensors):
         raise Unsupported("a part is not a result of the network")
     rank = len(call.output_shape)
-    if rank == 4 and dim % rank == 3:  # channels, perhaps, of [N, H, W, C]
-        return call.node("cat", tensors, dim=3)
-    if dim % rank != 1:
-        raise Unsupported(f"dim={dim}; only channels (dim=1) can be concatenated")
-    return call.node("cat", tensors, dim=1) if len(tensors) > 1 else tensors[0]
+    if dim % rank == 0 or rank > 4:
+        raise Unsupported(f"dim={dim} of {list(call.output_shape[1:])} a sample")
+    return call.node("cat", tensors, dim=dim % rank) if len(tensors) > 1 else tensors[0]

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from . import boundary, layers, movement, normalization, pointwise, pooling, static_layers  # noqa: F401  the table
+from . import (  # noqa: F401  they fill the table
+    boundary,
+    layers,
+    matmul,
+    movement,
+    normalization,
+    pointwise,
+    pooling,
+    static_layers,
+)
 from .base import OPERATORS, Operator, operator
 
 __all__ = ["OPERATORS", "Operator", "operator"]

@@ -149,6 +149,13 @@ def operator_tail(node: IntegerNode) -> tuple[str, list[float]]:
     return node.attrs["activation"], args
 
 
+def output_codes(scope: IntegerScope, node: IntegerNode) -> tuple[Any, ...]:
+    """Qparams and range of the codes that the node gives; nothing if it gives real values."""
+    if node.output.dtype == "float32":
+        return ()
+    return (*scope.qparams(node.name), node.output.qmin, node.output.qmax)
+
+
 def as_codes(node: IntegerNode, values: Tensor) -> Tensor:
     """Whole numbers as the codes that the node gives."""
     return values.to(torch.int16 if node.output.dtype == "int16" else torch.uint8)

@@ -79,6 +79,30 @@ class Dequantize(Operator):
         return torch.ops.ptqx.dequantize(inputs[0], *scope.qparams(node.inputs[0]))
 
 
+@operator("constant")
+class Constant(Operator):
+    """Real numbers that are the same for every sample: of parameters, or of shapes. The network's input says
+    how many samples there are. `values_shape` is what the captured parameter is seen as."""
+
+    def train(self, model: SimulatedModel, node: Node, *inputs: Tensor) -> Tensor:
+        return self._values(model, node).expand(len(inputs[0]), *node.shape)
+
+    def exact(self, model: SimulatedModel, node: Node, *inputs: Any) -> Value:
+        return self.train(model, node, *inputs).detach()
+
+    def lower(self, model: SimulatedModel, node: Node) -> Lowered:
+        return Lowered({}, {"values": self._values(model, node).detach().expand(node.shape).clone()})
+
+    def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
+        values = scope.tensor(node, "values")
+        assert values is not None
+        return values.expand(len(inputs[0]), *values.shape)
+
+    @staticmethod
+    def _values(model: SimulatedModel, node: Node) -> Tensor:
+        return model.tensor(node.params["values"]).float().reshape(node.attrs["values_shape"])
+
+
 @operator("float")
 class Float(Operator):
     """A module or function as it stands in the float model."""

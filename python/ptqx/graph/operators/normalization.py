@@ -1,4 +1,4 @@
-"""Layer and group normalization: real values in; codes out where a reader wants them. Softmax."""
+"""Layer and group normalization, softmax: real values in; codes out where a reader wants them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from ... import ops
 from ..formulas import group_norm, layer_norm, quantize, softmax
 from ..ir import Node
-from .base import IntegerScope, Lowered, Operator, Value, operator
+from .base import IntegerScope, Lowered, Operator, Value, operator, output_codes
 
 if TYPE_CHECKING:
     from ..document import IntegerNode
@@ -62,10 +62,7 @@ class _Norm(Operator):
         """Weight, bias and eps; the qparams and the range of the codes, if it gives codes."""
         weight, bias = scope.tensor(node, "weight"), scope.tensor(node, "bias")
         assert weight is not None and bias is not None
-        codes: tuple[Any, ...] = ()
-        if node.output.dtype != "float32":
-            codes = (*scope.qparams(node.name), node.output.qmin, node.output.qmax)
-        return (weight, bias, node.attrs["eps"]), codes
+        return (weight, bias, node.attrs["eps"]), output_codes(scope, node)
 
 
 @operator("layer_norm")
@@ -102,16 +99,17 @@ class GroupNorm(_Norm):
 
 @operator("softmax")
 class Softmax(Operator):
-    """Of features, or its logarithm; the end of many classifiers."""
+    """Over the channels of each pixel, or its logarithm: attention's weights, the end of many classifiers."""
 
     def real(self, attrs: dict[str, Any], *inputs: Tensor) -> Tensor:
         return F.log_softmax(inputs[0], 1) if attrs["log"] else F.softmax(inputs[0], 1)
 
     def exact(self, model: SimulatedModel, node: Node, *inputs: Any) -> Value:
-        return softmax(inputs[0], node.attrs["log"])
+        t, out = softmax(inputs[0], node.attrs["log"]), model.qparams(node)
+        return t if out is None else quantize(t, out)
 
     def lower(self, model: SimulatedModel, node: Node) -> Lowered:
         return Lowered({"log": node.attrs["log"]}, reason="exponentials are real numbers")
 
     def run(self, scope: IntegerScope, node: IntegerNode, *inputs: Tensor) -> Tensor:
-        return ops.softmax(inputs[0], node.attrs["log"])
+        return ops.softmax(inputs[0], node.attrs["log"], *output_codes(scope, node))

@@ -136,7 +136,7 @@ class FixedPointBinary(Operator):
 
 @operator("cat")
 class Cat(Operator):
-    """Along channels; all inputs come in the output's codes."""
+    """All inputs come in the output's codes."""
 
     def real(self, attrs: dict[str, Any], *inputs: Tensor) -> Tensor:
         return torch.cat(inputs, attrs["dim"])

@@ -12,11 +12,13 @@ from ...errors import PtqxError
 from ...graph.activations import ACTIVATIONS
 from ...graph.channel_order import TO_FIRST, TO_LAST
 from ...graph.document import Output
+from ...graph.formulas import MOST_PRODUCT_DEPTH
 from ...graph.operators.normalization import REASON
 from ..tables import Function
 from .blocks import BLOCKS, Step, blocks_of, is_undone, rearranged
+from .images import Images
 from .layers import lowered_layer, runs_in_integers
-from .nodes import Nodes
+from .nodes import ROUNDING
 from .operations import (
     MOVEMENTS,
     Layer,
@@ -29,13 +31,14 @@ from .operations import (
     layer_norm_of,
     layer_of,
 )
+from .products import SOFTMAX, unmoved
 from .tail import Tail, peeled
 from .values import Constant, Dequantized, Pending, Quantization, QuantizedConstant, Real, Value
 
 MOVERS = (*MOVEMENTS, *BLOCKS)
 
 
-class Network(Nodes):
+class Network(Images):
     """Turns values into nodes."""
 
     def __init__(self, input: str, input_shape: tuple[int, ...]) -> None:
@@ -49,13 +52,14 @@ class Network(Nodes):
         """The node that gives `value` in codes of that meaning."""
         if isinstance(value, Dequantized):
             same = self._rescaled(value.node, meaning, name)
-            return self._renamed(same, name) if same in self._unnamed else same
+            is_move = same in self._unnamed and self.nodes[same].op not in ROUNDING
+            return self._renamed(same, name) if is_move else same
         if isinstance(value, Pending):
             node = self._codes_of_layer(value, meaning, name)
             node = node or self._codes_of_cat(value, meaning, name)
             node = node or self._codes_of_pair(value, meaning, name)
             node = node or self._codes_of_function(value, meaning, name)
-            node = node or self._norm(value, meaning, name)
+            node = node or self._of_real_values(value, meaning, name)
             if node:
                 return node
         return self._add(name, "quantize", [self.real(value)], {}, {}, meaning, self.shape_of(value))
@@ -116,6 +120,71 @@ class Network(Nodes):
         if not isinstance(inner, Dequantized):
             return None
         return self._rescaled(inner.node, meaning, name, tuple(functions))
+
+    def _of_real_values(self, value: Pending, meaning: Quantization | None, name: str) -> str | None:
+        """What gives codes or real values."""
+        node = self._norm(value, meaning, name) or self._product(value, meaning, name)
+        return node or self._softmax(value, meaning, name)
+
+    def _product(self, value: Pending, meaning: Quantization | None, name: str) -> str | None:
+        """Of two values of codes, with numbers that multiply it or them."""
+        outer = unmoved(value)
+        product = outer.value
+        if not isinstance(product, Pending) or product.op_type != "MatMul":
+            return None
+        first, second = (
+            self._operand(v, f"{name}/{role}") for v, role in zip(product.inputs, "ab", strict=True)
+        )
+        if first is None or second is None:
+            return None
+        (a, a_factor), (b, b_factor) = first, second
+        left, right = self._shapes[a], self._shapes[b]
+        if len(left) not in (2, 3) or right[:-1] != (*left[:-2], left[-1]) or left[-1] > MOST_PRODUCT_DEPTH:
+            raise PtqxError(
+                f"{product.label}: of {list(left)} and {list(right)} a sample; only [rows, m, k] and "
+                f"[rows, k, n], with or without rows, k at most {MOST_PRODUCT_DEPTH:,}, can be read"
+            )
+        axis = len(left) - 1
+        inputs = [self._image(a, axis, f"{name}/a"), self._image(b, axis - 1, f"{name}/b")]
+        attrs = {"factor": outer.factor * a_factor * b_factor}
+        shape = (self._shapes[inputs[1]][2], *self._shapes[inputs[0]][1:])
+
+        def make(image: str) -> str:
+            return self._add(image, "matmul", inputs, attrs, {}, meaning, shape)
+
+        return self._from_image(make, axis, outer.dims, value.shape, name)
+
+    def _operand(self, value: Value | None, name: str) -> tuple[str, float] | None:
+        """The node of codes that `value` is, transposed perhaps, and what multiplies them."""
+        inner = None if value is None else unmoved(value)
+        if inner is None or not isinstance(inner.value, Dequantized):
+            return None
+        node = inner.value.node
+        return self._permuted(node, inner.dims, f"{name}/moved") if inner.dims else node, inner.factor
+
+    def _softmax(self, value: Pending, meaning: Quantization | None, name: str) -> str | None:
+        """Over any dimension but the batch."""
+        outer = unmoved(value)
+        softmax = outer.value
+        if not isinstance(softmax, Pending) or softmax.op_type not in SOFTMAX or outer.factor != 1.0:
+            return None
+        x, log = softmax.inputs[0], softmax.op_type == "LogSoftmax"
+        if x is None or (log and meaning is not None):
+            return None
+        shape, axis = softmax.shape, softmax.attrs.get("axis", -1) % (len(softmax.shape) + 1) - 1
+        if axis < 0 or len(shape) > 3:
+            raise PtqxError(f"{softmax.label}: over axis {axis + 1} of {list(shape)} a sample can't be read")
+        if isinstance(x, Dequantized):
+            node = self._image(x.node, axis, f"{name}/x")
+            image = self.real(x if node == x.node else Dequantized(node, ""))
+        else:
+            image = self._image(self.real(x), axis, f"{name}/x")
+
+        def make(made: str) -> str:
+            attrs, reason = {"log": log}, "exponentials are real numbers"
+            return self._add(made, "softmax", [image], attrs, {}, meaning, self._shapes[image], reason)
+
+        return self._from_image(make, axis, outer.dims, value.shape, name)
 
     def _norm(self, value: Pending, meaning: Quantization | None, name: str) -> str | None:
         norm = group_norm_of(value)
@@ -213,7 +282,7 @@ class Network(Nodes):
         layer = layer_of(inner)
         if layer is not None:
             return self._layer(layer, tail, value.tensor, value.shape, None, None)
-        return self._norm(value, None, value.tensor) or self._operation_in_float(value)
+        return self._of_real_values(value, None, value.tensor) or self._operation_in_float(value)
 
     def _operation_in_float(self, value: Pending) -> str:
         name, shape = value.tensor, value.shape
@@ -229,13 +298,6 @@ class Network(Nodes):
         if value.op_type == "Concat":
             attrs = {"dim": _channels(value)}
             return self._add(name, "cat", [self.real(v) for v in inputs], attrs, {}, None, shape)
-        if (
-            value.op_type in ("Softmax", "LogSoftmax")
-            and len(shape) == 1
-            and value.attrs.get("axis", -1) in (1, -1)
-        ):
-            attrs = {"log": value.op_type == "LogSoftmax"}
-            return self._add(name, "softmax", [self.real(inputs[0])], attrs, {}, None, shape)
         if value.op_type in MOVERS:
             return self._move(value, self.real(inputs[0]), name, None)
         if value.op_type in ("GlobalAveragePool", "AveragePool", "ReduceMean"):
@@ -243,6 +305,12 @@ class Network(Nodes):
             average = average_of(value, self._shapes[x])
             assert average is not None
             return self._average(value, *average, x, name, None)
+        numbers = array_of(value.inputs[0]) if value.op_type == "Expand" else None
+        if numbers is not None:
+            values = torch.tensor(np.broadcast_to(numbers, (1, *shape))[0]).float()
+            return self._add(name, "constant", [self.input], {}, {"values": values}, None, shape)
+        if value.op_type == "MatMul" and not any(array_of(v) is not None for v in inputs):
+            raise PtqxError(f"{value.label}: of two computed values only if both of them are quantized")
         raise PtqxError(
             f"{value.label}: ptqx has no such operation here; replace it in the float model, "
             "or end the model before it"

@@ -19,7 +19,7 @@ from .values import LookedUp, Quantization
 # Operations that round to codes of their own; all others keep those of their input.
 ROUNDING = (
     "quantize", "conv2d", "linear", "add", "mul", "avg_pool2d", "adaptive_avg_pool2d", "lookup",
-    "layer_norm", "group_norm",
+    "layer_norm", "group_norm", "matmul", "softmax",
 )  # fmt: skip
 
 

@@ -12,8 +12,10 @@ from onnx.reference import ReferenceEvaluator
 
 from ...errors import PtqxError
 from ...graph import IntegerGraph, IntegerModel, IntegerNode
+from .images import with_merged_permutes
 from .network import MOVERS, Network
 from .operations import array_of, transposed
+from .products import SOFTMAX, softmax_attrs
 from .source import Source, SourceNode
 from .values import (
     Codes,
@@ -50,9 +52,8 @@ def translated(source: Source) -> IntegerModel:
     real = {name: network.real(values[name]) for name in source.outputs}
     output = real if len(real) > 1 else next(iter(real.values()))
     info = {"source": " ".join(["ONNX", source.producer]).strip()}
-    graph = IntegerGraph(
-        source.input, source.input_shape, output, _needed(network.nodes, real.values()), info
-    )
+    nodes = _needed(with_merged_permutes(network.nodes), real.values())
+    graph = IntegerGraph(source.input, source.input_shape, output, nodes, info)
     return IntegerModel(graph, {name: network.tensors[name] for name in graph.tensor_names()})
 
 
@@ -91,19 +92,24 @@ class _Reader:
         return [self.network.moved(self._pending(inputs, node.outputs[0]))]
 
     def _pending(self, inputs: Inputs, tensor: str) -> Pending:
-        return Pending(tensor, self.node.op_type, inputs, self.node.attrs, self.source.shape(tensor))
+        attrs, shape = self.node.attrs, self.source.shape(tensor)
+        if self.node.op_type in SOFTMAX and shape is not None:
+            attrs = softmax_attrs(attrs, len(shape) + 1, self.source.opset)
+        return Pending(tensor, self.node.op_type, inputs, attrs, shape)
 
     def _split(self) -> list[Value]:
         results: list[Value] = []
         start = 0
         for tensor in self.node.outputs:
             pending = self._pending((), tensor)
-            if self.node.attrs.get("axis", 0) % (len(pending.shape) + 1) != 1:
-                raise PtqxError("only channels can be split")
-            bounds = (Constant(np.asarray([v])) for v in (start, start + pending.shape[0], 1))
+            axis = self.node.attrs.get("axis", 0) % (len(pending.shape) + 1)
+            if axis == 0:
+                raise PtqxError("batches can't be split")
+            end = start + pending.shape[axis - 1]
+            bounds = (Constant(np.asarray([v])) for v in (start, end, axis))
             piece = replace(pending, op_type="Slice", inputs=(self.inputs[0], *bounds))
             results.append(self.network.moved(piece))
-            start += pending.shape[0]
+            start = end
         return results
 
     def _folded(self) -> list[Value]:

@@ -1,4 +1,4 @@
-"""Layer and group normalization: the written formula in style "integer", ONNX's in style "qdq". Softmax."""
+"""Layer and group normalization, softmax: the written formula in style "integer", ONNX's in style "qdq"."""
 
 from __future__ import annotations
 
@@ -33,7 +33,12 @@ def group_norm(b: Builder, node: IntegerNode) -> str:
 
 @writer("softmax")
 def softmax(b: Builder, node: IntegerNode) -> str:
-    return b.op("LogSoftmax" if node.attrs["log"] else "Softmax", b.real(node.inputs[0]), axis=1)
+    x, log = b.real(node.inputs[0]), node.attrs["log"]
+    if b.style == "integer":
+        y = _softmax_written(b, x, log)
+    else:
+        y = b.op("LogSoftmax" if log else "Softmax", x, axis=1)
+    return to_codes(b, node, y) if b.is_codes(node.name) else y
 
 
 def _own(b: Builder, node: IntegerNode, x: str) -> str:
@@ -74,6 +79,16 @@ def _scaled(b: Builder, node: IntegerNode, normal: str) -> str:
         b.constant(_parameter(b, node, role).reshape(channels), role) for role in ("weight", "bias")
     )
     return b.op("Add", b.op("Mul", normal, weight), bias)
+
+
+def _softmax_written(b: Builder, x: str, log: bool) -> str:
+    """In float64, whose last bits, which are the runtime's own exp's, are rounded off."""
+    wide, channels = b.op("Cast", x, to=TensorProto.DOUBLE), b.constant(np.asarray([1]))
+    shifted = b.op("Sub", wide, b.op("ReduceMax", wide, channels, keepdims=1))
+    powers = b.op("Exp", shifted)
+    total = b.op("ReduceSum", powers, channels, keepdims=1)
+    result = b.op("Sub", shifted, b.op("Log", total)) if log else b.op("Div", powers, total)
+    return b.op("Cast", result, to=TensorProto.FLOAT)
 
 
 def _mean(b: Builder, x: str, axis: int) -> str:

@@ -16,6 +16,7 @@ from ...graph import IntegerNode
 from ...graph.formulas import TAIL_KINDS
 from ..builder import Builder
 from .base import add_named_tail, to_codes, writer
+from .movement import integers
 from .transposed import image_without_zeros, transposed_attributes
 from .weights import dequantized_weight
 
@@ -31,6 +32,15 @@ def quantize(b: Builder, node: IntegerNode) -> str:
 def dequantize(b: Builder, node: IntegerNode) -> str:
     q = b.qparams(node.inputs[0])
     return b.op("DequantizeLinear", node.inputs[0], b.scalar(q.scale), b.scalar(q.zero_point, np.uint8))
+
+
+@writer("constant")
+def constant(b: Builder, node: IntegerNode) -> str:
+    values = b.tensor(node, "values")
+    assert values is not None
+    samples = b.op("Shape", node.inputs[0], start=0, end=1)
+    shape = b.op("Concat", samples, integers(b, values.shape), axis=0)
+    return b.op("Expand", b.constant(values, "values"), shape)
 
 
 @writer("activation")
