@@ -15,6 +15,7 @@ from .activations import ACTIVATIONS
 from .capture.call import Slot
 from .channel_order import channels_first, of_one_pixel
 from .ir import Graph, Node
+from .permutes import cancel
 from .sequences import as_images
 
 LAYERS = ("conv2d", "linear")
@@ -33,9 +34,7 @@ def fuse(graph: Graph) -> None:
     for node in graph:
         if node.op == "unary":
             _fold_factor(graph, node)
-    for node in graph:
-        if node.op == "permute":
-            _merge_permute(graph, node)
+    cancel(graph)
     for node in graph:
         if node.op == "mul":
             _multiply_before_expanding(graph, node)
@@ -95,16 +94,6 @@ def _merge_reshape(graph: Graph, node: Node) -> None:
     if before is not None and before.op in RESHAPES:
         node.inputs = list(before.inputs)
     if graph.shape(node.inputs[0]) == node.shape:
-        graph.bypass(node)
-
-
-def _merge_permute(graph: Graph, node: Node) -> None:
-    """Two in a row are one, or none."""
-    before = graph.nodes.get(node.inputs[0])
-    if before is not None and before.op == "permute" and len(before.shape) == len(node.shape):
-        node.inputs = list(before.inputs)
-        node.attrs["dims"] = [before.attrs["dims"][dim] for dim in node.attrs["dims"]]
-    if node.attrs["dims"] == sorted(node.attrs["dims"]):
         graph.bypass(node)
 
 

@@ -43,6 +43,7 @@ class Capturer:
         self.float_leaves = float_leaves
         self.graph = Graph(INPUT, input_shape)
         self.values: dict[fx.Node, Any] = {}
+        self.expanded: dict[str, Attr] = {}  # constants that repeat a parameter for every sample, by path
         self.mixing: dict[str, tuple[str, str]] = {}
         self.batch = 0
 
@@ -60,6 +61,8 @@ class Capturer:
         if not leaves(self.graph.output):
             raise PtqxError("the model returns no tensor")
         self.graph.prune()
+        read = {path for node in self.graph for path in node.params.values()}
+        self.graph.constants = {path: v for path, v in self.graph.constants.items() if path in read}
         self.mixing = {name: found for name, found in self.mixing.items() if name in self.graph.nodes}
         return self.graph
 
@@ -72,7 +75,12 @@ class Capturer:
         value = node.meta["constant"]
         if reshaped is not None or not isinstance(value, Tensor):
             return value if reshaped is None else reshaped
-        return self._new_attr(node.name, value, node.meta["learned"])
+        made = self._new_attr(node.name, value, node.meta["learned"])
+        if target_name(node.target) == "expand" and value.dim() > 0:
+            source = self._value(node.all_input_nodes[0])
+            if isinstance(source, Attr) and source.value.numel() == value[:1].numel():
+                self.expanded[made.path] = source
+        return made
 
     def _attr(self, path: str) -> Attr:
         value = attribute(self.traced.root, path)
@@ -96,7 +104,12 @@ class Capturer:
         repeats = (
             value.dim() == result.dim() and len(value) == len(result) and bool((value == value[:1]).all())
         )
-        return self._new_attr(argument.path.replace(".", "_"), value[:1], False) if repeats else argument
+        if not repeats:
+            return argument
+        if argument.path in self.expanded:  # the parameter itself, which learns
+            source = self.expanded[argument.path]
+            return Attr(source.path, source.value.reshape(value[:1].shape))
+        return self._new_attr(argument.path.replace(".", "_"), value[:1], False)
 
     def _for_every_sample(self, call: Call, parts: Any) -> Any:
         """Parts of a concatenation: what repeats itself for every sample becomes a result of the network."""

@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..channel_order import of_one_pixel
 from .call import REQUIRED, Call, Ref, Unsupported, captures, pair, parameter_paths
 from .padding import image_padded_with_itself
+from .tokens import on_tokens
 
 
 @captures(nn.Conv2d, nn.Conv1d, stride=1, padding=0, dilation=1, groups=1, padding_mode="zeros")
@@ -147,12 +149,18 @@ def _four_sides(call: Call, padding: Any, kernel: list[int], dilation: list[int]
 
 @captures(nn.Linear)
 def _linear_module(call: Call) -> Ref:
-    return call.node("linear", params=own_params(call))
+    return _linear(call, own_params(call))
 
 
 @captures(F.linear, weight=REQUIRED, bias=None)
 def _linear_function(call: Call, weight: Any, bias: Any) -> Ref:
-    return call.node("linear", params=parameter_paths(weight=weight, bias=bias))
+    return _linear(call, parameter_paths(weight=weight, bias=bias))
+
+
+def _linear(call: Call, params: dict[str, str]) -> Ref:
+    if len(call.input_shape()) != 2:
+        return call.node("linear", params=params)
+    return on_tokens(call, "conv2d", call.input, params, call.output_shape[-1], **of_one_pixel(groups=1))
 
 
 @captures(
@@ -213,10 +221,13 @@ def _layer_norm_function(call: Call, normalized_shape: Any, weight: Any, bias: A
 def _layer_norm(call: Call, params: dict[str, str], normalized_shape: Any, eps: float) -> Ref:
     """Over the last dimension: of [N, C], or of [N, H, W, C], which `channels_first` must turn."""
     shape = call.input_shape()
-    if len(normalized_shape) != 1 or len(shape) not in (1, 3):
+    if len(normalized_shape) != 1 or len(shape) > 3:
         raise Unsupported(f"over {list(normalized_shape)} of {list(shape)}; only over channels")
     if not eps > 0:
         raise Unsupported(f"eps {eps}; it must be positive")
+    if len(shape) == 2:
+        attrs: dict[str, Any] = {"eps": float(eps), "channels_last": False}
+        return on_tokens(call, "layer_norm", call.input, params, shape[-1], **attrs)
     return call.node("layer_norm", params=params, eps=float(eps), channels_last=len(shape) == 3)
 
 

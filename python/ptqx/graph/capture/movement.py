@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any
 
@@ -9,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from ..sequences import TRANSPOSED
 from .call import REQUIRED, Call, Ref, Several, Stack, Unsupported, captures, target_name
+from .tokens import from_row
 
 
 @captures(
@@ -201,6 +202,9 @@ def _getattr(call: Call) -> Any:
 def _index(call: Call, index: tuple[Any, ...]) -> Ref:
     """x[:, a:b, c:d:s, e:f:t]: a slice of channels, a crop, then every s-th row and t-th column (a 1x1
     max-pool); x[:, :, None, None]."""
+    numbers = [i for i in index if isinstance(i, int) and not isinstance(i, bool)]
+    if numbers and index[0] == slice(None):
+        return _index_by_number(call, index)
     if None in index and index[0] == slice(None) and all(i in (None, slice(None), ...) for i in index):
         return call.node("reshape", sample_shape=list(call.output_shape[1:]))
     shape = call.input_shape()
@@ -231,6 +235,22 @@ def _index(call: Call, index: tuple[Any, ...]) -> Ref:
     )
 
 
+def _index_by_number(call: Call, index: tuple[Any, ...]) -> Ref:
+    """x[:, i]: a slice of one, without its dimension."""
+    shape = call.input_shape()
+    position = index.index(...) if ... in index else len(index)
+    whole = [slice(None)] * (len(shape) + 1 - len(index) + (... in index))
+    ranges = [*index[1:position], *whole, *index[position + 1 :]]
+    if len(ranges) != len(shape) or not all(isinstance(i, int) or i == slice(None) for i in ranges):
+        raise Unsupported(f"index {index}")
+    bounds = [
+        (i % size, i % size + 1) if isinstance(i, int) else (0, size)
+        for i, size in zip(ranges, shape, strict=True)
+    ]
+    part = cropped(call, call.input, bounds, ".item")
+    return call.node("reshape", [part], sample_shape=list(call.output_shape[1:]))
+
+
 def _is_plain(index: Any) -> bool:
     """Whether it is a slice between known numbers."""
     return isinstance(index, slice) and all(
@@ -238,24 +258,56 @@ def _is_plain(index: Any) -> bool:
     )
 
 
+def _heads(call: Call, order: list[int]) -> Stack | None:
+    """Queries, keys and values of all heads, which one layer gives side by side in its channels: a view as
+    [N, L, K, H, D] of tokens, or as [N, K, H, D, L] of an image, of which K becomes the first dimension."""
+    view = call.fx_node.all_input_nodes[0]
+    if len(order) != 5 or order[0] not in (1, 2) or order[1] != 0 or not view.all_input_nodes:
+        return None
+    source, parts_at = call.values.get(view.all_input_nodes[0]), order[0]
+    shape, before = list(view.meta["value"].shape[1:]), view.all_input_nodes[0].meta["value"].shape[1:]
+    whole = before[-1:] if parts_at == 2 else before[:1]
+    channels = math.prod(shape[parts_at - 1 :][:3])
+    if (
+        not isinstance(source, Ref)
+        or list(whole) != [channels]
+        or not all(map(_takes_one, call.fx_node.users))
+    ):
+        return None
+    parts = shape.pop(parts_at - 1)
+    joined_shape = tuple(size * parts if axis == parts_at - 1 else size for axis, size in enumerate(shape))
+    joined = call.node(
+        "reshape", [source], shape=joined_shape, suffix=".heads", sample_shape=list(joined_shape)
+    )
+    dims = [0, *(d if d < parts_at else d - 1 for d in order[2:])]
+    result = tuple(shape[d - 1] for d in dims[1:])
+    heads = shape[parts_at - 1]
+    refs = []
+    for part in range(parts):
+        bounds = [(0, size) for size in shape]
+        bounds[parts_at - 1] = (part * heads, (part + 1) * heads)
+        taken = cropped(call, joined, bounds, f".{part}")
+        refs.append(call.node("permute", [taken], shape=result, suffix=f".{part}", dims=dims))
+    return Stack(tuple(refs), 0)
+
+
+def _takes_one(reader: fx.Node) -> bool:
+    """Whether it takes parts of the first dimension apart."""
+    name = target_name(reader.target)
+    return name == "unbind" or (name == "getitem" and isinstance(reader.args[1], int))
+
+
 @captures(torch.permute, "permute", torch.transpose, "transpose")
-def _permute(call: Call) -> Ref:
+def _permute(call: Call) -> Ref | Stack:
     dims = call.args[1:] or (call.kwargs.get("dims", ()),)
     order = _order(call.fx_node.target, dims, len(call.input_shape()) + 1)
     if order is None:
         raise Unsupported("computed dimensions")
+    heads = _heads(call, order)
+    if heads is not None:
+        return heads
     if len(order) != len(call.input_shape()) + 1 or order[0] != 0:
         raise Unsupported("the batch dimension does not stay the first")
     if len(order) == 3:  # of a sequence, an image of one row
-        return transposed_sequence(call, call.input) if order == [0, 2, 1] else call.input
+        return from_row(call, call.as_image()) if order == [0, 2, 1] else call.input
     return call.node("permute", dims=order)
-
-
-def transposed_sequence(call: Call, sequence: Ref) -> Ref:
-    """[C, L] to [L, C]."""
-    channels, length = call.input_shape(sequence)
-    image, turned = (channels, 1, length), (length, 1, channels)
-    row = call.node("reshape", [sequence], shape=image, suffix=".image", sample_shape=list(image))
-    columns = call.node("permute", [row], shape=turned, suffix=".turned", dims=TRANSPOSED)
-    shape = (length, channels)
-    return call.node("reshape", [columns], shape=shape, sample_shape=list(shape))

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from .call import Attr, Call, Ref, Unsupported
+from .tokens import on_tokens
 
 
 def with_parameter(call: Call, op: str, inverse: bool = False) -> Ref | None:
@@ -22,7 +23,7 @@ def with_parameter(call: Call, op: str, inverse: bool = False) -> Ref | None:
     if len(operands) != 2 or len(values) != 1 or len(parameters) != 1 or call.kwargs:
         return None
     shape = list(call.input_shape(values[0]))
-    if (inverse and operands[0] is not values[0]) or len(shape) not in (1, 3):
+    if (inverse and operands[0] is not values[0]) or not 1 <= len(shape) <= 3:
         return None
     if list(call.output_shape[1:]) != shape or not parameters[0].value.is_floating_point():
         return None
@@ -30,6 +31,11 @@ def with_parameter(call: Call, op: str, inverse: bool = False) -> Ref | None:
     numbers = list(parameters[0].value.shape)
     while numbers and numbers[0] == 1:
         del numbers[0]
+    if len(shape) == 2:  # tokens, with the channels last
+        if numbers not in ([], shape[-1:]):
+            return None
+        attrs["channels_last"] = False
+        return on_tokens(call, op, values[0], {op: parameters[0].path}, shape[-1], **attrs)
     of_channels = [shape[0], 1, 1] if len(shape) == 3 else shape
     if numbers not in ([], of_channels):
         if numbers != shape[-1:]:

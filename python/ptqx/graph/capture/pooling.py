@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .call import REQUIRED, Call, Ref, Several, Unsupported, captures
+from .tokens import as_row
 
 
 @captures(
@@ -170,6 +171,8 @@ def _mean(call: Call, dim: Any, keepdim: bool) -> Ref:
         return _over_channels(call, "avg_pool2d", keepdim, count_include_pad=True, divisor=0)
     if rank == 3 and dims == [2] and not keepdim:
         return _global_average(call, _flattened_image(call) or call.as_image(), keepdim)
+    if rank == 3 and dims == [1] and not keepdim:  # of tokens
+        return _global_average(call, as_row(call, call.input), keepdim)
     if rank == 4 and dims == [1, 2] and not keepdim:  # of [N, H, W, C]
         height, width, channels = call.input_shape()
         shape = (channels, height, width)

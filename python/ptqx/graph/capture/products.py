@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..channel_order import TO_FIRST, TO_LAST
-from ..sequences import TRANSPOSED
 from .call import REQUIRED, Call, Ref, Unsupported, captures
 from .stacks import softmax_of_two
+from .tokens import as_row, from_row
 
 ROWS_FIRST = [0, 2, 1, 3]  # of an image: its rows become the channels
 
@@ -49,8 +49,7 @@ def _with_rows_first(call: Call, ref: Ref) -> Ref:
 def _channels_from(call: Call, ref: Ref, axis: int) -> Ref:
     """A value as an image whose channels are its dimension `axis` of a sample."""
     if len(call.input_shape(ref)) == 2:
-        image = _row_image(call, ref)
-        return permuted(call, image, TRANSPOSED) if axis == 1 else image
+        return as_row(call, ref) if axis == 1 else _row_image(call, ref)
     return ref if axis == 0 else permuted(call, ref, ROWS_FIRST if axis == 1 else TO_FIRST)
 
 
@@ -58,9 +57,8 @@ def _channels_to(call: Call, image: Ref, axis: int, rank: int | None = None) -> 
     """The inverse, for a value of `rank` dimensions a sample."""
     rank = axis + 1 if rank is None else rank
     if rank == 2:
-        turned = permuted(call, image, TRANSPOSED) if axis == 1 else image
-        channels, _, length = call.input_shape(turned)
-        return _reshaped(call, turned, (channels, length))
+        channels, _, length = call.input_shape(image)
+        return from_row(call, image) if axis == 1 else _reshaped(call, image, (channels, length))
     return image if axis == 0 else permuted(call, image, ROWS_FIRST if axis == 1 else TO_LAST)
 
 

@@ -131,10 +131,19 @@ def _joined(call: Call, stack: Stack) -> Ref:
 
 
 def _item(call: Call) -> Ref:
-    index = call.args[1]
+    index, stack = call.args[1], _stack_of(call)
+    if stack.dim == 0 and isinstance(index, int):
+        return stack.parts[index]
     if not isinstance(index, tuple) or len(index) != 2 or index[0] != slice(None):
         raise Unsupported(f"index {index} of a stack")
-    return _stack_of(call).parts[operator.index(index[1])]
+    return stack.parts[operator.index(index[1])]
+
+
+def _unbind(call: Call) -> tuple[Ref, ...]:
+    stack, dim = _stack_of(call), _dim(call.args, call.kwargs) or 0
+    if dim != stack.dim:
+        raise Unsupported(f"unbind over dim={dim} of a stack")
+    return stack.parts
 
 
 _OF_STACKS: dict[Any, Callable[[Call], Any]] = {
@@ -146,5 +155,6 @@ _OF_STACKS: dict[Any, Callable[[Call], Any]] = {
     "reshape": _merged,
     "flatten": _merged,
     "getitem": _item,
+    "unbind": _unbind,
     "contiguous": _stack_of,
 }

@@ -82,7 +82,8 @@ class Dequantize(Operator):
 @operator("constant")
 class Constant(Operator):
     """Real numbers that are the same for every sample: of parameters, or of shapes. The network's input says
-    how many samples there are. `values_shape` is what the captured parameter is seen as."""
+    how many samples there are. `values_shape` is what the captured parameter is seen as, before a permute by
+    `dims` if there are any."""
 
     def train(self, model: SimulatedModel, node: Node, *inputs: Tensor) -> Tensor:
         return self._values(model, node).expand(len(inputs[0]), *node.shape)
@@ -100,7 +101,9 @@ class Constant(Operator):
 
     @staticmethod
     def _values(model: SimulatedModel, node: Node) -> Tensor:
-        return model.tensor(node.params["values"]).float().reshape(node.attrs["values_shape"])
+        values = model.tensor(node.params["values"]).float().reshape(node.attrs["values_shape"])
+        dims = node.attrs.get("dims")
+        return values if dims is None else values.permute([d - 1 for d in dims[1:]])
 
 
 @operator("float")
