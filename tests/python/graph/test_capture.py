@@ -338,23 +338,38 @@ def test_parameters_that_are_reshaped_learn_in_quantization_aware_training(shape
     assert torch.equal(convert(prep.eval())(x), prep(x))
 
 
+def _converted(function: Callable[[Tensor, Tensor], Tensor]) -> list[str]:
+    """Operations, of a network whose arithmetic is that of the model."""
+    x = torch.randn(4, 3, 6, 6)
+    model = WithParameter(function, (3, 1, 1))
+    prep = calibrate(prepare(model.eval(), "int8", x), [x])
+    torch.testing.assert_close(prep.float_output(x), model(x), rtol=1e-4, atol=1e-5)
+    convert(prep)
+    return [node.op for node in prep.graph]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda x, p: p / x.abs().clamp(min=1), lambda x, p: torch.add(x, p, alpha=2)],
+    ids=["over", "alpha"],
+)
+def test_other_arithmetic_with_parameters_stays_float(function: Callable[[Tensor, Tensor], Tensor]) -> None:
+    assert "float" in _converted(function)
+
+
 @pytest.mark.parametrize(
     "function",
     [
         lambda x, p: p - x,
-        lambda x, p: p / x.abs().clamp(min=1),
         lambda x, p: x * (x.flatten(2) * p.flatten()[:, None]).view(x.size(0), 3, 6, 6),
-        lambda x, p: torch.add(x, p, alpha=2),
     ],
-    ids=["from", "over", "matrix", "alpha"],
+    ids=["from", "rows"],
 )
-def test_other_arithmetic_with_parameters_stays_float(function: Callable[[Tensor, Tensor], Tensor]) -> None:
-    x = torch.randn(4, 3, 6, 6)
-    model = WithParameter(function, (3, 1, 1))
-    prep = calibrate(prepare(model.eval(), "int8", x), [x])
-    assert "float" in [node.op for node in prep.graph]
-    torch.testing.assert_close(prep.float_output(x), model(x), rtol=1e-4, atol=1e-5)
-    convert(prep)
+def test_arithmetic_with_parameters_of_other_shapes_is_of_constants(
+    function: Callable[[Tensor, Tensor], Tensor],
+) -> None:
+    ops = _converted(function)
+    assert "constant" in ops and "float" not in ops
 
 
 def _span(x: Tensor) -> Tensor:

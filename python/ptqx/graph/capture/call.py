@@ -123,6 +123,13 @@ class Call:
         """Of one sample."""
         return self.graph.shape((ref or self.input).name)
 
+    @property
+    def batch_first(self) -> bool:
+        """Whether the first dimension of all that it reads is the batch."""
+        samples = next(iter(self.values)).meta["value"].shape[0]
+        results = [n for n in self.fx_node.all_input_nodes if isinstance(self.values.get(n), Ref)]
+        return all(node.meta["value"].shape[:1] == (samples,) for node in results)
+
     def require_images(self) -> None:
         """
         Raises:

@@ -158,7 +158,7 @@ def _linear_function(call: Call, weight: Any, bias: Any) -> Ref:
 
 
 def _linear(call: Call, params: dict[str, str]) -> Ref:
-    if len(call.input_shape()) != 2:
+    if len(call.input_shape()) != 2 or not call.batch_first:
         return call.node("linear", params=params)
     return on_tokens(call, "conv2d", call.input, params, call.output_shape[-1], **of_one_pixel(groups=1))
 

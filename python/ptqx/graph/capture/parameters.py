@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from .call import Attr, Call, Ref, Unsupported
-from .tokens import on_tokens
+from .tokens import gives_tokens, on_tokens
 
 
 def with_parameter(call: Call, op: str, inverse: bool = False) -> Ref | None:
@@ -32,7 +32,7 @@ def with_parameter(call: Call, op: str, inverse: bool = False) -> Ref | None:
     while numbers and numbers[0] == 1:
         del numbers[0]
     if len(shape) == 2:  # tokens, with the channels last
-        if numbers not in ([], shape[-1:]):
+        if numbers not in ([], shape[-1:]) or not gives_tokens(call, values[0]):
             return None
         attrs["channels_last"] = False
         return on_tokens(call, op, values[0], {op: parameters[0].path}, shape[-1], **attrs)

@@ -6,11 +6,17 @@ from __future__ import annotations
 from typing import Any
 
 from ..sequences import TRANSPOSED
-from .call import Call, Ref
+from .call import Call, Ref, Unsupported
 
 
 def as_row(call: Call, ref: Ref) -> Ref:
-    """[L, C] a sample as an image [C, 1, L]."""
+    """[L, C] a sample as an image [C, 1, L].
+
+    Raises:
+        Unsupported: the batch is not the first dimension.
+    """
+    if not call.batch_first:
+        raise Unsupported("the batch dimension is not the first")
     length, channels = call.input_shape(ref)
     columns, row = (length, 1, channels), (channels, 1, length)
     image = call.node("reshape", [ref], shape=columns, suffix=".columns", sample_shape=list(columns))
@@ -29,3 +35,13 @@ def on_tokens(call: Call, op: str, ref: Ref, params: dict[str, str], channels: i
     """A node on tokens, of which it gives as many, with so many channels."""
     length = call.input_shape(ref)[0]
     return from_row(call, call.node(op, [as_row(call, ref)], params, (channels, 1, length), **attrs))
+
+
+def gives_tokens(call: Call, ref: Ref) -> bool:
+    """Whether a layer on tokens gives it, into which a scale or a bias can be folded."""
+    node = call.graph.nodes.get(ref.name)
+    for op in ("reshape", "permute"):
+        if node is None or node.op != op:
+            return False
+        node = call.graph.nodes.get(node.inputs[0])
+    return node is not None and node.op == "conv2d"
