@@ -66,6 +66,8 @@ class PlanBuilder {
   /// A buffer that lives from the step that writes it to the last that reads it.
   int new_buffer(size_t bytes_per_sample);
 
+  /// What `node` gives lies in memory as its input does.
+  void share_input(const Node& node) { buffer(index_of(node)) = input_buffer(node); }
   /// Flatten is no step if its features keep their order, or if linear layers can take them in memory
   /// order by permuting their weights. Returns whether it was planned so.
   bool plan_as_view(const Node& node);

@@ -106,6 +106,7 @@ void add_steps(PlanBuilder& plan, const Node& node, const Flatten&) {
 void add_steps(PlanBuilder& plan, const Node& node, const Reshape&) {
   const Value& x = plan.input(node);
   const Value& y = node.output;
+  if (x.c == y.c || (x.order_free() && y.order_free())) return plan.share_input(node);
   // A reshape keeps NCHW order, which is not that in memory.
   const bool given_planar = node.inputs[0] == 0 || x.order_free();
   int planar = given_planar ? plan.planar_input_buffer(node) : plan.input_buffer(node);
@@ -118,9 +119,25 @@ void add_steps(PlanBuilder& plan, const Node& node, const Reshape&) {
   plan.add(transpose_step(node.name, y, planar, plan.output_buffer(node), false));
 }
 
+namespace {
+
+/// Whether only extents of 1 change their place in memory.
+bool keeps_memory_order(const Value& x, const Permute& permute) {
+  const std::array<int64_t, 3> extents = {x.c, x.h, x.w};
+  std::vector<size_t> before, after;
+  for (const size_t axis : {size_t{1}, size_t{2}, size_t{0}}) {  // memory is [h][w][c]
+    if (extents[axis] > 1) before.push_back(axis);
+    if (extents[permute.axes[axis]] > 1) after.push_back(permute.axes[axis]);
+  }
+  return before == after;
+}
+
+}  // namespace
+
 void add_steps(PlanBuilder& plan, const Node& node, const Permute& permute) {
   const Value& x = plan.input(node);
   const Value& y = node.output;
+  if (keeps_memory_order(x, permute)) return plan.share_input(node);
   const int from = plan.input_buffer(node);
   const int to = plan.output_buffer(node);
   const std::array<int64_t, 3> strides = {1, x.w * x.c, x.c};  // of c, h and w in memory
