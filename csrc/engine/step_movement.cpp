@@ -162,10 +162,12 @@ void add_steps(PlanBuilder& plan, const Node& node, const Permute& permute) {
 void add_steps(PlanBuilder& plan, const Node& node, Constant& constant) {
   const int to = plan.output_buffer(node);
   const auto values = std::make_shared<const std::vector<float>>(std::move(constant.values));
-  plan.add(row_step(node, {}, to, [=, y = node.output](const Run& run, int64_t sample, int64_t row) {
+  Step step = row_step(node, {}, to, [=, y = node.output](const Run& run, int64_t sample, int64_t row) {
     const int64_t begin = row * y.w * y.c;
     std::copy_n(values->data() + begin, y.w * y.c, run.at<float>(to) + sample * y.size() + begin);
-  }));
+  });
+  step.bytes = node.output.bytes();
+  plan.add(std::move(step));
 }
 
 namespace {
