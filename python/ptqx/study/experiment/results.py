@@ -23,7 +23,8 @@ class Results:
     """The content of results.json; all of it is plain values, from which the report is made.
 
     Attributes:
-        info: name, tier, model, data set, numbers of images, parameters, seed.
+        info: name, tier, model, data set, numbers of images, parameters, seed; controls, from the title of a
+            QAT row to that of its control.
         machine: CPU, cores, instruction set, versions, of the run that measured latency, or of the last one.
         config: the study as it was asked for.
         units: one per finished unit: part, name, fingerprint, seconds, values.

@@ -37,8 +37,7 @@ def row_units(study: Study) -> Iterator[Unit]:
             images = row.images or study.calibration.images
             depends = {"recipe": row.to_recipe().to_dict(), "images": images}
             yield _unit(row.title, seed, _post_training_run(row, seed, keep=index == 0), depends)
-    shared = controls(study)
-    for control in {row.title: row for row in shared.values()}.values():
+    for control in {row.title: row for row in controls(study).values()}.values():
         for seed in control.seeds:
             depends = {"train": control.control_config(seed).identity()}
             yield _unit(control.control_title(), seed, _control_run(control, seed), depends, trains=True)
@@ -49,8 +48,7 @@ def row_units(study: Study) -> Iterator[Unit]:
                 "train": qat.qat_config(seed).identity(),
                 "images": study.calibration.images,
             }
-            run = _qat_run(qat, seed, shared.get(qat.title), keep=index == 0)
-            yield _unit(qat.title, seed, run, depends, trains=True)
+            yield _unit(qat.title, seed, _qat_run(qat, seed, keep=index == 0), depends, trains=True)
 
 
 def controls(study: Study) -> dict[str, QuantizationAware]:
@@ -105,9 +103,7 @@ def _post_training_run(row: PostTraining, seed: int, keep: bool) -> Callable[[Su
     return run
 
 
-def _qat_run(
-    row: QuantizationAware, seed: int, control: QuantizationAware | None, keep: bool
-) -> Callable[[Subject], Values]:
+def _qat_run(row: QuantizationAware, seed: int, keep: bool) -> Callable[[Subject], Values]:
     def run(subject: Subject) -> Values:
         batches = subject.calibration(seed)
         folder = subject.run_folder(
@@ -128,8 +124,7 @@ def _qat_run(
             return {}
         values = quantized_values(subject, row.title, "qat", prepared, sum(map(len, batches)), keep)
         values["detail"] += f"; {row.epochs} epochs from the calibrated model{_trained_on()}"
-        values |= {"epochs": row.epochs, "history": _history(prepared.history)}
-        return values | ({"control": control.control_title()} if control else {})
+        return values | {"epochs": row.epochs, "history": _history(prepared.history)}
 
     return run
 

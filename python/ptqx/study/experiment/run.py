@@ -20,6 +20,7 @@ from ..timing import thread_count
 from .config import Study
 from .part import Unit, units
 from .results import FILE, Results, read_results
+from .rows import controls
 from .subject import Subject, digest, load_subject
 from .table import LATENCY
 
@@ -141,4 +142,5 @@ def _info(subject: Subject) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in subject.model.parameters()),
         "threads": torch.get_num_threads(),
         "seed": study.seed,
+        "controls": {title: row.control_title() for title, row in controls(study).items()},
     }

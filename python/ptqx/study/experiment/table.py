@@ -79,9 +79,10 @@ def _row(results: Results, name: str) -> Values:
     }
     if "history" in first:
         row |= {"epochs": first["epochs"], "history": [run["history"] for run in runs]}
-    if first.get("control") in row_names(results):
-        against, between = drop_between(results, first["control"], name)
-        row |= {"control": first["control"], "drop_control": against, "drop_control_ci95": between}
+    control = results.info["controls"].get(name)
+    if control in row_names(results):
+        against, between = drop_between(results, control, name)
+        row |= {"control": control, "drop_control": against, "drop_control_ci95": between}
     return row
 
 
