@@ -341,9 +341,13 @@ def test_coverage_goes_on_after_a_network_that_does_not_convert(monkeypatch: pyt
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x.flatten(1)
 
+    class Cumulative(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.cumsum(x, 1)
+
     class Float(nn.Sequential):
         def __init__(self) -> None:
-            super().__init__(nn.Conv2d(3, 4, 1), nn.Softmax(1), nn.Conv2d(4, 2, 1), nn.Flatten())
+            super().__init__(nn.Conv2d(3, 4, 1), Cumulative(), nn.Conv2d(4, 2, 1), nn.Flatten())
 
     networks = {"none": NoLayer(), "half": Float().eval()}
     images = [torch.randn(2, 3, 4, 4)]
