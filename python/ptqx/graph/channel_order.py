@@ -8,6 +8,7 @@ from .ir import Graph, Node
 from .structure import mapped
 
 TO_LAST, TO_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
+ROWS_FIRST = [0, 2, 1, 3]  # of [N, C, H, W]: rows become the channels
 PIXELWISE = ("linear", "layer_norm", "layer_scale", "layer_bias", "unary", "dropout", "add", "mul")
 
 

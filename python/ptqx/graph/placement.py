@@ -100,14 +100,15 @@ def _keep_products(graph: Graph, recipe: Recipe) -> None:
         if node.op != "matmul":
             continue
         depth = graph.shape(node.inputs[0])[0]
-        reason = "a product of results of the network"
-        if not fits:
-            as_float(
-                node, f"{reason}, which this recipe leaves real values", _product, 2, node.attrs["factor"]
-            )
-        elif depth > MOST_PRODUCT_DEPTH:
-            reason = f"{reason} whose sums of {depth} terms could exceed int32"
-            as_float(node, reason, _product, 2, node.attrs["factor"])
+        if fits and depth <= MOST_PRODUCT_DEPTH:
+            continue
+        why = (
+            f"whose sums of {depth} terms could exceed int32"
+            if fits
+            else "which this recipe leaves real values"
+        )
+        reason = f"a product of results of the network, {why}"
+        as_float(node, reason, _product, 2, node.attrs["factor"])
 
 
 def _product(a: Tensor, b: Tensor, factor: float) -> Tensor:

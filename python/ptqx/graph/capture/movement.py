@@ -294,7 +294,10 @@ def _heads(call: Call, order: list[int]) -> Stack | None:
 def _takes_one(reader: fx.Node) -> bool:
     """Whether it takes parts of the first dimension apart."""
     name = target_name(reader.target)
-    return name == "unbind" or (name == "getitem" and isinstance(reader.args[1], int))
+    if name == "unbind":
+        dims = (*reader.args[1:], reader.kwargs.get("dim", 0))
+        return bool(dims[0] == 0)
+    return name == "getitem" and isinstance(reader.args[1], int)
 
 
 @captures(torch.permute, "permute", torch.transpose, "transpose")

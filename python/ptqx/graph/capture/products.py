@@ -11,12 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..channel_order import TO_FIRST, TO_LAST
+from ..channel_order import ROWS_FIRST, TO_FIRST, TO_LAST
 from .call import REQUIRED, Call, Ref, Unsupported, captures
 from .stacks import softmax_of_two
 from .tokens import as_row, from_row
-
-ROWS_FIRST = [0, 2, 1, 3]  # of an image: its rows become the channels
 
 
 @captures(torch.matmul, torch.bmm, operator.matmul, "matmul", "bmm", "__matmul__")

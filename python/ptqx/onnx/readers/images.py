@@ -6,15 +6,16 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ...graph import IntegerNode
-from ...graph.channel_order import TO_FIRST, TO_LAST
+from ...graph.channel_order import ROWS_FIRST, TO_FIRST, TO_LAST
+from ...graph.sequences import TRANSPOSED
 from ..tables import Function
 from .nodes import Nodes
 from .values import Quantization
 
-AS_IT_IS, ROWS_FIRST, ROW_TURNED = [0, 1, 2, 3], [0, 2, 1, 3], [0, 3, 2, 1]
+AS_IT_IS = [0, 1, 2, 3]
 # By a sample's number of dimensions, of which two are an image of one row, and the one that becomes channels.
-TO_IMAGE = {2: (AS_IT_IS, ROW_TURNED), 3: (AS_IT_IS, ROWS_FIRST, TO_FIRST)}
-FROM_IMAGE = {2: (AS_IT_IS, ROW_TURNED), 3: (AS_IT_IS, ROWS_FIRST, TO_LAST)}
+TO_IMAGE = {2: (AS_IT_IS, TRANSPOSED), 3: (AS_IT_IS, ROWS_FIRST, TO_FIRST)}
+FROM_IMAGE = {2: (AS_IT_IS, TRANSPOSED), 3: (AS_IT_IS, ROWS_FIRST, TO_LAST)}
 
 
 class Images(Nodes):
@@ -33,7 +34,7 @@ class Images(Nodes):
             return x
         node = self.nodes.get(x)
         if node is not None and node.op == "permute":
-            return self._permuted(self._row(node.inputs[0], name), ROW_TURNED, f"{name}/turned")
+            return self._permuted(self._row(node.inputs[0], name), TRANSPOSED, f"{name}/turned")
         first, second = self._shapes[x]
         return self._reshaped(x, (first, 1, second), f"{name}/row")
 
@@ -50,7 +51,7 @@ class Images(Nodes):
             return make(name)
         flat, back = len(shape) == 2, FROM_IMAGE[len(shape)][axis]
         if dims is not None:
-            order = [AS_IT_IS, ROW_TURNED][dims != [0, 1, 2]] if flat else dims
+            order = [AS_IT_IS, TRANSPOSED][dims != [0, 1, 2]] if flat else dims
             back = [back[d] for d in order]
         image = make(name if back == AS_IT_IS and not flat else f"{name}/image")
         if not flat:

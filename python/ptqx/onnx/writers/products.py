@@ -7,14 +7,9 @@ from onnx import TensorProto
 
 from ...graph import IntegerNode
 from ...graph.activations import float32
-from ...graph.channel_order import TO_LAST
+from ...graph.channel_order import ROWS_FIRST, TO_FIRST, TO_LAST
 from ..builder import Builder
 from .base import round_to_codes, to_codes, writer
-
-ROWS_FIRST, FROM_PRODUCT = (
-    [0, 2, 1, 3],
-    [0, 3, 1, 2],
-)  # [N, K, R, L] to [N, R, K, L]; [N, R, M, L] to [N, L, R, M]
 
 
 @writer("matmul", styles=("integer",))
@@ -25,9 +20,9 @@ def written_product(b: Builder, node: IntegerNode) -> str:
     sums = b.op("Cast", b.op("MatMulInteger", *operands, *zeros), to=TensorProto.FLOAT)
     unit = a.scale * c.scale * float32(node.attrs["factor"])
     if not b.is_codes(node.name):
-        return b.op("Transpose", b.op("Mul", sums, b.scalar(unit)), perm=FROM_PRODUCT)
+        return b.op("Transpose", b.op("Mul", sums, b.scalar(unit)), perm=TO_FIRST)
     t = b.op("Mul", sums, b.scalar(unit / b.qparams(node.name).scale))
-    return b.op("Transpose", round_to_codes(b, node, t), perm=FROM_PRODUCT)
+    return b.op("Transpose", round_to_codes(b, node, t), perm=TO_FIRST)
 
 
 @writer("matmul", styles=("qdq",))
@@ -37,5 +32,5 @@ def real_product(b: Builder, node: IntegerNode) -> str:
     y, factor = b.op("MatMul", *operands), float32(node.attrs["factor"])
     if factor != 1.0:
         y = b.op("Mul", y, b.scalar(factor))
-    y = b.op("Transpose", y, perm=FROM_PRODUCT)
+    y = b.op("Transpose", y, perm=TO_FIRST)
     return to_codes(b, node, y) if b.is_codes(node.name) else y
